@@ -1,0 +1,1 @@
+"""ddrl_sched: schedulers for AI-generated-content tasks on collaborating edge servers, compared fairly."""

@@ -1,0 +1,1 @@
+"""Data that travels with the package: real traces, topologies, device profiles (licences beside them)."""

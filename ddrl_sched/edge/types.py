@@ -1,0 +1,108 @@
+"""The records of the world. One legend of axes and units for the whole program.
+
+Axes: R replicas (seed x trace), N tasks of a replica in service order (padded), E servers, B stations,
+      C pieces of a piecewise constant speed, S candidate sets of servers.
+Units end the names: _s seconds, _mbit megabit, _mbps megabit per second, _gcycle 1e9 cycles, _gcps 1e9 cycles per second.
+"""
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """Servers, network and clock of one world. Station b owns server b (B = E)."""
+
+    name: str
+    speed_gcps: Floats  # [E]
+    link_mbps: Floats  # [B, E], inf on the diagonal (local)
+    link_latency_s: Floats  # [B, E], 0 on the diagonal
+    port: str  # "shared": one FIFO port per station; "per_link": a FIFO link of its own to every server
+    slot_s: float  # unit of time of discounting and of slotted workloads
+    announce_s: float  # all servers publish their promised work at every multiple of this
+    probe_s: float  # cost of asking one server for its exact backlog, beside the round trip
+    warm_up_s: float  # tasks that arrive earlier are served, not counted
+    horizon_s: float  # no task arrives later; counted tasks are followed to their end
+
+    @property
+    def n_servers(self) -> int:
+        """E, which is also the number of stations B."""
+        return len(self.speed_gcps)
+
+
+@dataclass(frozen=True)
+class Tasks:
+    """R traces of tasks, each in the order in which they are decided (arrive_s never decreases along N)."""
+
+    origin: Ints  # [R, N] station where the task arrives
+    arrive_s: Floats  # [R, N]
+    input_mbit: Floats  # [R, N] sent with the shares, x times the input for a share x
+    result_mbit: Floats  # [R, N] returned, x times the result for a share x
+    work_gcycle: Floats  # [R, N] divisible work
+    overhead_gcycle: Floats  # [R, N] paid by every used share
+    units: Ints  # [R, N] indivisible units (images); 0 = freely divisible
+    deadline_s: Floats  # [R, N]
+    valid: Bools  # [R, N] False on padding, which stands at the end
+    speed_change_s: Floats  # [R, E, C] start of each piece of the servers' speed factor, first 0
+    speed_factor: Floats  # [R, E, C] > 0; 1 = nominal speed
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(R, N)."""
+        return (self.origin.shape[0], self.origin.shape[1])
+
+    def replicas(self, index: Any) -> "Tasks":
+        """The same record with only some replicas (any numpy index of the first axis that keeps it an axis)."""
+        return Tasks(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a scheduler answers: a rule that the kernel of the world carries out. Arrays are read only.
+
+    choice: "given"  the set `select` (with `share`, if given, the shares too)
+            "best"   the candidate set with the least estimated objective
+            "wrr"    the server with the least own placed work relative to its weight
+    info:   what estimates the choice rests on: static | announced | own | tracked | probed | running
+    split_info: the same for the shares (None = info); "probed" is exact on probed servers, `info` elsewhere
+    """
+
+    choice: str
+    info: str
+    split: str = "whole"  # whole | proportional | cwa | hecwa | water_filling | equal_finish | given
+    split_info: str | None = None
+    select: Bools | None = None  # [R, N, E] given set, or the servers that "best" may use
+    share: Floats | None = None  # [R, N, E] for split "given": non-negative, sums to one
+    candidates: Bools | None = None  # [B, S, E] sets that "best" compares, per station
+    objective: str = "finish"  # "finish" (make-span estimate + prices) or "wait" (least backlog: JSQ)
+    probe: Bools | None = None  # [R, N, E] servers asked for their exact backlog before the choice
+    probe_selected: bool = False  # ask the selected servers before the split
+    price_s: Floats | None = None  # [R, N, E] price of a unit share on a server
+    use_price_s: Floats | None = None  # [R, N] price of every used share
+    congestion: float = 0.0  # kappa: price per used share, kappa x overhead / F x (1 + backlog / mean_work_gcycle)
+    mean_work_gcycle: float = 1.0  # of the workload, for `congestion`
+    weight: str = "own"  # of "wrr": "own" = speeds, all placed work; "quota" = announced free capacity, since then
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of the tasks. Times in seconds after arrival; delay = wait + transfer + compute + return.
+
+    The four parts are those of the share that ended last. NaN on padding and on tasks that were not decided yet.
+    """
+
+    share: Floats  # [R, N, E]
+    wait_s: Floats  # [R, N] probing, port and server queues
+    transfer_s: Floats  # [R, N]
+    compute_s: Floats  # [R, N]
+    return_s: Floats  # [R, N]
+    delay_s: Floats  # [R, N]
+    late: Bools  # [R, N] delay_s > deadline_s
+    probes: Ints  # [R, N] servers asked

@@ -1,0 +1,1 @@
+"""Parquet in, tables out. Never imports torch or the world."""

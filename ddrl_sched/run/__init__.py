@@ -1,0 +1,1 @@
+"""Seeds, rollouts, training, evaluation and the records they leave."""
