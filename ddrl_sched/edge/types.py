@@ -42,6 +42,7 @@ class Tasks:
     """R traces of tasks, each in the order in which they are decided (arrive_s never decreases along N)."""
 
     origin: Ints  # [R, N] station where the task arrives
+    index: Ints  # [R, N] number of the task among those of its station in its slot (the n of the published rules)
     arrive_s: Floats  # [R, N]
     input_mbit: Floats  # [R, N] sent with the shares, x times the input for a share x
     result_mbit: Floats  # [R, N] returned, x times the result for a share x
