@@ -21,8 +21,9 @@ class Scenario:
     """Servers, network and clock of one world. Station b owns server b (B = E)."""
 
     name: str
+    rule: str  # "clean", or the published rule set (edge/published.py) that computes delays here
     speed_gcps: Floats  # [E]
-    link_mbps: Floats  # [B, E], inf on the diagonal (local)
+    link_mbps: Floats  # [B, E], inf on the diagonal (local); published worlds: the receiver's rate
     link_latency_s: Floats  # [B, E], 0 on the diagonal
     port: str  # "shared": one FIFO port per station; "per_link": a FIFO link of its own to every server
     slot_s: float  # unit of time of discounting and of slotted workloads

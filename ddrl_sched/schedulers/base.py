@@ -1,0 +1,38 @@
+"""What a scheduler sees (View) and the one protocol that all of them follow."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from ddrl_sched.edge.types import Decision, Floats, Scenario, Tasks
+
+INFO_CLASSES = ("static", "announced", "own", "tracked", "probed", "running", "clairvoyant")
+
+
+@dataclass(frozen=True)
+class View:
+    """What a scheduler may see when it is asked. Read only. M is the width of the window it is asked about."""
+
+    scenario: Scenario  # capacities, rates, latencies
+    tasks: Tasks  # [R, M] the tasks to decide: a whole trace, an epoch, or one task per station (see `cadence`)
+    wait_s: Floats | None  # [R, M, E] waits as the scheduler's class knows them at each arrival; None at cadence trace
+    age_s: Floats | None  # [R, M] age of the last announcement at each arrival
+    mean_work_gcycle: float  # of the workload
+    slot_tasks: Floats | None  # [N] expected number of tasks at index n of a station's slot; None unless slotted
+    drawn_order: bool  # True: tasks that arrive together are served in drawn order; False: station 0 first
+
+
+class Scheduler(Protocol):
+    """One scheduler. `cadence` says how often it is asked.
+
+    "trace": once per trace (its Decision is a rule that the world's kernel carries out task by task),
+    "epoch": once per announcement interval, "arrival": for the k-th arrivals of all stations together.
+    """
+
+    info: str  # information class, one of INFO_CLASSES, shown in every table
+    cadence: str
+
+    def decide(self, view: View, rng: np.random.Generator) -> Decision:
+        """Decision for view.tasks, arrays [R, M, ...]. `rng` is the scheduler's own named stream."""
+        ...
