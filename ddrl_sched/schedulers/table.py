@@ -1,0 +1,62 @@
+"""The one table from a yaml's `name:` to a scheduler's class. Classes are imported when they are built.
+
+A new scheduler is one Python file, one yaml and one line here. Its class is a plain frozen dataclass: the fields are
+the keys of its yaml, their types are checked strictly, and bounds are written as Annotated[int, Field(ge=1)].
+"""
+
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from importlib import import_module
+from typing import Any, get_type_hints
+
+from pydantic import create_model
+
+from ddrl_sched.config import InputError, Settings, near, shown, validate
+from ddrl_sched.schedulers.base import Scheduler
+
+SCHEDULERS = {
+    "local": "ddrl_sched.schedulers.fixed:Local",
+    "random_server": "ddrl_sched.schedulers.fixed:RandomServer",
+    "round_robin": "ddrl_sched.schedulers.fixed:RoundRobin",
+    "split_capacity": "ddrl_sched.schedulers.fixed:SplitCapacity",
+    "rand_coedge": "ddrl_sched.schedulers.fixed:RandCoEdge",
+    "least_of": "ddrl_sched.schedulers.single:LeastOf",
+    "least_of_sample": "ddrl_sched.schedulers.single:LeastOfSample",
+    "weighted_round_robin": "ddrl_sched.schedulers.single:WeightedRoundRobin",
+    "all_servers": "ddrl_sched.schedulers.sets:AllServers",
+    "best_set": "ddrl_sched.schedulers.sets:BestSet",
+    "priced_slotted": "ddrl_sched.schedulers.sets:PricedSlotted",
+}
+
+
+def build(name: str, settings: Mapping[str, Any]) -> Scheduler:
+    """The scheduler `name` (of SCHEDULERS, or module:Class of the user's own) with the other keys of its yaml.
+
+    Raises InputError for an unknown name, a class that cannot be imported, an unknown, missing or wrong key.
+    Imports code by name: only for names that the user gave, never for those of a received run folder.
+    """
+    cls = scheduler_class(name)
+    known = get_type_hints(cls, include_extras=True)
+    keys: dict[str, Any] = {f.name: (known[f.name], ...) for f in fields(cls)}
+    model = create_model(cls.__name__, __base__=Settings, **keys)
+    checked = validate(model, settings, "scheduler")
+    scheduler: Scheduler = cls(**{key: getattr(checked, key) for key in keys})
+    return scheduler
+
+
+def scheduler_class(name: str) -> Any:
+    """The dataclass behind a name of SCHEDULERS or module:Class. Raises InputError."""
+    path = SCHEDULERS.get(name, name)
+    module, colon, attribute = path.partition(":")
+    if not colon:
+        raise InputError(
+            f"scheduler.name: unknown scheduler {shown(name)}{near(name, SCHEDULERS)} "
+            f"(known: {', '.join(SCHEDULERS)}, or module:Class of your own)"
+        )
+    try:
+        cls = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(f"scheduler.name: cannot import {shown(name)}: {error}") from None
+    if not (isinstance(cls, type) and is_dataclass(cls) and callable(getattr(cls, "decide", None))):
+        raise InputError(f"scheduler.name: {shown(name)} is not a dataclass with a method `decide`")
+    return cls
