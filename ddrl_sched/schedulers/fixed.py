@@ -1,4 +1,4 @@
-"""Schedulers that look at no backlog when they choose: local, random, in turn, static split, local plus a random one."""
+"""Schedulers that look at no backlog when they choose: local, random, in turn, a static split, local + random one."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal
