@@ -1,0 +1,322 @@
+"""Replays one file of published inputs and decisions (the format of PAPER 6) and writes what the rules make of it."""
+
+import math
+import os
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddrl_sched.config import InputError
+from ddrl_sched.edge import published
+from ddrl_sched.edge.physics import empty_outcome
+from ddrl_sched.edge.types import Bools, Decision, Floats, Ints, Scenario, Tasks
+
+SINGLE = ("dedgeai", "opt_ts")
+SPLITS = {"CWA": "cwa", "HECWA": "hecwa", "SE": "cwa", "HEWA": "hecwa"}
+SLOT_S = 1.0
+MOST_BYTES = 1 << 28  # of the file, and of its arrays when unpacked
+MOST_SERVERS_OF_OPTIMAL = 12
+
+
+@dataclass(frozen=True)
+class Case:
+    """One replay: T slots, B stations with a server each, at most N tasks per station and slot."""
+
+    rule: str
+    split: str
+    deadline_s: float
+    speed_gcps: Floats  # [B]
+    rate_mbps: Floats  # [B]
+    size_mbit: Floats  # [T, B, N], 0 = no task
+    work_gcycle: Floats  # [T, B, N]
+    result_mbit: Floats  # [N]
+    selected: Bools  # [T, B, N, B] decisions, all False where the rule decides itself and in the last slot
+
+
+def replay(in_path: str | Path, out_path: str | Path) -> None:
+    """Read a file of published inputs and decisions, replay it under its rule and write the outputs under their keys.
+
+    Multi-server: make_span_s, failed, reward [T, B, N], queue_gcycle, slot_work_gcycle, uplink_s [T, B]; single-server:
+    delay_s [T, B, N], queue_gcycle, slot_work_gcycle [T + 1, B] (rows of slots that were not played are 0). `optimal`
+    and `opt_ts` decide themselves. The output appears whole or not at all.
+
+    Raises InputError naming file and key for anything but a well-formed file, OSError if the output cannot be written.
+    """
+    outputs = play(read_case(Path(in_path)))
+    _write_whole(Path(out_path), outputs)
+
+
+def play(case: Case) -> dict[str, NDArray[Any]]:
+    """The outputs of all slots but the last, which holds no decisions."""
+    n_slots, n_stations, _ = case.size_mbit.shape
+    present = case.size_mbit > 0.0
+    present[-1] = False
+    tasks, scenario = tasks_of(case, present), scenario_of(case)
+    outcome = empty_outcome(tasks, n_stations)
+    state = published.initial_state(scenario, 1)
+    ends = np.cumsum(present.sum((1, 2)))
+    queue, work, uplink = (np.zeros((n_slots + 1, n_stations)) for _ in range(3))
+    chosen = case.selected[present][None]
+    for t in range(n_slots):
+        state = published.advance(scenario, state, tasks, np.array([t * SLOT_S]), outcome)
+        lo, hi = ends[t - 1 : t] if t else np.zeros(1, np.int64), ends[t : t + 1]
+        decision = _decision(case, chosen[:, int(lo[0]) : int(hi[0])])
+        state = published.place(scenario, state, tasks, decision, lo, hi, outcome)
+        queue[t], work[t], uplink[t] = state.queue_gcycle[0], state.slot_work_gcycle[0], state.uplink_s[0]
+    if case.rule in SINGLE:
+        delay_s = dense(outcome.delay_s[0], present, np.nan)
+        return {"delay_s": delay_s, "queue_gcycle": queue, "slot_work_gcycle": work}
+    return {
+        "make_span_s": dense(outcome.delay_s[0], present, 0.0),
+        "failed": dense(outcome.late[0], present, 0).astype(np.int8),
+        "reward": dense(published.reward(scenario, tasks, outcome)[0], present, np.nan),
+        "queue_gcycle": queue[:-1],
+        "slot_work_gcycle": work[:-1],
+        "uplink_s": uplink[:-1],
+    }
+
+
+def scenario_of(case: Case) -> Scenario:
+    """Servers and rates of the case, with slots of one second."""
+    n = len(case.speed_gcps)
+    link_mbps = np.tile(case.rate_mbps, (n, 1))
+    if n > 1:
+        np.fill_diagonal(link_mbps, np.inf)
+    return Scenario(
+        name="replay",
+        rule=case.rule,
+        speed_gcps=case.speed_gcps,
+        link_mbps=link_mbps,
+        link_latency_s=np.zeros((n, n)),
+        port="shared",
+        slot_s=SLOT_S,
+        announce_s=SLOT_S,
+        probe_s=0.0,
+        warm_up_s=0.0,
+        horizon_s=len(case.size_mbit) * SLOT_S,
+    )
+
+
+def tasks_of(case: Case, present: Bools) -> Tasks:
+    """One replica: the tasks of present[T, B, N] in service order (slot, station, index)."""
+    slot, station, index = np.nonzero(present)
+    n, e = len(slot), len(case.speed_gcps)
+    return Tasks(
+        origin=station[None],
+        index=index[None],
+        arrive_s=slot[None].astype(np.float64) * SLOT_S,
+        input_mbit=case.size_mbit[present][None],
+        result_mbit=case.result_mbit[index][None],
+        work_gcycle=case.work_gcycle[present][None],
+        overhead_gcycle=np.zeros((1, n)),
+        units=np.zeros((1, n), np.int64),
+        deadline_s=np.full((1, n), case.deadline_s),
+        valid=np.ones((1, n), np.bool_),
+        speed_change_s=np.zeros((1, e, 1)),
+        speed_factor=np.ones((1, e, 1)),
+    )
+
+
+def dense(values: NDArray[Any], present: Bools, fill: float) -> NDArray[Any]:
+    """Values [n] of the tasks of present[T, B, N], spread to [T, B, N]; `fill` where there is no task."""
+    out = np.full(present.shape, fill, dtype=np.result_type(values, type(fill)))
+    out[present] = values
+    return out
+
+
+def _decision(case: Case, chosen: Bools) -> Decision:
+    if case.rule in ("optimal", "opt_ts"):
+        return published.greedy(case.rule)
+    return Decision("given", "running", split=case.split, select=chosen)
+
+
+def read_case(path: Path) -> Case:
+    """A checked Case. Raises InputError naming the file and the key."""
+    arrays = _Arrays(path)
+    rule = arrays.word("rule", tuple(published.RULES))
+    if rule in SINGLE:
+        return _read_single(arrays, rule)
+    return _read_multi(arrays, rule)
+
+
+def _read_multi(arrays: "_Arrays", rule: str) -> Case:
+    split = SPLITS[arrays.word("split", tuple(SPLITS))]
+    size_mbit = arrays.numbers("size_mbit", (None, None, None))
+    n_slots, b, n = size_mbit.shape
+    density = arrays.numbers("density_gcycle_per_mbit", (n,), positive=True)
+    selected = arrays.whole("selected", (n_slots, b, n, b), 0, 1).astype(np.bool_)
+    case = Case(
+        rule,
+        split,
+        float(arrays.numbers("deadline_s", (), positive=True)),
+        arrays.numbers("capacity_gcps", (b,), positive=True),
+        arrays.numbers("rate_mbps", (b,), positive=True),
+        size_mbit,
+        size_mbit * density,
+        np.zeros(n),
+        selected,
+    )
+    if rule == "optimal" and (split != "cwa" or b > MOST_SERVERS_OF_OPTIMAL):
+        arrays.refuse("split", f"'optimal' compares all sets of at most {MOST_SERVERS_OF_OPTIMAL} servers by CWA")
+    _check_selected(arrays, "selected", case, decides_itself=rule == "optimal")
+    return case
+
+
+def _read_single(arrays: "_Arrays", rule: str) -> Case:
+    size_mbit = arrays.numbers("size_mbit", (None, None, None))
+    n_slots, b, n = size_mbit.shape
+    count = arrays.whole("n_tasks", (n_slots, b), 0, n)
+    if np.not_equal(size_mbit > 0.0, np.arange(n) < count[..., None]).any():
+        arrays.refuse("n_tasks", "expected size_mbit > 0 for exactly the first n_tasks tasks of a station and slot")
+    step_gcycle = arrays.numbers("density_gcycle_per_step", (n,), positive=True)
+    steps = arrays.whole("steps", (n,), 1, 1 << 30)
+    server = arrays.whole("server", (n_slots, b, n), -1, b - 1)
+    case = Case(
+        rule,
+        "whole",
+        np.inf,
+        arrays.numbers("capacity_gcps", (b,), positive=True),
+        arrays.numbers("rate_mbps", (b,), positive=True),
+        size_mbit,
+        np.broadcast_to(step_gcycle * steps, size_mbit.shape),
+        arrays.numbers("result_mbit", (n,)),
+        np.equal(server[..., None], np.arange(b)),
+    )
+    _check_selected(arrays, "server", case, decides_itself=rule == "opt_ts")
+    return case
+
+
+def _check_selected(arrays: "_Arrays", key: str, case: Case, decides_itself: bool) -> None:
+    """A decision for every task of every slot but the last, and nowhere else."""
+    present, some = case.size_mbit > 0.0, case.selected.any(-1)
+    expected = present.copy()
+    expected[-1] = False
+    if decides_itself:
+        expected[:] = False
+    if (some != expected).any():
+        t, b, n = np.argwhere(some != expected)[0].tolist()
+        at = f"slot {t}, station {b}, task {n}"
+        if not some[t, b, n]:
+            arrays.refuse(key, f"no server is selected at {at}, where a task exists")
+        why = "there is no task" if not present[t, b, n] else "the rule decides itself"
+        why = "the last slot holds no decisions" if t == len(present) - 1 and not decides_itself else why
+        arrays.refuse(key, f"a server is selected at {at}, but {why}")
+    if published.RULES[case.rule].sets == published.LOCAL_AND_ONE:
+        own = case.selected[:, np.arange(present.shape[1]), :, np.arange(present.shape[1])].transpose(1, 0, 2)
+        wrong = some & (~own | (case.selected.sum(-1) > 2))
+        if wrong.any():
+            t, b, n = np.argwhere(wrong)[0].tolist()
+            arrays.refuse(
+                key, f"{case.rule} selects the own server and at most one other: slot {t}, station {b}, task {n}"
+            )
+
+
+class _Arrays:
+    """The arrays of an npz file, read one by one and checked; nothing is ever unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if not path.is_file():
+            raise InputError(f"{path}: no such file")
+        if path.stat().st_size > MOST_BYTES:
+            raise InputError(f"{path}: {path.stat().st_size} bytes are more than the {MOST_BYTES} that are read")
+        self.keys = self._check_members()
+
+    def refuse(self, key: str, why: str) -> None:
+        """Raise the InputError of this key."""
+        raise InputError(f"{self.path}: {key}: {why}")
+
+    def word(self, key: str, known: tuple[str, ...]) -> str:
+        """A scalar text that is one of `known`."""
+        array = self._read(key)
+        if array.shape != () or array.dtype.kind != "U":
+            self.refuse(key, f"expected one word, got {array.dtype} of shape {array.shape}")
+        if str(array) not in known:
+            self.refuse(key, f"expected one of {', '.join(known)}, got {str(array)!r}")
+        return str(array)
+
+    def numbers(self, key: str, shape: tuple[int | None, ...], positive: bool = False) -> Floats:
+        """Finite numbers >= 0 (> 0 if `positive`) of this shape; None stands for any length of at least one."""
+        array = self._read(key)
+        self._check_shape(key, array, shape)
+        if array.dtype.kind not in "iuf":
+            self.refuse(key, f"expected numbers, got {array.dtype}")
+        values = array.astype(np.float64)
+        if not np.isfinite(values).all():
+            self.refuse(key, "expected finite numbers, got NaN or inf")
+        if (values < 0.0).any() or (positive and (values == 0.0).any()):
+            self.refuse(key, f"expected numbers {'> 0' if positive else '>= 0'}, got {values.min()}")
+        return values
+
+    def whole(self, key: str, shape: tuple[int | None, ...], low: int, high: int) -> Ints:
+        """Integers in low..high of this shape."""
+        array = self._read(key)
+        self._check_shape(key, array, shape)
+        if array.dtype.kind not in "iub":
+            self.refuse(key, f"expected integers, got {array.dtype}")
+        wrong = (array < low) | (array > high)
+        if wrong.any():
+            self.refuse(key, f"expected integers in {low}..{high}, got {int(array[wrong][0])}")
+        return array.astype(np.int64)
+
+    def _check_members(self) -> list[str]:
+        """Names of the arrays, after their headers: refuses pickles and what would unpack to too much."""
+        try:
+            with zipfile.ZipFile(self.path) as file:
+                if sum(member.file_size for member in file.infolist()) > MOST_BYTES:
+                    raise InputError(f"{self.path}: unpacks to more than the {MOST_BYTES} bytes that are read")
+                for name in file.namelist():
+                    self._check_header(file, name)
+                return [name.removesuffix(".npy") for name in file.namelist()]
+        except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+            raise InputError(f"{self.path}: not an npz file ({error})") from None
+
+    def _check_header(self, file: zipfile.ZipFile, name: str) -> None:
+        key = name.removesuffix(".npy")
+        readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        with file.open(name) as member:
+            try:
+                shape, _, dtype = readers[np.lib.format.read_magic(member)](member)
+            except (ValueError, KeyError, zipfile.BadZipFile) as error:
+                raise InputError(f"{self.path}: {key}: not a readable array ({error})") from None
+        if dtype.hasobject:
+            self.refuse(key, "holds pickled objects, which are never read")
+        if math.prod(shape) * dtype.itemsize > MOST_BYTES:
+            self.refuse(key, f"claims more than the {MOST_BYTES} bytes that are read")
+
+    def _read(self, key: str) -> NDArray[Any]:
+        if key not in self.keys:
+            self.refuse(key, "missing")
+        try:
+            with np.load(self.path, allow_pickle=False) as file:
+                array: NDArray[Any] = file[key]
+        except (ValueError, KeyError, EOFError, zipfile.BadZipFile, zipfile.zlib.error) as error:  # type: ignore[attr-defined]
+            raise InputError(f"{self.path}: {key}: not a readable array ({error})") from None
+        return array
+
+    def _check_shape(self, key: str, array: NDArray[Any], shape: tuple[int | None, ...]) -> None:
+        fits = array.ndim == len(shape) and all(
+            have == want if want is not None else have > 0 for have, want in zip(array.shape, shape, strict=True)
+        )
+        if not fits:
+            wanted = ", ".join("any" if want is None else str(want) for want in shape)
+            self.refuse(key, f"expected shape ({wanted}), got {array.shape}")
+
+
+def _write_whole(path: Path, outputs: dict[str, NDArray[Any]]) -> None:
+    """Write the npz under a temporary name, then rename it."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.savez_compressed(file, **outputs)  # type: ignore[arg-type]
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
