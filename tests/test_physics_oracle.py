@@ -2,8 +2,12 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from tests.builders import make_scenario, make_tasks
+from ddrl_sched.edge import physics
+from ddrl_sched.run.seeding import stream
+from tests.builders import make_scenario, make_tasks, place_in_windows, random_case, stack_cases
 from tests.oracle import simulate
 
 # --- the oracle itself -------------------------------------------------------------------------------------------
@@ -106,3 +110,91 @@ def test_oracle_announces_waiting_and_flying_work_before_the_arrivals_of_the_mom
 def test_oracle_late_is_strictly_more_than_the_deadline():
     tasks = make_tasks([0.0, 10.0], work_gcycle=[2.0, 2.5], deadline_s=2.0)
     assert simulate(make_scenario([1.0]), tasks, [[1.0], [1.0]]).late == [False, True]
+
+
+# --- the kernel against the oracle -------------------------------------------------------------------------------
+
+worlds = st.fixed_dictionaries(
+    {
+        "seed": st.integers(0, 10**9),
+        "n_servers": st.integers(1, 5),
+        "n_tasks": st.integers(1, 14),
+        "port": st.sampled_from(["shared", "per_link"]),
+        "grid": st.booleans(),
+        "busy": st.sampled_from([0.3, 1.0, 4.0]),
+    }
+)
+
+
+def case_of(world):
+    rest = {key: value for key, value in world.items() if key != "seed"}
+    return random_case(stream(world["seed"], "oracle"), **rest)
+
+
+def assert_outcome_is(outcome, result, deadline_s, grid):
+    n = len(result.delay_s)
+    np.testing.assert_allclose(outcome.delay_s[0, :n], result.delay_s, rtol=1e-9, atol=1e-9)
+    np.testing.assert_array_equal(outcome.probes[0, :n], result.probes)
+    parts = ("wait_s", "transfer_s", "compute_s", "return_s")
+    total = sum(getattr(outcome, part)[0, :n] for part in parts)
+    np.testing.assert_allclose(total, result.delay_s, rtol=1e-9, atol=1e-9)
+    # The parts belong to the last share; when two end within rounding of each other either may be taken as last.
+    clear = np.array(result.gap_s) > (-1.0 if grid else 1e-7)
+    for part in parts:
+        ours, theirs = getattr(outcome, part)[0, :n], np.array(getattr(result, part))
+        np.testing.assert_allclose(ours[clear], theirs[clear], rtol=1e-9, atol=1e-9, err_msg=part)
+    settled = np.abs(np.array(result.delay_s) - deadline_s) > 1e-9
+    settled |= grid
+    np.testing.assert_array_equal(outcome.late[0, :n][settled], np.array(result.late)[settled])
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(worlds)
+def test_kernel_equals_oracle(world):
+    case = case_of(world)
+    n = case.tasks.shape[1]
+    result = simulate(case.scenario, case.tasks, case.share[0], case.probe[0])
+    outcome, _ = place_in_windows(physics, case.scenario, case.tasks, case.share, (0, n), case.probe)
+    assert_outcome_is(outcome, result, case.tasks.deadline_s[0], world["grid"])
+    np.testing.assert_allclose(outcome.share, case.share, atol=1e-12)
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(worlds, st.lists(st.integers(0, 14), max_size=5))
+def test_windows_change_nothing(world, cuts):
+    case = case_of(world)
+    n = case.tasks.shape[1]
+    cuts = [0, *sorted(min(cut, n) for cut in cuts), n]
+    at_once, one = place_in_windows(physics, case.scenario, case.tasks, case.share, (0, n), case.probe)
+    in_parts, many = place_in_windows(physics, case.scenario, case.tasks, case.share, cuts, case.probe)
+    for name in ("share", "wait_s", "transfer_s", "compute_s", "return_s", "delay_s", "late", "probes"):
+        np.testing.assert_array_equal(getattr(at_once, name), getattr(in_parts, name), err_msg=name)
+    for name in ("server_free_s", "n_flight", "port_free_s", "announced_s", "announcement", "own_gcycle"):
+        np.testing.assert_array_equal(getattr(one[-1], name), getattr(many[-1], name), err_msg=name)
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(worlds)
+def test_announcements_equal_oracle(world):
+    case = case_of(world)
+    n = case.tasks.shape[1]
+    announced = simulate(case.scenario, case.tasks, case.share[0], case.probe[0]).announced
+    _, states = place_in_windows(physics, case.scenario, case.tasks, case.share, range(n + 1), case.probe)
+    change, factor = case.tasks.speed_change_s[0], case.tasks.speed_factor[0]
+    for task in range(n):
+        due = [entry for entry in announced if entry[0] <= case.tasks.arrive_s[0, task]]
+        moment, waiting, flying = due[-1]
+        now = [factor[s][np.flatnonzero(change[s] <= moment)[-1]] for s in range(world["n_servers"])]
+        promised_s = (np.array(waiting) + flying) / (case.scenario.speed_gcps * now)
+        assert states[task + 1].announcement[0] == len(due) - 1
+        np.testing.assert_allclose(states[task + 1].announced_s[0], promised_s, rtol=1e-9, atol=1e-9)
+
+
+def test_replicas_do_not_touch_each_other():
+    cases = [random_case(stream(seed, "replicas"), 3, 10) for seed in range(4)]
+    cases = [type(case)(cases[0].scenario, case.tasks, case.share, case.probe) for case in cases]
+    tasks, share, probe = stack_cases(cases)
+    together, _ = place_in_windows(physics, cases[0].scenario, tasks, share, (0, 4, 10), probe)
+    for r, case in enumerate(cases):
+        result = simulate(case.scenario, case.tasks, case.share[0], case.probe[0])
+        np.testing.assert_allclose(together.delay_s[r], result.delay_s, rtol=1e-9)
