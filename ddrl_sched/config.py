@@ -1,9 +1,17 @@
-"""Settings as plain validated data: strict types, bounds on every number, errors that name the yaml key."""
+"""Settings as plain validated data: strict types, bounds on every number, errors that name the yaml key.
 
-from collections.abc import Mapping
-from typing import Any, TypeVar
+A yaml of conf/ holds a plain `name:` and numbers; it becomes one of the records below by `validate`. Scientific numbers
+have no default here: they stand in the yaml, each under a comment that gives meaning and unit.
+"""
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal, TypeVar, get_args
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+MAX_SHOWN = 60  # characters of a wrong value that a message repeats
 
 
 class InputError(ValueError):
@@ -11,7 +19,7 @@ class InputError(ValueError):
 
 
 class Settings(BaseModel):
-    """Base of all settings: no unknown key, no coercion (an integer may stand where a float is wanted), no NaN or inf."""
+    """Base of all settings: no unknown key, no coercion (an integer may stand for a float), no NaN or inf."""
 
     model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, frozen=True)
 
@@ -22,14 +30,407 @@ S = TypeVar("S", bound=Settings)
 def validate(model: type[S], data: Mapping[str, Any], prefix: str) -> S:
     """`data` (plain yaml data) as a `model`; `prefix` is the yaml key under which it stands.
 
-    Raises InputError with one line per error: key path, what was expected, what was got.
+    Raises InputError with one line per wrong key: its path, what was expected, what was got.
     """
+    if not isinstance(data, Mapping):
+        raise InputError(f"{prefix}: must be a group of keys, got {shown(data)}")
     try:
         return model.model_validate(dict(data))
     except ValidationError as error:
-        raise InputError("\n".join(_line(e, prefix) for e in error.errors())) from None
+        raise InputError("\n".join(_lines(model, data, error, prefix))) from None
 
 
-def _line(error: Any, prefix: str) -> str:
-    path = prefix + "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in error["loc"])
-    return f"{path}: {error['msg']}, got {error['input']!r}"
+def _lines(model: type[BaseModel], data: Mapping[str, Any], error: ValidationError, prefix: str) -> list[str]:
+    """One line per wrong key; where a key may be one of several things, what each of them wanted is joined by 'or'."""
+    wanted: dict[str, list[str]] = {}
+    got: dict[str, str] = {}
+    for e in error.errors(include_url=False):
+        path = _key_path(data, e, prefix)
+        if e["type"] == "value_error":  # a check of ours: lines "key: text" where a key below this one is meant
+            wanted |= {path + _below(line): [] for line in str(e["ctx"]["error"]).splitlines()}
+        else:
+            wanted.setdefault(path, []).append(_expected(e, _known_keys(model, e["loc"])))
+            got[path] = got.get(path) or _got(e)
+    joined = {path: " or ".join(dict.fromkeys(texts)).replace(" or must be ", " or ") for path, texts in wanted.items()}
+    return [f"{path}: {text}{got[path]}" if text else path for path, text in joined.items()]
+
+
+def _below(line: str) -> str:
+    return f".{line}" if re.match(r"[a-z_0-9.\[\]]+: ", line) else f": {line}"
+
+
+def shown(value: Any) -> str:
+    """A user's value as one short printable piece of a message."""
+    text = repr(value)
+    return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 3] + "..."
+
+
+def near(word: object, known: Iterable[str]) -> str:
+    """'; did you mean ...?' where a known word resembles `word`, else nothing."""
+    close = difflib.get_close_matches(str(word), list(known), n=1, cutoff=0.6)
+    return f"; did you mean '{close[0]}'?" if close else ""
+
+
+def _got(error: Any) -> str:
+    """What was given, and the nearest of the words that were expected."""
+    kind, value = error["type"], error["input"]
+    if kind in {"missing", "extra_forbidden", "union_tag_not_found"}:
+        return ""
+    if kind == "union_tag_invalid":
+        value, words = error["ctx"]["tag"], error["ctx"]["expected_tags"]
+    else:
+        words = error["ctx"]["expected"] if kind == "literal_error" else ""
+    return f", got {shown(value)}" + near(value, re.findall(r"'([^']*)'", words))
+
+
+def _key_path(data: Any, error: Any, prefix: str) -> str:
+    """Path of the yaml key, without the tags that pydantic adds for the `kind` of a group."""
+    path, here, loc = prefix, data, error["loc"]
+    for i, part in enumerate(loc):
+        if isinstance(part, int) and isinstance(here, list) and part < len(here):
+            path, here = f"{path}[{part}]", here[part]
+        elif isinstance(here, Mapping) and part in here:
+            path, here = f"{path}.{_key(part)}", here[part]
+        elif i == len(loc) - 1 and error["type"] == "missing":
+            path = f"{path}.{_key(part)}"
+    if error["type"] in {"union_tag_not_found", "union_tag_invalid"}:
+        path = f"{path}.kind"
+    return path
+
+
+def _key(part: object) -> str:
+    return str(part) if str(part).isidentifier() else shown(part)
+
+
+def _known_keys(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
+    """Keys of the group in which the last part of `loc` stands."""
+    groups = [model]
+    for part in loc[:-1]:
+        tagged = [g for g in groups if "kind" in g.model_fields and part in get_args(g.model_fields["kind"].annotation)]
+        inner = [m for g in groups if part in g.model_fields for m in _models(g.model_fields[str(part)].annotation)]
+        groups = tagged if tagged and len(groups) > 1 else inner or groups
+    return [key for group in groups for key in group.model_fields]
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for argument in get_args(annotation) for model in _models(argument)]
+
+
+def _expected(error: Any, keys: list[str]) -> str:
+    kind, ctx = error["type"], error.get("ctx", {})
+    if kind == "extra_forbidden":
+        return "unknown key" + (near(error["loc"][-1], keys) or f"; known keys: {', '.join(keys)}")
+    if kind == "literal_error":
+        return f"must be {ctx['expected']}"
+    if kind == "union_tag_invalid":
+        return f"must be one of {ctx['expected_tags']}"
+    bounds = {"greater_than": ("gt", ">"), "greater_than_equal": ("ge", ">="), "less_than": ("lt", "<")}
+    if kind in bounds or kind == "less_than_equal":
+        key, sign = bounds.get(kind, ("le", "<="))
+        return f"must be {sign} {ctx[key]:.12g}"
+    texts = {
+        "missing": "is missing",
+        "finite_number": "must be a finite number",
+        "float_type": "must be a number",
+        "int_type": "must be a whole number",
+        "int_from_float": "must be a whole number",
+        "bool_type": "must be true or false",
+        "string_type": "must be text",
+        "list_type": "must be a list",
+        "model_type": "must be a group of keys",
+        "model_attributes_type": "must be a group of keys",
+        "union_tag_not_found": "is missing",
+        "string_pattern_mismatch": "must be 1-64 letters, digits or any of _ . -",
+        "too_short": f"must have at least {ctx.get('min_length')} entries",
+        "too_long": f"must have at most {ctx.get('max_length')} entries",
+        "string_too_short": "must not be empty",
+        "string_too_long": f"must have at most {ctx.get('max_length')} characters",
+    }
+    return texts.get(kind, error["msg"])
+
+
+# ---- pieces that several groups share --------------------------------------------------------------------------------
+
+LARGEST = 1e9
+MAX_SERVERS = 1000
+
+Positive = Annotated[float, Field(gt=0, le=LARGEST)]
+NonNegative = Annotated[float, Field(ge=0, le=LARGEST)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+Text = Annotated[str, Field(min_length=1, max_length=1000)]
+
+
+def _rising(bounds: list[float]) -> list[float]:
+    if bounds[0] > bounds[1]:
+        raise ValueError(f"must be [lowest, highest], got {shown(bounds)}")
+    return bounds
+
+
+Range = Annotated[list[NonNegative], Field(min_length=2, max_length=2), AfterValidator(_rising)]
+IntRange = Annotated[
+    list[Annotated[int, Field(ge=1, le=10**6)]], Field(min_length=2, max_length=2), AfterValidator(_rising)
+]
+Rates = Annotated[list[Positive], Field(min_length=1, max_length=MAX_SERVERS)]
+
+# ---- conf/env --------------------------------------------------------------------------------------------------------
+
+MULTI_RULES = ("amcoedge", "smcoedge", "drlcoedge", "randcoedge", "optimal")
+SINGLE_RULES = ("dedgeai", "opt_ts")
+Rule = Literal["clean", "amcoedge", "smcoedge", "drlcoedge", "randcoedge", "optimal", "dedgeai", "opt_ts"]
+
+
+class ListedServers(Settings):
+    """Servers with the speeds of a list."""
+
+    kind: Literal["listed"]
+    speed_gcps: Rates  # [E]
+
+
+class DrawnServers(Settings):
+    """Servers whose speeds are drawn once, integers lowest..highest, from a named stream of the yaml's seed."""
+
+    kind: Literal["drawn"]
+    n: Annotated[int, Field(ge=1, le=MAX_SERVERS)] | None  # null: one per station of the network's graph
+    speed_gcps: IntRange
+    capacity_seed: Seed
+
+
+class ReceiverNetwork(Settings):
+    """Every pair of stations is joined; the rate is the receiver's, the latency the same everywhere."""
+
+    kind: Literal["receivers"]
+    rate_mbps: Rates  # [E]
+    latency_s: NonNegative
+    port: Literal["shared", "per_link"]
+
+
+class DrawnReceiverNetwork(Settings):
+    """As ReceiverNetwork, the rates drawn once, integers lowest..highest, from a named stream of the yaml's seed."""
+
+    kind: Literal["receivers_drawn"]
+    rate_mbps: IntRange
+    rate_seed: Seed
+    latency_s: NonNegative
+    port: Literal["shared", "per_link"]
+
+
+class GraphNetwork(Settings):
+    """A wired network from a gml file of the Internet Topology Zoo's form, with a station at every node."""
+
+    kind: Literal["graph"]
+    file: Text  # "package:Kreonet.gml", or a path
+    latency_s_per_km: NonNegative
+    missing_latency_s: NonNegative  # of a link where the coordinates of an end are missing
+    missing_rate_mbps: Positive | None  # of a link without LinkSpeedRaw; null: such a link is an error
+    port: Literal["shared", "per_link"]
+
+
+class AutoHorizon(Settings):
+    """The horizon where `horizon_s: auto`: the longest of the three demands, but never above the cap."""
+
+    relaxations: NonNegative  # relaxation times (FACTS: E[w] / (F (1 - sqrt(load))^2))
+    slots: NonNegative
+    counted_tasks: NonNegative  # expected number of tasks after the warm-up
+    cap_s: Positive
+
+
+class Clock(Settings):
+    """Times of the world."""
+
+    slot_s: Positive
+    announce_s: Positive
+    probe_s: NonNegative
+    warm_up: Annotated[float, Field(ge=0, lt=1)]  # fraction of the horizon that is not counted
+    horizon_s: Literal["auto"] | Positive
+    auto_horizon: AutoHorizon
+
+
+class Slowdowns(Settings):
+    """Servers slow down and recover at random moments, each on its own."""
+
+    mean_between_s: Positive  # mean time at nominal speed
+    mean_duration_s: Positive
+    factor: Annotated[float, Field(gt=0, le=100)]  # of the speed while it lasts
+
+
+class OffloadTasks(Settings):
+    """Data to be computed on: work = size x density."""
+
+    kind: Literal["offload"]
+    size_mbit: Range
+    density_gcycle_per_mbit: Range
+    density: Literal["per_task", "per_index"]  # per_index: drawn once per draw for each index n (published)
+    result_mbit: Range
+    overhead_gcycle: NonNegative
+    deadline_s: Positive | None
+
+
+class GenerationTasks(Settings):
+    """Generation in diffusion steps: work = Gcycle per step x steps."""
+
+    kind: Literal["generation"]
+    size_mbit: Range
+    gcycle_per_step: Range
+    steps: IntRange
+    result_mbit: Range
+    cost: Literal["per_task", "per_index"]  # per_index: per-step cost, steps and result once per draw and index n
+    overhead_gcycle: NonNegative
+    deadline_s: Positive | None
+
+
+class Choices(Settings):
+    """Whole numbers with their probabilities."""
+
+    values: Annotated[list[Annotated[int, Field(ge=1, le=10**6)]], Field(min_length=1, max_length=100)]
+    probabilities: Annotated[list[NonNegative], Field(min_length=1, max_length=100)]
+
+    @model_validator(mode="after")
+    def _distribution(self) -> "Choices":
+        if len(self.values) != len(self.probabilities):
+            raise ValueError(f"{len(self.values)} values but {len(self.probabilities)} probabilities")
+        if abs(sum(self.probabilities) - 1) > 1e-6:
+            raise ValueError(f"probabilities must sum to 1, got {sum(self.probabilities):.6g}")
+        return self
+
+
+class ImageTasks(Settings):
+    """A batch of whole images: work = steps x images x Gcycle per step; an image is never split."""
+
+    kind: Literal["images"]
+    steps: Choices
+    n_images: Choices
+    gcycle_per_step: Positive
+    overhead_steps: NonNegative  # per used share
+    prompt_mbit: NonNegative
+    result_mbit_per_image: NonNegative
+    deadline_s: Positive | None
+
+
+class EnvSettings(Settings):
+    """One environment: servers, network, clock, rule and what a task is."""
+
+    name: Name
+    rule: Rule
+    servers: Annotated[ListedServers | DrawnServers, Field(discriminator="kind")]
+    network: Annotated[ReceiverNetwork | DrawnReceiverNetwork | GraphNetwork, Field(discriminator="kind")]
+    clock: Clock
+    slowdowns: Slowdowns | None
+    tasks: Annotated[OffloadTasks | GenerationTasks | ImageTasks, Field(discriminator="kind")]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "EnvSettings":
+        wrong = _server_count_faults(self) + (_published_faults(self) if self.rule != "clean" else [])
+        if _mean_work_is_zero(self.tasks):
+            wrong.append("tasks: the mean work must be > 0")
+        if wrong:
+            raise ValueError("\n".join(wrong))
+        return self
+
+
+def _mean_work_is_zero(tasks: OffloadTasks | GenerationTasks | ImageTasks) -> bool:
+    if isinstance(tasks, OffloadTasks):
+        return tasks.size_mbit[1] == 0 or tasks.density_gcycle_per_mbit[1] == 0
+    return isinstance(tasks, GenerationTasks) and tasks.gcycle_per_step[1] == 0
+
+
+def _server_count_faults(env: EnvSettings) -> list[str]:
+    n = len(env.servers.speed_gcps) if isinstance(env.servers, ListedServers) else env.servers.n
+    if n is None and not isinstance(env.network, GraphNetwork):
+        return ["servers.n: null needs network.kind graph"]
+    if isinstance(env.network, ReceiverNetwork) and n != len(env.network.rate_mbps):
+        return [f"network.rate_mbps: must have one rate per server ({n}), got {len(env.network.rate_mbps)}"]
+    return []
+
+
+def _published_faults(env: EnvSettings) -> list[str]:
+    """What the published rules cannot express would be ignored without a word: refuse it."""
+    multi, tasks = env.rule in MULTI_RULES, env.tasks
+    if isinstance(tasks, ImageTasks) or multi != isinstance(tasks, OffloadTasks):
+        return [f"tasks.kind: rule {env.rule} needs {'offload' if multi else 'generation'}, got {tasks.kind}"]
+    if isinstance(env.network, GraphNetwork):
+        return [f"network.kind: rule {env.rule} needs receivers or receivers_drawn, got graph"]
+    zero = {
+        "network.latency_s": env.network.latency_s,
+        "clock.probe_s": env.clock.probe_s,
+        "tasks.overhead_gcycle": tasks.overhead_gcycle,
+        "clock.announce_s - clock.slot_s": env.clock.announce_s - env.clock.slot_s,
+    } | ({"tasks.result_mbit": tasks.result_mbit[1]} if multi else {})
+    faults = [f"{key}: must be 0 under rule {env.rule}, got {value:.6g}" for key, value in zero.items() if value != 0]
+    if env.network.port != "shared":
+        faults.append(f"network.port: must be shared under rule {env.rule}")
+    return faults + ([f"slowdowns: must be null under rule {env.rule}"] if env.slowdowns else [])
+
+
+# ---- conf/workload ---------------------------------------------------------------------------------------------------
+
+
+class PoissonArrivals(Settings):
+    """Poisson arrivals, the same rate at every station."""
+
+    kind: Literal["poisson"]
+
+
+class BurstyArrivals(Settings):
+    """Markov-modulated Poisson arrivals: the whole network switches between a low and a high load."""
+
+    kind: Literal["bursty"]
+    low_load: NonNegative
+    high_load: Positive
+    mean_low_s: Positive  # mean dwell
+    mean_high_s: Positive
+
+
+class PublishedMultiArrivals(Settings):
+    """A task at each index n of each station and slot with one probability (AMCoEdge)."""
+
+    kind: Literal["published_multi"]
+    n_indices: Annotated[int, Field(ge=1, le=100_000)]
+    probability: Annotated[float, Field(gt=0, le=1)]  # used where load is null
+
+
+class PublishedSingleArrivals(Settings):
+    """1..max tasks per station and slot, uniform (LAD-TS)."""
+
+    kind: Literal["published_single"]
+    max_tasks: Annotated[int, Field(ge=1, le=100_000)]  # used where load is null
+
+
+class TraceColumns(Settings):
+    """Columns that give a task its size (scaled to the mean of env.tasks); null: drawn as env.tasks says."""
+
+    input_mbit: Text | None
+    work_gcycle: Text | None
+    result_mbit: Text | None
+
+
+class TraceArrivals(Settings):
+    """Arrival moments of a csv file, time stretched to the load."""
+
+    kind: Literal["trace"]
+    path: Text  # "package:AzureLLMInferenceTrace_conv.csv", or a path
+    timestamp_column: Text
+    columns: TraceColumns
+    train_fraction: Annotated[float, Field(gt=0, lt=1)]  # of the file's time span; evaluation uses the rest
+    windows: Annotated[int, Field(ge=1, le=10_000)]  # disjoint evaluation windows in the rest
+    min_tasks: Annotated[int, Field(ge=1, le=10**6)]  # fewer in an evaluation window are an error
+
+
+class WorkloadSettings(Settings):
+    """When and where tasks arrive. `load` = long-run offered work (without overhead) over the sum of speeds."""
+
+    name: Name
+    load: Annotated[float, Field(gt=0, le=10)] | None
+    order: Literal["drawn", "station"]  # of tasks that arrive together; station: station 0 first, then by index
+    arrivals: Annotated[
+        PoissonArrivals | BurstyArrivals | PublishedMultiArrivals | PublishedSingleArrivals | TraceArrivals,
+        Field(discriminator="kind"),
+    ]
+
+    @model_validator(mode="after")
+    def _has_load(self) -> "WorkloadSettings":
+        if self.load is None and self.arrivals.kind in ("poisson", "trace"):
+            raise ValueError(f"load: must be a number for {self.arrivals.kind} arrivals, got null")
+        return self
