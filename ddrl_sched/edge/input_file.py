@@ -1,0 +1,45 @@
+"""Input files of the user, or of the package (`package:NAME`), read whole and never beyond a limit."""
+
+import stat
+from importlib.resources import files
+from pathlib import Path
+
+from ddrl_sched.config import InputError, near, shown
+
+PACKAGE = "package:"
+
+
+def read_bytes(file: str, key: str, folder: str, max_bytes: int) -> bytes:
+    """Content of `file`, a path or `package:NAME` of ddrl_sched/data/<folder>.
+
+    Raises InputError that names the yaml `key` and the file: not there, no regular file, too large, not readable.
+    """
+    if file.startswith(PACKAGE):
+        return _package_bytes(file, key, folder)
+    path = Path(file)
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise InputError(f"{key}: {file}: is no regular file")
+        if status.st_size > max_bytes:
+            raise InputError(f"{key}: {file}: must be at most {max_bytes:,} bytes, got {status.st_size:,}")
+        return path.read_bytes()
+    except InputError:
+        raise
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else None
+        raise InputError(f"{key}: {shown(file)}: {reason or first_line(error)}") from None
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's text, safe to print."""
+    return shown((str(error).splitlines() or [type(error).__name__])[0])
+
+
+def _package_bytes(file: str, key: str, folder: str) -> bytes:
+    known = {f.name: f for f in files("ddrl_sched.data").joinpath(folder).iterdir() if not f.name.startswith("LICENSE")}
+    name = file.removeprefix(PACKAGE)
+    if name not in known:
+        hint = near(name, known) or f" (known: {', '.join(sorted(known))})"
+        raise InputError(f"{key}: the package holds no {shown(name)}{hint}")
+    return known[name].read_bytes()

@@ -1,0 +1,123 @@
+"""From the settings of an environment to a Scenario: speeds, links (also of real wired networks), clock.
+
+Numbers that are drawn once for an environment (capacities, rates) come from named streams of a seed in its yaml; the
+caller passes the function that makes them: `stream(seed, *names) -> numpy Generator`.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from ddrl_sched.config import (
+    DrawnReceiverNetwork,
+    EnvSettings,
+    GraphNetwork,
+    InputError,
+    ListedServers,
+    ReceiverNetwork,
+)
+from ddrl_sched.edge.topology import graph_links, n_nodes
+from ddrl_sched.edge.types import Floats, Scenario
+
+NamedStream = Callable[..., np.random.Generator]  # (seed, *names) -> generator
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What a scenario must know of its workload (edge/workload.py makes it)."""
+
+    load: float  # long-run offered work (without overhead) over the sum of speeds, in expectation
+    mean_work_gcycle: float
+    tasks_per_s: float  # of all stations together
+    longest_s: float  # no trace is longer: the length of a window of a trace file; inf for synthetic arrivals
+    slotted: bool  # tasks arrive at the start of slots
+
+
+def build_scenario(env: EnvSettings, demand: Demand, stream: NamedStream) -> Scenario:
+    """The scenario of one environment under one workload (which decides the horizon). Raises InputError."""
+    speed_gcps = server_speeds(env, stream)
+    link_mbps, link_latency_s = _links(env, len(speed_gcps), stream)
+    horizon = horizon_s(env, demand, speed_gcps)
+    return Scenario(
+        name=env.name,
+        rule=env.rule,
+        speed_gcps=speed_gcps,
+        link_mbps=link_mbps,
+        link_latency_s=link_latency_s,
+        port=env.network.port,
+        slot_s=float(env.clock.slot_s),
+        announce_s=float(env.clock.announce_s),
+        probe_s=float(env.clock.probe_s),
+        warm_up_s=env.clock.warm_up * horizon,
+        horizon_s=horizon,
+    )
+
+
+def server_speeds(env: EnvSettings, stream: NamedStream) -> Floats:
+    """Nominal speeds [E], Gcycle/s: those of the yaml, or drawn integers. Raises InputError."""
+    servers, network = env.servers, env.network
+    n = len(servers.speed_gcps) if isinstance(servers, ListedServers) else servers.n
+    if isinstance(network, GraphNetwork):
+        nodes = n_nodes(network)
+        if n is not None and n != nodes:
+            raise InputError(f"env.servers: there must be one server per node of {network.file} ({nodes}), got {n}")
+        n = nodes
+    if isinstance(servers, ListedServers):
+        return np.array(servers.speed_gcps, dtype=np.float64)
+    low, high = servers.speed_gcps
+    return stream(servers.capacity_seed, "env", "speed_gcps").integers(low, high + 1, n).astype(np.float64)
+
+
+def relaxation_s(speed_gcps: Floats, mean_work_gcycle: float, load: float) -> float:
+    """Relaxation time of the servers as one queue: E[w] / (F (1 - sqrt(load))^2) seconds, F the sum of speeds [E].
+
+    The time after which such a queue has mostly forgotten where it began; inf for load >= 1.
+    """
+    return math.inf if load >= 1 else mean_work_gcycle / (float(np.sum(speed_gcps)) * (1 - math.sqrt(load)) ** 2)
+
+
+def horizon_s(env: EnvSettings, demand: Demand, speed_gcps: Floats) -> float:
+    """Length of a trace in seconds: the yaml's, or the longest demand of clock.auto_horizon up to its cap.
+
+    The automatic one is a whole number of slots, unless a trace file's windows are shorter. Raises InputError where
+    slotted tasks meet a horizon that is no whole number of slots.
+    """
+    slot_s, asked = env.clock.slot_s, env.clock.horizon_s
+    if asked != "auto":
+        if demand.slotted and abs(asked / slot_s - round(asked / slot_s)) > 1e-9:
+            raise InputError(f"env.clock.horizon_s: must be a whole number of slots of {slot_s:.6g} s, got {asked:.6g}")
+        return float(asked)
+    auto = env.clock.auto_horizon
+    needs = (
+        auto.relaxations * relaxation_s(speed_gcps, demand.mean_work_gcycle, demand.load) if auto.relaxations else 0.0,
+        auto.slots * slot_s,
+        auto.counted_tasks / (demand.tasks_per_s * (1 - env.clock.warm_up)),
+    )
+    longest = min(max(needs), auto.cap_s)
+    return min(max(1, math.ceil(longest / slot_s - 1e-9)) * slot_s, demand.longest_s)
+
+
+def _links(env: EnvSettings, n: int, stream: NamedStream) -> tuple[Floats, Floats]:
+    """Rates [B, E] in Mbit/s (inf where local) and latencies [B, E] in seconds (0 where local)."""
+    network = env.network
+    if isinstance(network, GraphNetwork):
+        mbps, latency_s = graph_links(network)
+    elif isinstance(network, ReceiverNetwork):
+        mbps, latency_s = _receiver_links(np.array(network.rate_mbps, dtype=np.float64), network.latency_s)
+    else:
+        mbps, latency_s = _receiver_links(_drawn_rates(network, n, stream), network.latency_s)
+    np.fill_diagonal(mbps, np.inf)
+    np.fill_diagonal(latency_s, 0.0)
+    return mbps, latency_s
+
+
+def _receiver_links(rate_mbps: Floats, latency_s: float) -> tuple[Floats, Floats]:
+    n = len(rate_mbps)
+    return np.tile(rate_mbps, (n, 1)), np.full((n, n), float(latency_s))
+
+
+def _drawn_rates(network: DrawnReceiverNetwork, n: int, stream: NamedStream) -> Floats:
+    low, high = network.rate_mbps
+    return stream(network.rate_seed, "env", "rate_mbps").integers(low, high + 1, n).astype(np.float64)
