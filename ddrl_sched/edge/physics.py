@@ -120,6 +120,18 @@ def finish(scenario: Scenario, state: State, tasks: Tasks, outcome: Outcome) -> 
     return advance(scenario, state, tasks, np.full(len(state.announcement), np.inf), outcome)
 
 
+def estimates(scenario: Scenario, state: State, tasks: Tasks, lo: Ints, hi: Ints, info: str) -> Floats:
+    """Waits [R, M, E] in seconds that stations of class `info` expect at the arrival of tasks lo[r]..hi[r]-1.
+
+    They rest on `state` as it is: placements and announcements after it are not known. "probed" is "tracked" here.
+    """
+    wait_s = np.zeros((len(lo), int((hi - lo).max(initial=0)), scenario.n_servers))
+    values = tuple(getattr(state, f.name) for f in fields(state))
+    arrays = tuple(getattr(tasks, f.name) for f in fields(tasks))
+    _estimate(_world(scenario), values, arrays, lo, hi, INFOS[info], wait_s)
+    return wait_s
+
+
 def _advance(
     scenario: Scenario, state: State, tasks: Tasks, rule: _Rule, lo: Ints, hi: Ints, until_s: Floats, outcome: Outcome
 ) -> State:
@@ -130,7 +142,9 @@ def _advance(
     results = tuple(getattr(outcome, f.name) for f in fields(outcome))
     while True:
         values = tuple(getattr(state, f.name) for f in fields(state))
-        full = _run(world, rule, values, arrays, np.asarray(lo, np.int64), at, np.asarray(hi, np.int64), until_s, results)
+        full = _run(
+            world, rule, values, arrays, np.asarray(lo, np.int64), at, np.asarray(hi, np.int64), until_s, results
+        )
         if not full:
             return state
         state = _with_more_room(state)
@@ -336,26 +350,39 @@ def _known(info, s, b, probed):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
+def _wait_s(r, at, s, info, probed, world, state, tasks):  # type: ignore[no-untyped-def]
+    """Seconds until server s is free, as the station of task (r, at) believes at its arrival; the speed it assumes."""
+    b, now, speed = tasks[0][r, at], tasks[2][r, at], world.speed_gcps[s]
+    if _known(info, s, b, probed):
+        change_s, factor = tasks[10][r, s], tasks[11][r, s]
+        rate = speed * factor[_factor_at(change_s, factor, now)]
+        return _exact_free_s(r, s, now, world, state, tasks), rate
+    if info == STATIC:
+        return 0.0, speed
+    if info == OWN:
+        return max(state[9][r, b, s] - now, 0.0), speed
+    if info == ANNOUNCED:
+        return state[7][r, s], speed
+    age = now - state[8][r] * world.announce_s
+    return max(state[7][r, s] + state[11][r, b, s] / speed - age, 0.0), speed
+
+
+@njit(cache=True)
+def _estimate(world, state, tasks, lo, hi, info, wait_s):  # type: ignore[no-untyped-def]
+    nothing = np.zeros(len(world.speed_gcps), np.bool_)
+    for r in range(len(lo)):
+        for i in range(lo[r], hi[r]):
+            for s in range(len(world.speed_gcps)):
+                wait_s[r, i - lo[r], s] = _wait_s(r, i, s, info, nothing, world, state, tasks)[0]
+
+
+@njit(cache=True)
 def _quote(r, at, dispatch, info, probed, world, state, tasks, q):  # type: ignore[no-untyped-def]
     """Fill the Quote of task (r, at) as a station of class `info` sees it."""
     b, now = tasks[0][r, at], tasks[2][r, at]
-    port_free_s, announced_s, announcement, own_free_s = state[6], state[7], state[8], state[9]
-    since = state[11]
-    age = now - announcement[r] * world.announce_s
+    port_free_s = state[6]
     for s in range(len(world.speed_gcps)):
-        speed = world.speed_gcps[s]
-        if _known(info, s, b, probed):
-            q.free_s[s] = _exact_free_s(r, s, now, world, state, tasks)
-            change_s, factor = tasks[10][r, s], tasks[11][r, s]
-            speed *= factor[_factor_at(change_s, factor, now)]
-        elif info == STATIC:
-            q.free_s[s] = 0.0
-        elif info == OWN:
-            q.free_s[s] = max(own_free_s[r, b, s] - now, 0.0)
-        elif info == ANNOUNCED:
-            q.free_s[s] = announced_s[r, s]
-        else:
-            q.free_s[s] = max(announced_s[r, s] + since[r, b, s] / speed - age, 0.0)
+        q.free_s[s], speed = _wait_s(r, at, s, info, probed, world, state, tasks)
         q.port_s[s] = dispatch
         q.send_s[s] = 0.0
         q.latency_s[s] = world.latency_s[b, s]
@@ -510,9 +537,7 @@ def _run(world, rule, state, tasks, lo, at, hi, until_s, results):  # type: igno
                 use_price_s += rule.use_price_s[r, j]
             if rule.congestion > 0.0:
                 backlog = np.sum(q.free_s * world.speed_gcps)
-                use_price_s += (
-                    rule.congestion * tasks[6][r, i] / total_gcps * (1.0 + backlog / rule.mean_work_gcycle)
-                )
+                use_price_s += rule.congestion * tasks[6][r, i] / total_gcps * (1.0 + backlog / rule.mean_work_gcycle)
             # The set.
             if rule.choice == WRR:
                 _least_used(r, b, tasks[5][r, i], rule.quota, world, state, mask)

@@ -1,0 +1,136 @@
+"""Running one scheduler over traces: ask it as often as its cadence says, let the world carry out what it decides."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from ddrl_sched.edge import physics, published
+from ddrl_sched.edge.types import Decision, Ints, Outcome, Scenario, Tasks
+from ddrl_sched.schedulers.base import Scheduler, View
+
+
+@dataclass(frozen=True)
+class Traces:
+    """Traces to run on, and what a scheduler may know of their workload."""
+
+    scenario: Scenario
+    tasks: Tasks
+    mean_work_gcycle: float
+    slot_tasks: np.ndarray | None  # [N] see View
+    drawn_order: bool
+
+
+@dataclass(frozen=True)
+class Step:
+    """What happened between two questions to the scheduler."""
+
+    view: View
+    decision: Decision
+    lo: Ints  # [R] first task decided
+    hi: Ints  # [R] one behind the last
+    state: Any  # of the world, after placing
+    outcome: Outcome  # of all tasks so far; positions of undecided tasks are NaN
+    epoch: int  # number of the announcement interval
+    epoch_ends: bool  # no task of this interval is left
+    decide_s: float  # CPU seconds for deciding and placing
+
+
+def world_of(scenario: Scenario) -> Any:
+    """The module that computes delays in this scenario: edge.physics or edge.published."""
+    return physics if scenario.rule == "clean" else published
+
+
+def rollout(traces: Traces, scheduler: Scheduler, rng: np.random.Generator) -> Iterator[Step]:
+    """Run `scheduler` over all traces at once, yielding after every answer; everything is resolved after the last."""
+    scenario, tasks = traces.scenario, traces.tasks
+    world = world_of(scenario)
+    state = world.initial_state(scenario, tasks.shape[0])
+    outcome = physics.empty_outcome(tasks, scenario.n_servers)
+    windows = list_windows(tasks, scenario.announce_s, scheduler.cadence)
+    for number, (epoch, epoch_ends, lo, hi) in enumerate(windows):
+        began = time.process_time()
+        if scheduler.cadence != "trace":
+            begin_s = np.where(lo < hi, epoch * scenario.announce_s, -np.inf)
+            state = world.advance(scenario, state, tasks, begin_s, outcome)
+        view = _view(traces, scheduler, world, state, lo, hi)
+        decision = _for_world(scenario, scheduler.decide(view, rng))
+        state = world.place(scenario, state, tasks, decision, lo, hi, outcome)
+        if number == len(windows) - 1:
+            state = world.finish(scenario, state, tasks, outcome)
+        spent_s = time.process_time() - began
+        yield Step(view, decision, lo, hi, state, outcome, epoch, epoch_ends, spent_s)
+
+
+def list_windows(tasks: Tasks, announce_s: float, cadence: str) -> list[tuple[int, bool, Ints, Ints]]:
+    """(epoch, whether the epoch ends with it, lo [R], hi [R]) of every question in the order of asking.
+
+    "trace": one window; "epoch": one per announcement interval that holds a task; "arrival": each epoch in pieces in
+    which no station has two tasks, so that every station knows all of its earlier placements.
+    """
+    n_tasks = tasks.valid.sum(1)
+    start = np.zeros(len(n_tasks), np.int64)
+    if cadence == "trace":
+        return [(0, True, start, n_tasks)]
+    epochs = np.floor(tasks.arrive_s / announce_s + 1e-9).astype(np.int64)
+    epochs = np.where(tasks.valid, epochs, np.iinfo(np.int64).max)
+    windows: list[tuple[int, bool, Ints, Ints]] = []
+    lo = start
+    for epoch in np.unique(epochs[tasks.valid]):
+        end = np.array([np.searchsorted(row, epoch, "right") for row in epochs])
+        while (lo < end).any():
+            hi = end if cadence == "epoch" else _until_repeat(tasks.origin, lo, end)
+            windows.append((int(epoch), bool((hi == end).all()), lo, hi))
+            lo = hi
+    return windows
+
+
+@njit(cache=True)
+def _until_repeat(origin: Any, lo: Any, end: Any) -> Any:
+    hi = end.copy()
+    seen = np.zeros(origin.max() + 1, np.bool_)
+    for r in range(len(lo)):
+        seen[:] = False
+        for i in range(lo[r], end[r]):
+            if seen[origin[r, i]]:
+                hi[r] = i
+                break
+            seen[origin[r, i]] = True
+    return hi
+
+
+def window_of(tasks: Tasks, lo: Ints, hi: Ints) -> Tasks:
+    """Tasks lo[r]..hi[r]-1 of every replica as a record [R, M] of its own (padding repeats a task, not valid)."""
+    width = int((hi - lo).max(initial=0))
+    if width == tasks.shape[1] and not lo.any():
+        return tasks
+    at = lo[:, None] + np.arange(width)
+    inside = at < hi[:, None]
+    at = np.minimum(at, tasks.shape[1] - 1)
+    values = {}
+    for f in fields(tasks):
+        value = getattr(tasks, f.name)
+        values[f.name] = value if f.name.startswith("speed_") else np.take_along_axis(value, at, 1)
+    return replace(Tasks(**values), valid=inside)
+
+
+def _view(traces: Traces, scheduler: Scheduler, world: Any, state: Any, lo: Ints, hi: Ints) -> View:
+    scenario, tasks = traces.scenario, window_of(traces.tasks, lo, hi)
+    wait_s, age_s = None, None
+    if scheduler.cadence != "trace":
+        info = getattr(scheduler, "choose_info", scheduler.info)
+        wait_s = world.estimates(scenario, state, traces.tasks, lo, hi, info)
+        age_s = np.maximum(
+            tasks.arrive_s - np.floor(tasks.arrive_s / scenario.announce_s + 1e-9) * scenario.announce_s, 0.0
+        )
+    return View(scenario, tasks, wait_s, age_s, traces.mean_work_gcycle, traces.slot_tasks, traces.drawn_order)
+
+
+def _for_world(scenario: Scenario, decision: Decision) -> Decision:
+    """In the additive worlds of the published rules the exact equal finish is called water-filling."""
+    if scenario.rule == "clean" or decision.split != "equal_finish":
+        return decision
+    return replace(decision, split="water_filling")
