@@ -1,0 +1,338 @@
+"""The learned family: an action table, an agent and a split rule make a scheduler; seeds and stations are stacked."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from typing import Annotated, Any, Literal, get_type_hints
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, create_model
+
+from ddrl_sched.agents.base import Agent, Batch, Spaces
+from ddrl_sched.agents.heads import Categorical, Gates, Head
+from ddrl_sched.agents.replay import Replay
+from ddrl_sched.config import InputError, Settings, near, shown, validate
+from ddrl_sched.edge.types import Bools, Decision, Floats, Ints, Scenario
+from ddrl_sched.schedulers import actions
+from ddrl_sched.schedulers.base import View
+
+Positive = Annotated[float, Field(gt=0.0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class ActionSettings(Settings):
+    """Which sets of servers may be chosen."""
+
+    name: Literal["single", "local_plus_one", "exactly_k", "top_k", "any_subset", "gates"]
+    k: Count | None  # of exactly_k and top_k
+
+
+class ObservationSettings(Settings):
+    """Fixed constants that bring what is observed to the order of one (clean worlds; published ones observe raw)."""
+
+    size_mbit: Positive
+    work_gcycle: Positive
+    time_s: Positive  # of sending and computing a whole task, and of the deadline
+    wait_s: Positive  # waits are observed as log(1 + wait / wait_s)
+
+
+class LearningSettings(Settings):
+    """How experience becomes updates."""
+
+    gamma: Annotated[float, Field(ge=0.0, lt=1.0)]  # per task in published worlds, per slot_s of time in clean ones
+    memory: Count  # transitions kept per learner
+    batch: Count  # transitions per update and learner
+    every_slots: Count  # slots (announcement intervals) between rounds of updates
+    updates: Count  # updates per round
+    start_slots: Annotated[int, Field(ge=0)]  # slots before the first update
+    reward: Literal["own", "team"]  # minus the task's delay, or minus the mean delay of all stations in its slot
+    reward_scale_s: Positive  # delay that counts as 1 (published worlds: rewards as published)
+
+
+class LearnedSettings(Settings):
+    """One member of the learned family."""
+
+    name: Literal["learned"]
+    published_rule: str  # the published rule set in which the method was introduced
+    info: Literal["announced", "tracked", "probed"]
+    choose: Literal["announced", "tracked"]  # what the choice of the set rests on; "probed" adds exact splits
+    sharing: Literal["per_station", "shared"]
+    split: Literal["by_world", "whole", "proportional", "cwa", "hecwa", "water_filling", "equal_finish"]
+    latent_entries: Annotated[int, Field(ge=0)]  # task indices that keep a latent action of their own
+    actions: ActionSettings
+    observation: ObservationSettings
+    learning: LearningSettings
+    agent: dict[str, Any]
+
+
+def learned_settings(data: Mapping[str, Any]) -> LearnedSettings:
+    """The yaml of a learned scheduler, checked, its agent's numbers included. Raises InputError."""
+    settings = validate(LearnedSettings, data, "scheduler")
+    agent_settings(settings.agent)
+    if settings.info != "probed" and settings.info != settings.choose:
+        raise InputError(f"scheduler.choose: must be {settings.info} (scheduler.info) unless that is probed")
+    if (settings.actions.name in ("exactly_k", "top_k")) != (settings.actions.k is not None):
+        raise InputError("scheduler.actions.k: wanted for exactly_k and top_k, null for the others")
+    return settings
+
+
+def agent_settings(data: Mapping[str, Any]) -> tuple[Any, Any]:
+    """(constructor, settings record) of the agent group. Raises InputError naming scheduler.agent keys."""
+    from ddrl_sched.agents.dqn import DQN, DQNSettings
+    from ddrl_sched.agents.dsac import DSACSettings, dsac
+    from ddrl_sched.agents.sac import SACSettings, sac
+
+    agents: dict[str, tuple[Any, Any]] = {"dqn": (DQN, DQNSettings), "sac": (sac, SACSettings), "dsac": (dsac, DSACSettings)}
+    name = data.get("name")
+    if name not in agents:
+        raise InputError(f"scheduler.agent.name: expected one of {', '.join(agents)}, got {shown(name)}{near(name, agents)}")
+    build, cls = agents[name]
+    known = get_type_hints(cls, include_extras=True)
+    keys: dict[str, Any] = {f.name: (known[f.name], ...) for f in fields(cls)}
+    model = create_model(cls.__name__, __base__=Settings, **keys)
+    checked = validate(model, {k: v for k, v in data.items() if k != "name"}, "scheduler.agent")
+    try:
+        return build, cls(**{key: getattr(checked, key) for key in keys})
+    except ValueError as error:
+        raise InputError(f"scheduler.{error}") from None
+
+
+class Learner:
+    """A learned scheduler: K = seeds x stations learners (shared weights: K = seeds), seed-major, and their memory.
+
+    Replica r of a View belongs to seed r // (R / seeds).
+    """
+
+    def __init__(
+        self,
+        settings: LearnedSettings,
+        scenario: Scenario,
+        n_seeds: int,
+        generators: Sequence[np.random.Generator],
+    ) -> None:
+        self.info = settings.info
+        self.choose_info = settings.choose
+        self.cadence = "epoch" if settings.choose == "announced" else "arrival"
+        self.settings = settings
+        self.n_seeds = n_seeds
+        self.exploring = False
+        self._per_seed = 1 if settings.sharing == "shared" else scenario.n_servers
+        self.n_learners = n_seeds * self._per_seed
+        self._table, head = _head(settings.actions, scenario.n_servers)
+        spaces = Spaces(_n_observed(scenario, settings), head, settings.latent_entries)
+        build, numbers = agent_settings(settings.agent)
+        try:
+            self.agent: Agent = build(spaces, numbers, list(generators))
+        except ValueError as error:
+            raise InputError(f"scheduler.{error}") from None
+        self._generators = list(generators)
+        self.memory = Replay(self.n_learners, settings.learning.memory, spaces, keeps_latent=self.agent.keeps_latent)
+        self._open: dict[str, NDArray[Any]] = {}
+        self.slots = 0
+        self.updates = 0
+        self._noted: dict[str, NDArray[Any]] = {}
+
+    def start_evaluation(self, n_traces: int) -> None:
+        """Greedy decisions from now on; every trace of a seed gets a copy of the seed's latent actions."""
+        self.exploring = False
+        if self.agent.latent is not None:
+            entries = self.settings.latent_entries
+            self.agent.latent = np.tile(self.agent.latent[:, :entries], (1, n_traces, 1))
+
+    def start_episode(self) -> None:
+        """Forget tasks of the last episode that still wait for what comes next (the episode ends there)."""
+        self.exploring = True
+        self._open = {}
+
+    def decide(self, view: View, rng: np.random.Generator) -> Decision:
+        """Sets of servers for the window, [R, M, E]; the split is made by the world. Draws from its own generators."""
+        obs = observe(view, self.settings, self.choose_info)
+        replica, item, learner, place, count = self._pack(view)
+        packed = np.zeros((self.n_learners, int(count.max(initial=0)), obs.shape[-1]), np.float32)
+        packed[learner, place] = obs[replica, item]
+        index = self._latent_index(view, packed.shape[:2], replica, item, learner, place)
+        acted = self.agent.act(packed, count, self.exploring, index)
+        chosen = acted.action[learner, place]
+        select = np.zeros((*view.tasks.shape, view.scenario.n_servers), np.bool_)
+        select[replica, item] = self._sets(chosen, view.tasks.origin[replica, item])
+        self._noted = {
+            "replica": replica,
+            "item": item,
+            "learner": learner,
+            "obs": packed[learner, place],
+            "action": chosen,
+        }
+        if acted.latent is not None:
+            self._noted["latent"] = acted.latent[learner, place]
+        return self._decision(view, select)
+
+    def _decision(self, view: View, select: Bools) -> Decision:
+        probing = self.info == "probed"
+        split = self.settings.split
+        if split == "by_world":
+            one = self.settings.actions.name == "single"
+            split = "whole" if one else "equal_finish" if view.scenario.rule == "clean" else "cwa"
+        published = view.scenario.rule != "clean"  # shares are computed with the running work there
+        return Decision(
+            choice="given",
+            info=self.choose_info,
+            split=split,
+            split_info="running" if published else "probed" if probing else None,
+            select=select,
+            probe_selected=probing and not published,
+        )
+
+    def _pack(self, view: View) -> tuple[Ints, Ints, Ints, Ints, Ints]:
+        """Where the tasks of the window stand: (replica, item) in the window, (learner, place) in the stack, counts."""
+        replica, item = np.nonzero(view.tasks.valid)
+        learner = self._learner_of(replica, view.tasks.origin[replica, item], view.tasks.shape[0])
+        order = np.argsort(learner, kind="stable")
+        replica, item, learner = replica[order], item[order], learner[order]
+        count = np.bincount(learner, minlength=self.n_learners)
+        place = np.arange(len(learner)) - np.repeat(np.cumsum(count) - count, count)
+        return replica, item, learner, place, count
+
+    def _learner_of(self, replica: Ints, origin: Ints, n_replicas: int) -> Ints:
+        seed = replica // (n_replicas // self.n_seeds)
+        return seed * self._per_seed + (origin if self._per_seed > 1 else 0)
+
+    def _latent_index(
+        self, view: View, shape: tuple[int, int], replica: Ints, item: Ints, learner: Ints, place: Ints
+    ) -> Ints | None:
+        """[K, n] entry of the latent table: the task's index, in evaluation per trace."""
+        entries = self.settings.latent_entries
+        if entries == 0:
+            return None
+        index = np.zeros(shape, np.int64)
+        trace = 0 if self.exploring else replica % (view.tasks.shape[0] // self.n_seeds)
+        index[learner, place] = view.tasks.index[replica, item] % entries + trace * entries
+        return index
+
+    def _sets(self, chosen: NDArray[Any], origin: Ints) -> Bools:
+        """Chosen actions [n] or gates [n, E] as sets of servers [n, E]; no open gate means the own server."""
+        if self._table is not None:
+            return self._table[origin, chosen]
+        select = chosen.astype(np.bool_)
+        none = np.flatnonzero(~select.any(1))
+        select[none, origin[none]] = True
+        return select
+
+    def note(self, lo: Ints, origin: Ints, arrive_s: Floats) -> None:
+        """Keep the window's decisions until their rewards and next observations are known. origin, arrive_s [R, N]."""
+        new = self._noted
+        task = lo[new["replica"]] + new.pop("item")
+        new |= {
+            "task": task,
+            "station": origin[new["replica"], task],
+            "arrive_s": arrive_s[new["replica"], task],
+        }
+        self._open = {k: np.concatenate([self._open[k], v]) for k, v in new.items()} if self._open else new
+
+    def collect(self, reward: Floats, settled: Bools, scenario: Scenario) -> int:
+        """Move tasks with a known reward [R, N] and a next task of their station into the memory; return how many."""
+        if not self._open:
+            return 0
+        o = self._open
+        order = np.lexsort((o["task"], o["station"], o["replica"]))
+        here, after = order[:-1], order[1:]
+        same = (o["replica"][here] == o["replica"][after]) & (o["station"][here] == o["station"][after])
+        ready = same & settled[o["replica"][here], o["task"][here]]
+        here, after = here[ready], after[ready]
+        by_learner = np.lexsort((o["task"][here], o["learner"][here]))
+        here, after = here[by_learner], after[by_learner]
+        self._store(here, after, reward, scenario)
+        keep = np.ones(len(order), np.bool_)
+        keep[here] = False
+        self._open = {k: v[keep] for k, v in o.items()}
+        return len(here)
+
+    def _store(self, here: Ints, after: Ints, reward: Floats, scenario: Scenario) -> None:
+        o, learner = self._open, self._open["learner"][here]
+        count = np.bincount(learner, minlength=self.n_learners)
+        place = np.arange(len(here)) - np.repeat(np.cumsum(count) - count, count)
+        gamma = self.settings.learning.gamma
+        if scenario.rule == "clean":
+            discount = gamma ** ((o["arrive_s"][after] - o["arrive_s"][here]) / scenario.slot_s)
+        else:
+            discount = np.full(len(here), gamma)
+        flat = {
+            "obs": o["obs"][here],
+            "action": o["action"][here],
+            "reward": reward[o["replica"][here], o["task"][here]].astype(np.float32),
+            "discount": discount.astype(np.float32),
+            "next_obs": o["obs"][after],
+        }
+        if "latent" in o and self.agent.keeps_latent:
+            flat |= {"latent": o["latent"][here], "next_latent": o["latent"][after]}
+        packed = {}
+        for key, value in flat.items():
+            packed[key] = np.zeros((self.n_learners, int(count.max(initial=0)), *value.shape[1:]), value.dtype)
+            packed[key][learner, place] = value
+        self.memory.add(Batch(**packed), count)
+
+    def update(self) -> dict[str, NDArray[Any]]:
+        """The updates that are due at the end of a slot; the last one's metrics [K], none if nothing was due."""
+        self.slots += 1
+        learning = self.settings.learning
+        due = self.slots >= learning.start_slots and self.slots % learning.every_slots == 0
+        if not due or not self.memory.ready(learning.batch):
+            return {}
+        metrics: dict[str, NDArray[Any]] = {}
+        for _ in range(learning.updates):
+            metrics = self.agent.update(self.memory.sample(learning.batch, self._generators).tensors())
+            self.updates += 1
+        return metrics
+
+
+def _head(settings: ActionSettings, n_servers: int) -> tuple[Bools | None, Head]:
+    """(action table [B, A, E] or None for gates, the agent's head)."""
+    try:
+        if settings.name == "gates":
+            return None, Gates(n_servers)
+        if settings.name == "top_k":
+            return None, Gates(n_servers, settings.k or 0)
+        table = actions.table(settings.name, n_servers, settings.k)
+    except ValueError as error:
+        raise InputError(f"scheduler.actions.{error}") from None
+    return table, Categorical(table.shape[1])
+
+
+def _n_observed(scenario: Scenario, settings: LearnedSettings) -> int:
+    if scenario.rule != "clean":
+        return scenario.n_servers + (2 if scenario.rule in ("dedgeai", "opt_ts") else 1)
+    return 6 + (4 if settings.sharing == "shared" else 3) * scenario.n_servers
+
+
+def observe(view: View, settings: LearnedSettings, info: str) -> NDArray[np.float32]:
+    """What the learners see of every task, [R, M, O].
+
+    Published worlds: [d, Q_1..Q_B] (single server: [d, w, Q_1..Q_B]) in Mbit and Gcycle, as published.
+    Clean worlds: size, work, overhead, result, deadline, age of the announcement, then per server the wait as the
+    class knows it, the time of computing and of sending the whole task; shared weights also see which server is local.
+    """
+    tasks, scenario, scale = view.tasks, view.scenario, settings.observation
+    assert view.wait_s is not None and view.age_s is not None
+    wait_s: Floats = view.wait_s
+    if scenario.rule != "clean":
+        own = [tasks.input_mbit, tasks.work_gcycle] if scenario.rule in ("dedgeai", "opt_ts") else [tasks.input_mbit]
+        queue_gcycle = wait_s * scenario.speed_gcps
+        return np.concatenate([np.stack(own, -1), queue_gcycle], -1).astype(np.float32)
+    task = np.stack(
+        [
+            tasks.input_mbit / scale.size_mbit,
+            tasks.work_gcycle / scale.work_gcycle,
+            tasks.overhead_gcycle / scale.work_gcycle,
+            tasks.result_mbit / scale.size_mbit,
+            np.minimum(tasks.deadline_s / scale.time_s, 10.0),
+            view.age_s / scenario.announce_s,
+        ],
+        -1,
+    )
+    per_server = [
+        np.log1p(wait_s / scale.wait_s),
+        tasks.work_gcycle[..., None] / scenario.speed_gcps / scale.time_s,
+        tasks.input_mbit[..., None] / scenario.link_mbps[tasks.origin] / scale.time_s,
+    ]
+    if settings.sharing == "shared":
+        per_server.append((tasks.origin[..., None] == np.arange(scenario.n_servers)).astype(np.float64))
+    return np.concatenate([task, *per_server], -1).astype(np.float32)
