@@ -70,7 +70,7 @@ class SplitCapacity:
 class RandCoEdge:
     """The own server and one drawn from all servers (its own drawn: local alone), split after probing (PAPER 2)."""
 
-    split: Literal["proportional", "cwa", "hecwa", "water_filling", "equal_finish"]
+    split: Literal["whole", "proportional", "cwa", "hecwa", "water_filling", "equal_finish"]
     info: ClassVar[str] = "probed"
     cadence: ClassVar[str] = "trace"
 

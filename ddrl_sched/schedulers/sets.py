@@ -8,12 +8,11 @@ from pydantic import Field
 from scipy.special import gammainc
 
 from ddrl_sched.config import InputError
-from ddrl_sched.edge.types import Bools, Decision, Floats, Tasks
+from ddrl_sched.edge.types import Bools, Decision, Floats, Ints, Tasks
 from ddrl_sched.schedulers.actions import MAX_ROWS, n_actions, table
 from ddrl_sched.schedulers.base import View
-from ddrl_sched.schedulers.fixed import rank_at_station
 
-Split = Literal["proportional", "cwa", "hecwa", "water_filling", "equal_finish"]
+Split = Literal["whole", "proportional", "cwa", "hecwa", "water_filling", "equal_finish"]
 Info = Literal["static", "announced", "own", "tracked", "probed", "running"]
 MAX_SETS_OF_K = 1140  # all sets of 3 out of 20
 
@@ -84,13 +83,14 @@ class PricedSlotted:
         if view.slot_tasks is None:
             raise InputError("scheduler: priced_slotted needs a slotted workload (tasks at the start of slots)")
         everyone = all_servers(view)
+        coming = still_to_come(view, view.slot_tasks, see_all=self.info == "running")
         return Decision(
             "given",
             self.info,
             split=self.split,
             select=everyone,
             probe=everyone if self.info == "probed" else None,
-            price_s=self.price * externality_s(view, still_to_come(view, view.slot_tasks)),
+            price_s=self.price * externality_s(view, coming),
         )
 
 
@@ -129,42 +129,51 @@ def externality_s(view: View, coming: Floats) -> Floats:
     return port_s + coming * tasks.work_gcycle[..., None] / speed_gcps
 
 
-def still_to_come(view: View, slot_tasks: Floats) -> Floats:
+def still_to_come(view: View, slot_tasks: Floats, see_all: bool) -> Floats:
     """Expected number of tasks [R, M, B] that each station still decides in the slot, after this one.
 
     slot_tasks[N] is the expected number at index n of one station. Station order: all of the later stations, the
-    rest of the own one, none of the earlier ones.
+    rest of the own one, none of the earlier ones. Drawn order: estimated from the number of tasks that were decided
+    before in the slot, by all stations if `see_all`, else by the own one.
     """
-    if view.drawn_order:
-        return _still_to_come_in_drawn_order(view.tasks, slot_tasks.sum(), view.scenario.n_servers)
-    after = np.append(np.cumsum(slot_tasks[::-1])[::-1], 0.0)  # [N + 1] expected at this index or a later one
     stations, origin = np.arange(view.scenario.n_servers), view.tasks.origin[..., None]
+    if view.drawn_order:
+        watched = len(stations) if see_all else 1
+        before = decided_in_slot(view.tasks, None if see_all else len(stations))
+        rest = slot_tasks.sum() * (1.0 - _position(before, watched * slot_tasks.sum()))[..., None]
+        return np.repeat(rest, len(stations), axis=-1)
+    after = np.append(np.cumsum(slot_tasks[::-1])[::-1], 0.0)  # [N + 1] expected at this index or a later one
     rest = after[view.tasks.index + 1][..., None]
     return np.where(stations > origin, after[0], np.where(stations == origin, rest, 0.0))
 
 
-def _still_to_come_in_drawn_order(tasks: Tasks, expected: float, n_stations: int) -> Floats:
-    """[R, M, B], the same for all stations: expected x (1 - u), u = the position in the slot given what a station saw.
+def _position(before: Ints, expected: float) -> Floats:
+    """Mean position u in (0, 1) of a task in a slot of about `expected` tasks, `before` [R, M] of which were seen.
 
-    In a drawn order a task's position u in the slot is uniform on (0, 1), and its station has decided about
-    Poisson(expected x u) tasks before it. Given k of them, u has the density of a gamma(k + 1) cut at 1, so
-    E u = (k + 1)/m x P(k + 2, m)/P(k + 1, m) with m = expected and P the regularised incomplete gamma function.
+    In a drawn order u is uniform, and given u about Poisson(expected x u) tasks came before. Given k of them, u has
+    the density of a gamma(k + 1) cut at 1: E u = (k + 1)/m x P(k + 2, m)/P(k + 1, m) with m = expected and P the
+    regularised incomplete gamma function.
     """
-    k = np.arange(_rank_in_slot(tasks, n_stations).max(initial=0) + 1)
+    k = np.arange(before.max(initial=0) + 1)
     mass = gammainc(k + 1.0, expected)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        exact = (k + 1.0) / expected * gammainc(k + 2.0, expected) / mass
-    position = np.where(mass > 1e-200, exact, (k + 1.0) / (k + 2.0))  # k far above m: the density grows like u^k
-    coming = expected * (1.0 - position)[_rank_in_slot(tasks, n_stations)]
-    return np.repeat(coming[..., None], n_stations, axis=-1)
+    exact = (k + 1.0) / expected * gammainc(k + 2.0, expected) / np.maximum(mass, np.finfo(float).tiny)
+    far = (k + 1.0) / (k + 2.0)  # k far above m: the density grows like u^k
+    return np.where(mass > 1e-200, exact, far)[before]
 
 
-def _rank_in_slot(tasks: Tasks, n_stations: int) -> np.ndarray:
-    """Number of tasks [R, M] of the same station that arrived together with a task and were decided before it."""
-    rank = rank_at_station(tasks, n_stations)
+def decided_in_slot(tasks: Tasks, n_stations: int | None) -> Ints:
+    """Number of tasks [R, M] that arrived together with a task and were decided before it.
+
+    n_stations: count only those of the task's own station (of so many); None: those of all stations.
+    """
+    at = np.broadcast_to(np.arange(tasks.shape[1]), tasks.shape)
+    begins = np.diff(tasks.arrive_s, axis=1, prepend=-np.inf) != 0.0
+    first = np.maximum.accumulate(np.where(begins, at, 0), axis=1)  # [R, M] first task of the same moment
+    if n_stations is None:
+        return at - first
+    count = np.zeros(tasks.shape, dtype=np.int64)
     for station in range(n_stations):
         here = tasks.origin == station
-        for replica in range(len(rank)):
-            times, of = tasks.arrive_s[replica, here[replica]], rank[replica, here[replica]]
-            rank[replica, here[replica]] = of - np.searchsorted(times, times, side="left")
-    return rank
+        before = np.cumsum(here, axis=1) - here
+        count[here] = (before - np.take_along_axis(before, first, axis=1))[here]
+    return count
