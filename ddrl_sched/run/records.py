@@ -1,0 +1,408 @@
+"""Run folders: the schemas of their files, the one atomic way to write them and the checked way to read them back.
+
+runs/<experiment>/<job id>/ holds job.json, curves.parquet, eval.parquet, weights.safetensors and run.log. manifest.json
+(file -> sha256 of all but the log) is written last: a job is done when it fits and job.json says so. Nobody else writes
+in a run folder, and reading one never executes anything.
+"""
+
+import contextlib
+import hashlib
+import importlib.metadata
+import io
+import json
+import math
+import os
+import platform
+import secrets
+import stat
+import sys
+import unicodedata
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+SCHEMA_VERSION = 1
+MANIFEST = "manifest.json"
+MAX_JSON_BYTES = 1_000_000
+PUBLISHED_SUFFIXES = (".json", ".parquet", ".safetensors")  # what a manifest covers; run.log still grows
+PACKAGES = (
+    "ddrl-sched", "torch", "numpy", "numba", "scipy", "pandas", "pyarrow", "hydra-core", "omegaconf", "pydantic",
+    "safetensors", "networkx",
+)  # fmt: skip
+
+_TEXT, _COUNT, _FLOAT = pa.string(), pa.int64(), pa.float64()
+
+
+def _schema(**types: pa.DataType) -> pa.Schema:
+    return pa.schema([pa.field(name, type_, nullable=False) for name, type_ in types.items()])
+
+
+# One row per scheduler x seed x trace [x rule]; delays and their parts are means over the counted tasks of that row.
+EVAL_SCHEMA = _schema(
+    scenario=_TEXT,
+    workload=_TEXT,
+    rule=_TEXT,  # "clean" or the name of a published rule set
+    scenario_hash=_TEXT,
+    load=_FLOAT,
+    realised_load=_FLOAT,
+    scheduler=_TEXT,  # label of its yaml
+    info=_TEXT,  # information class
+    seed=_COUNT,
+    trace=_COUNT,
+    cluster=_COUNT,  # unit in which traces are resampled: the trace, or the draw of densities (published worlds)
+    n_tasks=_COUNT,
+    mean_delay_s=_FLOAT,
+    p50_delay_s=_FLOAT,
+    p95_delay_s=_FLOAT,
+    p99_delay_s=_FLOAT,
+    late_rate=_FLOAT,
+    wait_s=_FLOAT,
+    transfer_s=_FLOAT,
+    compute_s=_FLOAT,
+    return_s=_FLOAT,
+    mean_servers=_FLOAT,
+    probes_per_task=_FLOAT,
+    decide_us=_FLOAT,
+    time_scale=_FLOAT,  # factor by which a real trace was stretched; 1 for synthetic arrivals
+)
+
+# Long form: one row per seed, moment of training and metric.
+CURVES_SCHEMA = _schema(seed=_COUNT, tasks_seen=_COUNT, update=_COUNT, metric=_TEXT, value=_FLOAT)
+
+STATUSES = ("running", "done", "failed")
+JOB_FIELDS: dict[str, str] = {  # key of job.json -> its type
+    "schema_version": "int",
+    "job_id": "str",
+    "experiment": "str",
+    "status": "str",  # one of STATUSES
+    "settings": "dict",  # validated plain data
+    "overrides": "list[str]",
+    "seeds": "list[int]",
+    "scenario_hash": "str",
+    "scheduler": "str",
+    "learned": "bool",
+    "baselines": "list[str]",
+    "code_version": "str",
+    "packages": "dict",
+    "numerics": "dict",
+    "created": "time",  # ISO 8601
+    "duration_s": "float?",
+    "cpu_s": "float?",
+    "error": "str?",
+}
+_PLAIN: dict[str, Any] = {
+    "int": (int,),
+    "float": (int, float),
+    "str": (str,),
+    "time": (str,),
+    "dict": (dict,),
+    "bool": (bool,),
+}
+
+
+class RecordsError(OSError):
+    """A file could not be written (disk full, read-only, ...); the message names its path. Exit code 4."""
+
+
+# Writing
+
+
+def write_job(folder: Path | str, job: Mapping[str, Any]) -> None:
+    """Write job.json. ValueError if a key of JOB_FIELDS is missing, unknown or of another type, or a number is NaN."""
+    check_job(job)
+    text = json.dumps(dict(job), indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False)
+    write_bytes(Path(folder) / "job.json", text.encode())
+
+
+def write_table(path: Path | str, frame: Any, schema: pa.Schema) -> None:
+    """Write the pandas DataFrame `frame` as parquet with page checksums.
+
+    Its columns must be those of `schema` in any order, without missing values (NaN is a value): else ValueError.
+    """
+    missing = [name for name in schema.names if name not in frame.columns]
+    unknown = [name for name in frame.columns if name not in schema.names]
+    if missing or unknown:
+        raise ValueError(f"{Path(path).name}: missing columns {missing}, unknown columns {unknown}")
+    table = pa.Table.from_arrays([_column(frame[f.name], f) for f in schema], schema=schema)
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd", write_page_checksum=True, store_schema=False)
+    write_bytes(path, sink.getvalue().to_pybytes())
+
+
+def write_manifest(folder: Path | str) -> None:
+    """Write manifest.json = {file: sha256} over the published files of the folder; the last act of a job."""
+    folder = Path(folder)
+    try:
+        names = sorted(p.name for p in folder.iterdir() if p.suffix in PUBLISHED_SUFFIXES and p.name[0] != ".")
+        hashes = {name: file_hash(folder / name) for name in names if name != MANIFEST}
+    except OSError as error:
+        raise RecordsError(f"cannot read {folder}: {error.strerror or error}") from error
+    write_bytes(folder / MANIFEST, json.dumps(hashes, indent=1, sort_keys=True).encode())
+
+
+def write_bytes(path: Path | str, data: bytes) -> None:
+    """Write `path` so that a reader, a crash or a full disk finds the old file or the new one, never a part.
+
+    Temporary name in the same folder, fsync, rename, fsync of the folder. Raises RecordsError naming the path.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    try:
+        _make_folder(path.parent)
+        try:
+            _write_synced(temporary, data)
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise RecordsError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def remove_leftovers(folder: Path | str) -> None:
+    """Remove temporary files that a killed writer left. Only for the one who owns the job at this moment."""
+    for path in Path(folder).glob(".*.tmp"):
+        path.unlink(missing_ok=True)
+
+
+def _column(series: Any, field: pa.Field) -> pa.Array:
+    values = list(series) if field.type == _TEXT else series.to_numpy()
+    try:
+        array = pa.array(values, field.type, from_pandas=False)
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        raise ValueError(f"column {field.name} is not {field.type}: {error}") from error
+    if array.null_count:
+        raise ValueError(f"column {field.name} has {array.null_count} missing values")
+    return array
+
+
+def _make_folder(folder: Path) -> None:
+    if folder.is_dir():
+        return
+    _make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    _sync_folder(folder.parent)
+
+
+def _write_synced(path: Path, data: bytes) -> None:
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666), "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+# Reading (a folder may come from a stranger)
+
+
+def is_done(folder: Path | str) -> bool:
+    """True if every file of the manifest is there as it was written, job.json among them, and its status is done."""
+    folder = Path(folder)
+    try:
+        manifest = read_manifest(folder)
+        job = read_job(folder, manifest)
+        return job["status"] == "done" and all(file_hash(folder / name) == sha for name, sha in manifest.items())
+    except (OSError, ValueError):
+        return False
+
+
+def read_job(folder: Path | str, manifest: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """job.json, checked against JOB_FIELDS and, if given, the manifest. ValueError or OSError if it is not fit."""
+    folder = Path(folder)
+    if manifest is None:
+        data = read_regular(folder / "job.json", MAX_JSON_BYTES)
+    else:
+        data = read_verified(folder, "job.json", manifest, MAX_JSON_BYTES)
+    job = parse_json(data, "job.json")
+    check_job(job)
+    return job
+
+
+def read_manifest(folder: Path | str) -> dict[str, str]:
+    """manifest.json as {file: sha256}. ValueError or OSError if it is missing or not of that form."""
+    manifest = parse_json(read_regular(Path(folder) / MANIFEST, MAX_JSON_BYTES), MANIFEST)
+    if not isinstance(manifest, dict):
+        raise ValueError(f"{MANIFEST}: expected an object")
+    for name, sha in manifest.items():
+        if name in ("", ".", "..") or "/" in name or "\0" in name or not isinstance(sha, str):
+            raise ValueError(f"{MANIFEST}: expected file names with their sha256")
+    return manifest
+
+
+def read_verified(folder: Path | str, name: str, manifest: Mapping[str, str], max_bytes: int) -> bytes:
+    """Content of a file of the folder after its sha256 was compared. ValueError or OSError otherwise."""
+    data = read_regular(Path(folder) / name, max_bytes)
+    if name not in manifest:
+        raise ValueError(f"{name} is not in {MANIFEST}")
+    if hashlib.sha256(data).hexdigest() != manifest[name]:
+        raise ValueError(f"{name} does not fit its sha256 in {MANIFEST}: changed or damaged")
+    return data
+
+
+def read_regular(path: Path | str, max_bytes: int) -> bytes:
+    """Content of a regular file of at most `max_bytes`; links, pipes, devices and folders are refused (ValueError)."""
+    with _open_regular(Path(path)) as file:
+        data = file.read(max_bytes + 1)
+    if len(data) > max_bytes:
+        raise ValueError(f"{Path(path).name} is larger than {max_bytes:,} bytes")
+    return data
+
+
+def file_hash(path: Path | str) -> str:
+    """sha256 of a regular file, hex."""
+    with _open_regular(Path(path)) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def parse_json(data: bytes, name: str) -> Any:
+    """Strict JSON: UTF-8, no NaN or infinity, no key twice, no endless nesting. ValueError names the file `name`."""
+    try:
+        return json.loads(data.decode(), parse_constant=_refuse_constant, object_pairs_hook=_unique_keys)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{name} is not strict JSON: {error}") from None
+
+
+def check_job(job: Any) -> None:
+    """ValueError unless `job` has exactly the keys and types of JOB_FIELDS, this schema version and a known status."""
+    if not isinstance(job, Mapping):
+        raise ValueError("job.json: expected an object")
+    if job.get("schema_version") != SCHEMA_VERSION:
+        raise ValueError(f"job.json: schema_version is {job.get('schema_version')!r}, expected {SCHEMA_VERSION}")
+    for key in sorted(set(map(str, job)) ^ set(JOB_FIELDS)):
+        raise ValueError(f"job.json: {'missing' if key in JOB_FIELDS else 'unknown'} key {key}")
+    for key, kind in JOB_FIELDS.items():
+        if not _is_of(job[key], kind):
+            raise ValueError(f"job.json: {key} is not {kind}")
+    if job["status"] not in STATUSES:
+        raise ValueError(f"job.json: status is {job['status']!r}, expected one of {', '.join(STATUSES)}")
+
+
+@contextlib.contextmanager
+def _open_regular(path: Path) -> Iterator[io.BufferedReader]:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise ValueError(f"{path.name} is missing") from None
+    except OSError as error:
+        reason = "a symbolic link" if path.is_symlink() else error.strerror
+        raise ValueError(f"{path.name} cannot be opened: {reason}") from None
+    with contextlib.ExitStack() as stack:
+        stack.callback(os.close, descriptor)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ValueError(f"{path.name} is not a regular file")
+        stack.pop_all()
+        with open(descriptor, "rb") as file:
+            yield file
+
+
+def _is_of(value: Any, kind: str) -> bool:
+    if kind.endswith("?"):
+        return value is None or _is_of(value, kind[:-1])
+    if kind.startswith("list["):
+        return isinstance(value, list) and all(_is_of(v, kind[5:-1]) for v in value)
+    if not isinstance(value, _PLAIN[kind]) or (isinstance(value, bool) and kind != "bool"):
+        return False
+    return _is_time(value) if kind == "time" else kind != "float" or math.isfinite(value)
+
+
+def _is_time(text: str) -> bool:
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _refuse_constant(text: str) -> None:
+    raise ValueError(f"{text} is not a number")
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    keys = dict(pairs)
+    if len(keys) < len(pairs):
+        raise ValueError("a key stands twice")
+    return keys
+
+
+# Identity
+
+
+def job_id(settings: Mapping[str, Any], trace_hash: str, schema_version: int, code_version: str) -> str:
+    """Name of a job: 16 hex digits that change with the validated settings, trace content, record schema or code."""
+    return canonical_hash([settings, trace_hash, schema_version, code_version])[:16]
+
+
+def canonical_hash(value: Any) -> str:
+    """sha256 (hex) of plain data, whatever the order of keys: 1 and 1.0, -0.0 and 0.0, NFC and NFD text are equal.
+
+    Takes dicts with text keys, lists, tuples, text, booleans, None, numbers and numpy arrays. ValueError for NaN and
+    for anything else, naming the place.
+    """
+    text = json.dumps(_canonical(value, ""), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def code_version(root: Path | str | None = None) -> str:
+    """sha256 (hex) over path and content of all .py files of the package (or below `root`)."""
+    folder = Path(__file__).parents[1] if root is None else Path(root)
+    files = sorted((p.relative_to(folder).as_posix(), p) for p in folder.rglob("*.py"))
+    return canonical_hash([[name, hashlib.sha256(path.read_bytes()).hexdigest()] for name, path in files])
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of Python and of the installed packages that results depend on."""
+    versions = {"python": platform.python_version()}
+    for name in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    return versions
+
+
+def numerics() -> dict[str, Any]:
+    """What bit-exact repetition depends on: threads, versions, vector instructions (null while torch is not in use)."""
+    torch: Any = sys.modules.get("torch")
+    return {
+        "threads": torch.get_num_threads() if torch else None,
+        "torch": str(torch.__version__) if torch else None,
+        "numpy": np.__version__,
+        "cpu_capability": torch.backends.cpu.get_cpu_capability() if torch else None,
+    }
+
+
+def _canonical(value: Any, place: str) -> Any:
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        if not all(isinstance(key, str) for key in value):
+            raise ValueError(f"cannot hash {place or 'settings'}: a key is not text")
+        return {unicodedata.normalize("NFC", k): _canonical(v, f"{place}.{k}".lstrip(".")) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_canonical(v, f"{place}[{i}]") for i, v in enumerate(value)]
+    if isinstance(value, str):
+        return unicodedata.normalize("NFC", value)
+    if isinstance(value, float):
+        return _canonical_float(value, place)
+    if value is None or isinstance(value, bool | int):
+        return value
+    raise ValueError(f"cannot hash {place}: {type(value).__name__} is not plain data")
+
+
+def _canonical_float(value: float, place: str) -> Any:
+    if math.isnan(value):
+        raise ValueError(f"cannot hash {place}: NaN")
+    if math.isinf(value):
+        return {"float": str(value)}
+    return int(value) if value.is_integer() else value
