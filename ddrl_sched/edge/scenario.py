@@ -32,6 +32,7 @@ class Demand:
     mean_work_gcycle: float
     tasks_per_s: float  # of all stations together
     longest_s: float  # no trace is longer: the length of a window of a trace file; inf for synthetic arrivals
+    memory_s: float  # relaxation time of the arrivals themselves (bursts); 0 for those without memory
     slotted: bool  # tasks arrive at the start of slots
 
 
@@ -90,8 +91,9 @@ def horizon_s(env: EnvSettings, demand: Demand, speed_gcps: Floats) -> float:
             raise InputError(f"env.clock.horizon_s: must be a whole number of slots of {slot_s:.6g} s, got {asked:.6g}")
         return float(asked)
     auto = env.clock.auto_horizon
+    memory_s = max(relaxation_s(speed_gcps, demand.mean_work_gcycle, demand.load), demand.memory_s)
     needs = (
-        auto.relaxations * relaxation_s(speed_gcps, demand.mean_work_gcycle, demand.load) if auto.relaxations else 0.0,
+        auto.relaxations * memory_s if auto.relaxations > 0 else 0.0,
         auto.slots * slot_s,
         auto.counted_tasks / (demand.tasks_per_s * (1 - env.clock.warm_up)),
     )
