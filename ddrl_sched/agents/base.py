@@ -1,0 +1,104 @@
+"""The records between agents and their callers, and the one protocol that all agents follow.
+
+Axes: K learners, n observations, M minibatch, O observed numbers, A logits. Padding stands at the end of n.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ddrl_sched.agents.heads import Head
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Spaces:
+    """What a learner observes and decides."""
+
+    n_obs: int  # O
+    head: Head
+    n_latent: int = 0  # entries of the table of latent actions, 0 = none
+
+
+@dataclass(frozen=True)
+class Acted:
+    """What an agent answers."""
+
+    action: Array  # int64 [K, n], or int8 [K, n, gates]; without meaning on padding
+    latent: Array | None = None  # float32 [K, n, A] where the reverse chain started, if that is to be kept for learning
+    prob: Array | None = None  # float32 [K, n] probability of the action under the policy
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Transitions [K, M, ...], numpy arrays or torch tensors."""
+
+    obs: Any  # float32 [K, M, O]
+    action: Any  # as Acted.action
+    reward: Any  # float32 [K, M]; the discounted sum for several steps
+    discount: Any  # float32 [K, M] weight of the next observation's value; 0 after an end
+    next_obs: Any  # float32 [K, M, O]
+    latent: Any = None  # float32 [K, M, A] as Acted.latent
+    next_latent: Any = None  # float32 [K, M, A] Acted.latent of the next observation
+
+    def arrays(self) -> dict[str, Any]:
+        """The fields that are there, by name."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}
+
+    def tensors(self) -> "Batch":
+        """The same with torch tensors (numpy arrays share their memory)."""
+        return Batch(**{name: torch.as_tensor(value) for name, value in self.arrays().items()})
+
+
+class Agent(Protocol):
+    """K learners that act and learn side by side, each exactly as it would alone."""
+
+    spaces: Spaces
+    n_learners: int
+    keeps_latent: bool  # batches must hold latent and next_latent
+    latent: Array | None  # [K, n_latent, A] last action probabilities per index; an evaluation may put its own in place
+
+    def act(
+        self,
+        obs: Array,
+        count: Array,
+        explore: bool,
+        index: Array | None = None,
+        generators: Sequence[np.random.Generator] | None = None,
+    ) -> Acted:
+        """Actions for obs [K, n, O], of which the first count[k] of learner k are there and the rest is padding.
+
+        `index` [K, n] names the entry of the latent table of every observation. `generators` (default: the learners'
+        own) lets an evaluation draw its randomness elsewhere, so that training does not notice it.
+        """
+        ...
+
+    def update(self, batch: Batch) -> dict[str, Array]:
+        """One gradient step of every learner; named metrics [K]."""
+        ...
+
+    def q_values(self, obs: Array) -> Array:
+        """The critic's numbers [K, n, n_q] (of twins: the elementwise smaller)."""
+        ...
+
+    def weights(self) -> dict[str, Tensor]:
+        """A copy of what acting needs, by name."""
+        ...
+
+    def load_weights(self, weights: dict[str, Tensor]) -> None:
+        """Take over weights; ValueError on other names or shapes."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that evolves, generators included, as tensors and plain data: training continues bit for bit."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from what `state_dict` gave; ValueError on other names or shapes."""
+        ...

@@ -1,0 +1,146 @@
+"""Deep Q-learning (Mnih et al. 2015; double: van Hasselt et al. 2016) for stacked learners."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from annotated_types import Ge, Gt, Le, Len
+from pydantic import ConfigDict
+from torch import Tensor
+
+from ddrl_sched.agents.base import Acted, Array, Batch, Spaces
+from ddrl_sched.agents.nets import Activation, mlp, mlp_leaves
+from ddrl_sched.agents.stack import (
+    Generators,
+    Stack,
+    adam,
+    adam_state,
+    check_shapes,
+    clip_per_learner,
+    differentiate,
+    first_weights,
+    generator_states,
+    load_adam_state,
+    load_generator_states,
+    uniforms,
+)
+
+Probability = Annotated[float, Ge(0.0), Le(1.0)]
+
+
+@dataclass(frozen=True)
+class DQNSettings:
+    """Numbers of deep Q-learning. Exploration is given as the probability of the *greedy* action."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    hidden: Annotated[list[Annotated[int, Gt(0)]], Len(1)]  # widths of the hidden layers
+    activation: Activation
+    lr: Annotated[float, Gt(0.0)]
+    double: bool  # the online network chooses the next action, the target network values it
+    target_copy_every: Annotated[int, Gt(0)]  # updates
+    greedy_from: Probability
+    greedy_to: Probability
+    greedy_step: Annotated[float, Ge(0.0)]  # added per update
+    grad_clip: Annotated[float, Gt(0.0)] | None  # largest norm of a learner's gradient, null = none
+
+
+class DQN:
+    """K deep Q-learners (protocol: agents/base.py)."""
+
+    def __init__(self, spaces: Spaces, settings: DQNSettings, generators: Generators) -> None:
+        self.spaces = spaces
+        self.n_learners = len(generators)
+        self.keeps_latent = False
+        self.latent: Array | None = None
+        self.n_updates = 0
+        self._settings = settings
+        self._generators = generators
+        leaves = mlp_leaves(spaces.n_obs, settings.hidden, spaces.head.n_q)
+        self._net = Stack(leaves, first_weights(leaves, generators))
+        self._target = Stack(leaves, self._net.flat.detach().clone(), trained=False)
+        self._optimiser = adam([(self._net.flat, settings.lr)])
+
+    @property
+    def greedy_probability(self) -> float:
+        """Probability that an exploring learner takes the greedy action."""
+        s = self._settings
+        return min(s.greedy_to, s.greedy_from + self.n_updates * s.greedy_step)
+
+    @torch.inference_mode()
+    def act(
+        self,
+        obs: Array,
+        count: Array,
+        explore: bool,
+        index: Array | None = None,
+        generators: Sequence[np.random.Generator] | None = None,
+    ) -> Acted:
+        """Greedy actions; exploring, random ones instead with probability 1 - greedy_probability."""
+        head = self.spaces.head
+        action = head.greedy_q(self._q(self._net, torch.from_numpy(obs)))
+        if explore:
+            drawn = uniforms(generators or self._generators, (obs.shape[1], 1 + head.n_uniforms), count)
+            u = torch.from_numpy(drawn)
+            keep = (u[..., 0] < self.greedy_probability).view(*obs.shape[:2], *(1 for _ in head.action_shape))
+            action = torch.where(keep, action, head.random(u[..., 1:]))
+        return Acted(action.numpy())
+
+    def update(self, batch: Batch) -> dict[str, Array]:
+        """One step on the squared temporal difference. Metrics [K]: loss_critic, q_mean, grad_norm."""
+        batch = batch.tensors()
+        q = self.spaces.head.q_of(self._q(self._net, batch.obs), batch.action)  # [K, M]
+        loss = (q - self._target_value(batch)).square().mean(-1)  # [K]
+        differentiate(loss.sum(), [self._net])
+        norm = clip_per_learner(self._net.grad, self._settings.grad_clip)
+        self._optimiser.step()
+        self.n_updates += 1
+        if self.n_updates % self._settings.target_copy_every == 0:
+            self._target.flat.copy_(self._net.flat)
+        metrics = {"loss_critic": loss, "q_mean": q.mean(-1), "grad_norm": norm}
+        return {name: value.detach().numpy() for name, value in metrics.items()}
+
+    @torch.no_grad()
+    def _target_value(self, batch: Batch) -> Tensor:
+        """[K, M] reward plus discounted value of the best next action."""
+        head = self.spaces.head
+        value = self._q(self._target, batch.next_obs)
+        chooser = self._q(self._net, batch.next_obs) if self._settings.double else value
+        return batch.reward + batch.discount * head.q_of(value, head.greedy_q(chooser))
+
+    def _q(self, net: Stack, obs: Tensor) -> Tensor:
+        return mlp(net.leaves, obs, self._settings.activation)
+
+    @torch.inference_mode()
+    def q_values(self, obs: Array) -> Array:
+        """[K, n, n_q]."""
+        return self._q(self._net, torch.from_numpy(obs)).numpy()
+
+    def weights(self) -> dict[str, Tensor]:
+        """Copies of the online network's layers."""
+        return self._net.weights()
+
+    def load_weights(self, weights: Mapping[str, Tensor]) -> None:
+        """Take over the layers of networks of the same shape."""
+        self._net.load_weights(weights)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Networks, optimiser, count of updates and generators."""
+        return {
+            "tensors": {"net": self._net.flat.clone(), "target": self._target.flat.clone()},
+            "adam": adam_state(self._optimiser),
+            "n_updates": self.n_updates,
+            "generators": generator_states(self._generators),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from what `state_dict` gave."""
+        shape = tuple(self._net.flat.shape)
+        check_shapes("state", state["tensors"], {"net": shape, "target": shape})
+        load_adam_state(self._optimiser, state["adam"])
+        load_generator_states(self._generators, state["generators"])
+        self._net.flat.copy_(state["tensors"]["net"])
+        self._target.flat.copy_(state["tensors"]["target"])
+        self.n_updates = state["n_updates"]

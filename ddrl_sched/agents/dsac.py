@@ -1,0 +1,135 @@
+"""Diffusion soft actor-critic: soft actor-critic whose actor denoises action logits, and its latent-action variant.
+
+With latent_start the reverse chain starts from the action probabilities that were given at the same index last time
+(latent action diffusion, arXiv 2412.18212) instead of fresh noise (D2SAC, Du et al. 2024).
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+from annotated_types import Gt, MultipleOf
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ddrl_sched.agents.base import Array, Spaces
+from ddrl_sched.agents.diffusion import (
+    Denoiser,
+    Predict,
+    Schedule,
+    betas,
+    denoiser_leaves,
+    reverse_chain,
+    time_embedding,
+)
+from ddrl_sched.agents.sac import SACSettings, SoftActorCritic
+from ddrl_sched.agents.stack import Generators, Stack, first_weights, normals
+
+
+@dataclass(frozen=True)
+class DSACSettings(SACSettings):
+    """Numbers of diffusion soft actor-critic: those of SAC and of the chain."""
+
+    steps: Annotated[int, Gt(0)]  # T
+    schedule: Schedule
+    beta_min: Annotated[float, Gt(0.0)]  # rates (vp) or variances (linear), see diffusion.betas
+    beta_max: Annotated[float, Gt(0.0)]
+    predict: Predict  # what the denoiser answers: the noise (bounded by tanh, as published) or the chain's end
+    bound: Annotated[float, Gt(0.0)] | None  # largest |logit| the denoiser may see at the end, null = none
+    time_width: Annotated[int, Gt(0), MultipleOf(2)]  # of the time embedding
+    final_noise: bool  # the last step adds noise too
+    latent_start: bool
+    eval_start: Literal["zero", "noise", "latent"]  # start of greedy decisions; only "noise" draws noise in the steps
+
+    def __post_init__(self) -> None:
+        if self.eval_start == "latent" and not self.latent_start:
+            raise ValueError("agent.eval_start latent needs agent.latent_start true")
+        betas(self.schedule, self.steps, self.beta_min, self.beta_max)
+
+
+def fresh_latents(n_latent: int, n_logits: int, generators: Generators) -> NDArray[np.float32]:
+    """A table of latent actions [K, n_latent, A] that nobody has visited: standard normal noise."""
+    table: NDArray[np.float32] = normals(generators, (n_latent, n_logits))
+    return table
+
+
+class DiffusionActor:
+    """Logits by reverse diffusion (protocol: sac.Actor)."""
+
+    def __init__(self, spaces: Spaces, settings: DSACSettings, generators: Generators) -> None:
+        if settings.latent_start and spaces.n_latent == 0:
+            raise ValueError(
+                "agent.latent_start needs observations with an index, which this environment does not give"
+            )
+        self._n_logits = spaces.head.n_logits
+        self._settings = settings
+        chain = reverse_chain(
+            betas(settings.schedule, settings.steps, settings.beta_min, settings.beta_max),
+            final_noise=settings.final_noise,
+        )
+        embedding = time_embedding(settings.steps, settings.time_width)
+        self._denoiser = Denoiser(chain, embedding, settings.activation, settings.predict, settings.bound)
+        leaves = denoiser_leaves(self._n_logits, settings.time_width, spaces.n_obs, settings.hidden)
+        self.stack = Stack(leaves, first_weights(leaves, generators))
+        self.keeps_latent = settings.latent_start
+        self.latent: Array | None = None
+        if settings.latent_start:
+            self.latent = fresh_latents(spaces.n_latent, self._n_logits, generators)
+
+    def act_logits(
+        self, obs: Tensor, count: Array, explore: bool, index: Array | None, generators: Generators
+    ) -> tuple[Tensor, Array | None]:
+        """Logits [K, n, A], and the latent action of each index."""
+        n = obs.shape[1]
+        latent = self._recall(index)
+        origin = ("latent" if self._settings.latent_start else "noise") if explore else self._settings.eval_start
+        noise = None
+        if explore or origin == "noise":
+            noise = self._noise(n, generators, count)
+        if origin == "noise":
+            start = torch.from_numpy(normals(generators, (n, self._n_logits), count))
+        elif latent is not None and origin == "latent":
+            start = torch.from_numpy(latent)
+        else:
+            start = torch.zeros(len(obs), n, self._n_logits)
+        return self._denoiser.logits(self.stack.leaves, obs, start, noise), latent
+
+    def remember(self, probs: Tensor, count: Array, index: Array | None) -> None:
+        """Note the probabilities as the latent actions of their indices."""
+        if self.latent is None or index is None:
+            return
+        learner, item = np.nonzero(np.arange(probs.shape[1]) < count[:, None])
+        self.latent[learner, index[learner, item]] = probs.numpy()[learner, item]
+
+    def draw(self, n: int, generators: Generators) -> tuple[Tensor, ...]:
+        """Noise of the steps, and the start unless that is a latent action."""
+        noise = self._noise(n, generators)
+        if self._settings.latent_start:
+            return (noise,)
+        return noise, torch.from_numpy(normals(generators, (n, self._n_logits)))
+
+    def logits(self, obs: Tensor, latent: Tensor | None, drawn: tuple[Tensor, ...]) -> Tensor:
+        """Logits [K, M, A] from latent actions, or from the drawn start."""
+        if self._settings.latent_start:
+            assert latent is not None
+            return self._denoiser.logits(self.stack.leaves, obs, latent, drawn[0])
+        return self._denoiser.logits(self.stack.leaves, obs, drawn[1], drawn[0])
+
+    def _recall(self, index: Array | None) -> Array | None:
+        """Latent actions [K, n, A] of the indices."""
+        if self.latent is None:
+            return None
+        assert index is not None
+        latent: Array = self.latent[np.arange(len(index))[:, None], index]
+        return latent
+
+    def _noise(self, n: int, generators: Generators, count: Array | None = None) -> Tensor:
+        """[K, noisy steps, n, A]."""
+        shape = (len(self._denoiser.noisy_steps), n, self._n_logits)
+        return torch.from_numpy(normals(generators, shape, count, axis=1))
+
+
+def dsac(spaces: Spaces, settings: DSACSettings, generators: Generators) -> SoftActorCritic:
+    """Diffusion soft actor-critic, one learner per generator."""
+    return SoftActorCritic(spaces, settings, DiffusionActor(spaces, settings, generators), generators)

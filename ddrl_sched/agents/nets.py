@@ -1,0 +1,35 @@
+"""Networks of stacked learners: multi-layer perceptrons by batched matrix products."""
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ddrl_sched.agents.stack import Leaf
+
+Activation = Literal["relu", "mish"]
+
+ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {"relu": torch.relu_, "mish": torch.nn.functional.mish}
+
+
+def mlp_leaves(n_in: int, hidden: Sequence[int], n_out: int, first: int = 0) -> list[Leaf]:
+    """Weights and biases of n_in -> hidden... -> n_out; layers are numbered from `first`."""
+    widths = [n_in, *hidden, n_out]
+    leaves = []
+    for layer, (rows, columns) in enumerate(pairwise(widths), start=first):
+        leaves.append(Leaf(f"weight{layer}", rows, columns, fan_in=rows))
+        leaves.append(Leaf(f"bias{layer}", 1, columns, fan_in=rows))
+    return leaves
+
+
+def mlp(leaves: Mapping[str, Tensor], x: Tensor, activation: Activation, first: int = 0) -> Tensor:
+    """[K, n, n_in] -> [K, n, n_out] through the layers numbered from `first`; the last one is linear."""
+    layer = first
+    while True:
+        x = torch.baddbmm(leaves[f"bias{layer}"], x, leaves[f"weight{layer}"])
+        layer += 1
+        if f"weight{layer}" not in leaves:
+            return x
+        x = ACTIVATIONS[activation](x)

@@ -1,0 +1,281 @@
+"""Soft actor-critic for discrete actions (Haarnoja et al. 2018, Christodoulou 2019) for stacked learners.
+
+The losses are functions of logits and values; the actor is any object that turns observations into logits, so that
+dsac.py adds nothing but its actor. Axes: K learners, M minibatch, Q numbers of a critic; twins first, [2, K, ...].
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Protocol
+
+import numpy as np
+import torch
+from annotated_types import Ge, Gt, Le, Len
+from pydantic import ConfigDict
+from torch import Tensor
+
+from ddrl_sched.agents.base import Acted, Array, Batch, Spaces
+from ddrl_sched.agents.heads import Gates, Head
+from ddrl_sched.agents.nets import Activation, mlp, mlp_leaves
+from ddrl_sched.agents.stack import (
+    Generators,
+    Stack,
+    adam,
+    adam_state,
+    check_shapes,
+    clip_per_learner,
+    differentiate,
+    first_weights,
+    generator_states,
+    load_adam_state,
+    load_generator_states,
+    uniforms,
+)
+
+
+@dataclass(frozen=True)
+class SACSettings:
+    """Numbers of soft actor-critic."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    hidden: Annotated[list[Annotated[int, Gt(0)]], Len(1)]  # widths of the hidden layers, actor and critics
+    activation: Activation
+    actor_lr: Annotated[float, Gt(0.0)]
+    critic_lr: Annotated[float, Gt(0.0)]
+    tau: Annotated[float, Gt(0.0), Le(1.0)]  # pace of the target critics
+    alpha_init: Annotated[float, Gt(0.0)]  # temperature
+    alpha_lr: Annotated[float, Ge(0.0)]  # 0 = fixed temperature
+    alpha_max: Annotated[float, Gt(0.0)] | None  # cap, null = none
+    target_entropy: float  # nats; a negative one never binds
+    entropy_in_target: bool  # the next state's value counts its entropy
+    grad_clip: Annotated[float, Gt(0.0)] | None  # largest norm of a network's gradient, null = none
+
+
+def critic_target(head: Head, batch: Batch, next_logits: Tensor, next_q: Tensor, entropy_weight: Tensor) -> Tensor:
+    """[K, M] reward plus discounted value under the next policy; entropy_weight [K, 1]: temperature, or 0."""
+    probs = head.probs(next_logits)
+    value = head.expected_q(head.lower_q(next_q, probs), probs) + entropy_weight * head.entropy(next_logits)
+    return batch.reward + batch.discount * value
+
+
+def critic_loss(q_action: Tensor, target: Tensor) -> Tensor:
+    """[K] squared error of q_action [2, K, M], summed over the twins."""
+    return (q_action - target).square().sum(0).mean(-1)
+
+
+def actor_loss(head: Head, logits: Tensor, q: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
+    """Losses [K] and entropies [K]: minus expected Q [2, K, M, Q] and weighted entropy; alpha [K, 1], q are fixed."""
+    probs = head.probs(logits)
+    entropy = head.entropy(logits)  # [K, M]
+    value = head.expected_q(head.lower_q(q, probs.detach()), probs)
+    return -(value + alpha * entropy).mean(-1), entropy.detach().mean(-1)
+
+
+def check_entropy(head: Head, settings: SACSettings) -> None:
+    """ValueError when the temperature could never settle or starts above its cap."""
+    if settings.target_entropy >= head.max_entropy:
+        raise ValueError(
+            f"agent.target_entropy {settings.target_entropy:g} nats cannot be reached: the uniform policy over this"
+            f" choice has {head.max_entropy:.4g}; give less (negative: never binds)"
+        )
+    if settings.alpha_max is not None and settings.alpha_init > settings.alpha_max:
+        raise ValueError(f"agent.alpha_init {settings.alpha_init:g} is above agent.alpha_max {settings.alpha_max:g}")
+
+
+class Actor(Protocol):
+    """What turns observations into logits. `latent` is None unless the actor keeps a table (dsac.py)."""
+
+    stack: Stack
+    keeps_latent: bool
+    latent: Array | None
+
+    def act_logits(
+        self, obs: Tensor, count: Array, explore: bool, index: Array | None, generators: Generators
+    ) -> tuple[Tensor, Array | None]:
+        """Logits [K, n, A] to act on, and where the chain started, if that is kept."""
+        ...
+
+    def remember(self, probs: Tensor, count: Array, index: Array | None) -> None:
+        """Note the action probabilities [K, n, A] under their indices."""
+        ...
+
+    def draw(self, n: int, generators: Generators) -> tuple[Tensor, ...]:
+        """Random numbers for the logits of n observations per learner."""
+        ...
+
+    def logits(self, obs: Tensor, latent: Tensor | None, drawn: tuple[Tensor, ...]) -> Tensor:
+        """Logits [K, M, A] to learn on."""
+        ...
+
+
+class PerceptronActor:
+    """Logits straight from the observation."""
+
+    def __init__(self, spaces: Spaces, settings: SACSettings, generators: Generators) -> None:
+        self.keeps_latent = False
+        self.latent: Array | None = None
+        self._activation = settings.activation
+        leaves = mlp_leaves(spaces.n_obs, settings.hidden, spaces.head.n_logits)
+        self.stack = Stack(leaves, first_weights(leaves, generators))
+
+    def act_logits(
+        self,
+        obs: Tensor,
+        count: Array,
+        explore: bool,
+        index: Array | None,
+        generators: Generators,
+    ) -> tuple[Tensor, Array | None]:
+        """Logits [K, n, A]."""
+        return self.logits(obs, None, ()), None
+
+    def remember(self, probs: Tensor, count: Array, index: Array | None) -> None:
+        """Nothing."""
+
+    def draw(self, n: int, generators: Generators) -> tuple[Tensor, ...]:
+        """Nothing."""
+        return ()
+
+    def logits(self, obs: Tensor, latent: Tensor | None, drawn: tuple[Tensor, ...]) -> Tensor:
+        """Logits [K, M, A]."""
+        return mlp(self.stack.leaves, obs, self._activation)
+
+
+class SoftActorCritic:
+    """K soft actor-critics (protocol: agents/base.py). Twin critics are 2 K rows of one stack, twin 0 first."""
+
+    def __init__(self, spaces: Spaces, settings: SACSettings, actor: Actor, generators: Generators) -> None:
+        check_entropy(spaces.head, settings)
+        if isinstance(spaces.head, Gates) and spaces.head.k > 0:
+            raise ValueError("agent sac and dsac choose sets of any size; a set of exactly k needs agent dqn")
+        self.spaces = spaces
+        self.n_learners = len(generators)
+        self.keeps_latent = actor.keeps_latent
+        self._actor = actor
+        self._settings = settings
+        self._generators = generators
+        leaves = mlp_leaves(spaces.n_obs, settings.hidden, spaces.head.n_q)
+        twins = [first_weights(leaves, generators) for _ in range(2)]
+        self._critics = Stack(leaves, torch.cat(twins))
+        self._targets = Stack(leaves, self._critics.flat.detach().clone(), trained=False)
+        self._log_alpha = torch.full((self.n_learners,), math.log(settings.alpha_init))
+        self._log_alpha.grad = torch.zeros_like(self._log_alpha)
+        rates = [(actor.stack.flat, settings.actor_lr), (self._critics.flat, settings.critic_lr)]
+        self._optimiser = adam([*rates, (self._log_alpha, settings.alpha_lr)])
+
+    @property
+    def latent(self) -> Array | None:
+        """[K, n_latent, A] last action probabilities per index, or None."""
+        return self._actor.latent
+
+    @latent.setter
+    def latent(self, table: Array | None) -> None:
+        self._actor.latent = table
+
+    @torch.inference_mode()
+    def act(
+        self,
+        obs: Array,
+        count: Array,
+        explore: bool,
+        index: Array | None = None,
+        generators: Sequence[np.random.Generator] | None = None,
+    ) -> Acted:
+        """Actions drawn from the policy; not exploring, the most probable ones."""
+        head = self.spaces.head
+        drawn_by = generators or self._generators
+        logits, start = self._actor.act_logits(torch.from_numpy(obs), count, explore, index, drawn_by)
+        probs = head.probs(logits)
+        self._actor.remember(probs, count, index)
+        if explore:
+            u = uniforms(drawn_by, (obs.shape[1], head.n_uniforms), count)
+            action = head.sample(probs, torch.from_numpy(u))
+        else:
+            action = head.greedy(logits)
+        return Acted(action.numpy(), start, head.prob_of(probs, action).numpy())
+
+    def update(self, batch: Batch) -> dict[str, Array]:
+        """One step of critics, actor and temperature, all on the values from before the step.
+
+        Metrics [K]: loss_critic, loss_actor, alpha, entropy, q_mean, grad_norm (all networks, before clipping).
+        """
+        batch = batch.tensors()
+        head, actor = self.spaces.head, self._actor
+        n = batch.reward.shape[1]
+        next_drawn, drawn = actor.draw(n, self._generators), actor.draw(n, self._generators)
+        alpha = self._log_alpha.exp().unsqueeze(1)  # [K, 1]
+        target = self._target_value(batch, alpha, next_drawn)
+        q = self._twins(self._critics, batch.obs)  # [2, K, M, Q]
+        q_action = head.q_of(q, batch.action)  # [2, K, M]
+        of_critics = critic_loss(q_action, target)
+        of_actor, entropy = actor_loss(head, actor.logits(batch.obs, batch.latent, drawn), q.detach(), alpha)
+        differentiate((of_critics + of_actor).sum(), [actor.stack, self._critics])
+        metrics = {"loss_critic": of_critics, "loss_actor": of_actor, "alpha": alpha[:, 0], "entropy": entropy}
+        metrics |= {"q_mean": q_action.mean((0, 2)), "grad_norm": self._step(entropy)}
+        return {name: value.detach().numpy() for name, value in metrics.items()}
+
+    @torch.no_grad()
+    def _target_value(self, batch: Batch, alpha: Tensor, drawn: tuple[Tensor, ...]) -> Tensor:
+        logits = self._actor.logits(batch.next_obs, batch.next_latent, drawn)
+        weight = alpha if self._settings.entropy_in_target else torch.zeros_like(alpha)
+        return critic_target(self.spaces.head, batch, logits, self._twins(self._targets, batch.next_obs), weight)
+
+    def _twins(self, critics: Stack, obs: Tensor) -> Tensor:
+        """[2, K, M, Q]."""
+        q = mlp(critics.leaves, obs.repeat(2, 1, 1), self._settings.activation)
+        return q.view(2, *obs.shape[:2], -1)
+
+    def _step(self, entropy: Tensor) -> Tensor:
+        """Clip, step, let the targets follow; each learner's gradient norm [K] over all its networks."""
+        s = self._settings
+        norms = [clip_per_learner(self._actor.stack.grad, s.grad_clip)]
+        norms.extend(clip_per_learner(self._critics.grad, s.grad_clip).view(2, -1))
+        torch.sub(entropy, s.target_entropy, out=self._log_alpha.grad)  # of log_alpha (entropy - target)
+        self._optimiser.step()
+        if s.alpha_max is not None:
+            self._log_alpha.clamp_(max=math.log(s.alpha_max))
+        self._targets.flat.lerp_(self._critics.flat, s.tau)
+        return torch.stack(norms).square().sum(0).sqrt()
+
+    @torch.inference_mode()
+    def q_values(self, obs: Array) -> Array:
+        """[K, n, n_q], the elementwise smaller of the twins."""
+        return self._twins(self._critics, torch.from_numpy(obs)).amin(0).numpy()
+
+    def weights(self) -> dict[str, Tensor]:
+        """Copies of the actor's layers."""
+        return self._actor.stack.weights()
+
+    def load_weights(self, weights: Mapping[str, Tensor]) -> None:
+        """Take over the layers of actors of the same shape."""
+        self._actor.stack.load_weights(weights)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Networks, temperatures, table, optimiser and generators."""
+        return {
+            "tensors": {name: value.clone() for name, value in self._tensors().items()},
+            "adam": adam_state(self._optimiser),
+            "generators": generator_states(self._generators),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from what `state_dict` gave."""
+        mine = self._tensors()
+        check_shapes("state", state["tensors"], {name: tuple(value.shape) for name, value in mine.items()})
+        load_adam_state(self._optimiser, state["adam"])
+        load_generator_states(self._generators, state["generators"])
+        for name, value in mine.items():
+            value.copy_(state["tensors"][name])
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """Everything that evolves, beside optimiser and generators; shares memory with it."""
+        stacks = {"actor": self._actor.stack, "critics": self._critics, "targets": self._targets}
+        tensors = {name: stack.flat for name, stack in stacks.items()} | {"log_alpha": self._log_alpha}
+        return tensors if self.latent is None else tensors | {"latent": torch.from_numpy(self.latent)}
+
+
+def sac(spaces: Spaces, settings: SACSettings, generators: Generators) -> SoftActorCritic:
+    """Discrete soft actor-critic, one learner per generator."""
+    return SoftActorCritic(spaces, settings, PerceptronActor(spaces, settings, generators), generators)

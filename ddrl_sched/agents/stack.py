@@ -1,0 +1,162 @@
+"""K learners as one set of weights [K, P], one random generator each, and what keeps the learners apart.
+
+Axes: K learners, P weights of one learner, n observations, M minibatch, A logits, O observed numbers.
+A stack is trained by summing the losses over learners (never averaging), clipping every learner's gradient by itself
+and drawing every learner's randomness from its own generator: then each learner trains as it would alone.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+Generators = Sequence[np.random.Generator]
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One weight matrix of every learner: [K, rows, columns]. A bias has one row."""
+
+    name: str
+    rows: int
+    columns: int
+    fan_in: int  # inputs of the layer it belongs to, which sets the size of the first weights
+
+
+class Stack:
+    """The weights of K equal networks in one buffer, and the same memory seen as one matrix per layer.
+
+    `flat` [K, P] and `grad` [K, P] are what optimisers, target copies and clipping work on. `leaves[name]`
+    [K, rows, columns] are views of `flat` for torch.baddbmm; `differentiate` gathers their gradients in `grad`.
+    """
+
+    def __init__(self, leaves: Sequence[Leaf], flat: Tensor, *, trained: bool = True) -> None:
+        self.flat = flat
+        self.grad = torch.zeros_like(flat)
+        self.flat.grad = self.grad if trained else None
+        sizes = [leaf.rows * leaf.columns for leaf in leaves]
+        parts = torch.split(flat, sizes, dim=1)
+        self.leaves = {
+            leaf.name: part.view(len(flat), leaf.rows, leaf.columns).requires_grad_(trained)
+            for leaf, part in zip(leaves, parts, strict=True)
+        }
+
+    def weights(self) -> dict[str, Tensor]:
+        """A copy of every layer's weights by name."""
+        return {name: leaf.detach().clone(memory_format=torch.contiguous_format) for name, leaf in self.leaves.items()}
+
+    def load_weights(self, weights: Mapping[str, Tensor]) -> None:
+        """Take over weights of the same names and shapes.
+
+        Raises:
+            ValueError: a name is missing or unknown, or a shape differs; nothing is changed then.
+        """
+        expected = {name: tuple(leaf.shape) for name, leaf in self.leaves.items()}
+        check_shapes("weights", weights, expected)
+        with torch.no_grad():
+            for name, leaf in self.leaves.items():
+                leaf.copy_(weights[name])
+
+
+def differentiate(loss: Tensor, stacks: Sequence[Stack]) -> None:
+    """Write the gradient of `loss`, a sum over learners, into every stack's `grad`; all leaves must take part.
+
+    Gradients are fetched rather than left to accumulate in the leaves: preset strided `.grad` views work, but each
+    costs an addition and torch warns that they break its layout contract.
+    """
+    fetched = iter(torch.autograd.grad(loss, [leaf for stack in stacks for leaf in stack.leaves.values()]))
+    for stack in stacks:
+        torch.cat([next(fetched).flatten(1) for _ in stack.leaves], dim=1, out=stack.grad)
+
+
+def first_weights(leaves: Sequence[Leaf], generators: Generators) -> Tensor:
+    """[K, P] uniform in +-1/sqrt(fan_in), each learner's row from its own generator."""
+    bound = np.concatenate([np.full(leaf.rows * leaf.columns, leaf.fan_in**-0.5, np.float32) for leaf in leaves])
+    return torch.from_numpy((2 * uniforms(generators, (len(bound),)) - 1) * bound)
+
+
+def clip_per_learner(grad: Tensor, largest: float | None) -> Tensor:
+    """Scale the rows of `grad` [K, P] in place to at most this norm (None: leave them); the norms [K] from before."""
+    norm = torch.linalg.vector_norm(grad, dim=1)
+    if largest is not None:
+        grad.mul_((largest / norm.clamp(min=largest)).unsqueeze(1))
+    return norm
+
+
+def check_shapes(what: str, given: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]]) -> None:
+    """ValueError unless `given` has exactly these tensors."""
+    if set(given) != set(expected):
+        raise ValueError(
+            f"{what}: expected tensors named {sorted(expected)}, found {sorted(given)}; another agent wrote them"
+        )
+    for name, shape in expected.items():
+        if tuple(given[name].shape) != shape:
+            raise ValueError(
+                f"{what}: {name} is of shape {list(given[name].shape)}, expected {list(shape)} (learners, inputs,"
+                " outputs); learners, observation, actions and agent.hidden must be those of the training"
+            )
+
+
+def adam(rates: Sequence[tuple[Tensor, float]]) -> torch.optim.Adam:
+    """One fused Adam with a learning rate per tensor."""
+    return torch.optim.Adam([{"params": [flat], "lr": rate} for flat, rate in rates], fused=True)
+
+
+def adam_state(optimiser: torch.optim.Adam) -> list[dict[str, Tensor]]:
+    """Copies of the moments of every tensor, in order; empty dicts before the first step."""
+    tensors = [group["params"][0] for group in optimiser.param_groups]
+    return [{name: value.clone() for name, value in optimiser.state.get(t, {}).items()} for t in tensors]
+
+
+def load_adam_state(optimiser: torch.optim.Adam, state: Sequence[Mapping[str, Tensor]]) -> None:
+    """Take over what `adam_state` gave; ValueError on another shape (torch itself would accept it)."""
+    tensors = [group["params"][0] for group in optimiser.param_groups]
+    for i, (tensor, moments) in enumerate(zip(tensors, state, strict=True)):
+        shape = tuple(tensor.shape)
+        if moments:
+            check_shapes(f"optimiser state {i}", moments, {"step": (), "exp_avg": shape, "exp_avg_sq": shape})
+        optimiser.state[tensor] = {name: value.clone() for name, value in moments.items()}
+
+
+def uniforms(generators: Generators, shape: tuple[int, ...], count: NDArray[np.int64] | None = None) -> Any:
+    """float32 [K, *shape] uniform in [0, 1); learner k draws the first count[k] along the first axis, the rest is 0."""
+    return _drawn(generators, shape, count, 0, normal=False)
+
+
+def normals(
+    generators: Generators, shape: tuple[int, ...], count: NDArray[np.int64] | None = None, axis: int = 0
+) -> Any:
+    """float32 [K, *shape] standard normal; learner k draws the first count[k] along `axis` of shape, the rest is 0."""
+    return _drawn(generators, shape, count, axis, normal=True)
+
+
+def _drawn(
+    generators: Generators, shape: tuple[int, ...], count: NDArray[np.int64] | None, axis: int, *, normal: bool
+) -> NDArray[np.float32]:
+    """One draw per learner, only as many numbers as it needs: alone it would draw the same."""
+    drawn = np.zeros((len(generators), *shape), np.float32)
+    for k, generator in enumerate(generators):
+        draw = generator.standard_normal if normal else generator.random
+        if count is None or count[k] == shape[axis]:
+            draw(dtype=np.float32, out=drawn[k])
+        else:
+            size = (*shape[:axis], int(count[k]), *shape[axis + 1 :])
+            drawn[k][tuple(slice(length) for length in size)] = draw(size, dtype=np.float32)
+    return drawn
+
+
+def generator_states(generators: Generators) -> list[dict[str, Any]]:
+    """The generators' states in plain words and numbers."""
+    return [dict(generator.bit_generator.state) for generator in generators]
+
+
+def load_generator_states(generators: Generators, states: Sequence[dict[str, Any]]) -> None:
+    """Put generators (PCG64) where `generator_states` found them."""
+    if len(states) != len(generators):
+        raise ValueError(f"state of {len(states)} learners, expected {len(generators)}")
+    for generator, state in zip(generators, states, strict=True):
+        generator.bit_generator.state = state
