@@ -8,7 +8,9 @@ import numpy as np
 from ddrl_sched.edge.types import Decision, Scenario, Tasks
 
 
-def make_scenario(speed_gcps, link_mbps=np.inf, latency_s=0.0, port="shared", announce_s=1.0, probe_s=0.0, rule="clean"):
+def make_scenario(
+    speed_gcps, link_mbps=np.inf, latency_s=0.0, port="shared", announce_s=1.0, probe_s=0.0, rule="clean"
+):
     """Scenario with E servers; `link_mbps` and `latency_s` are numbers or [E, E] (the diagonal is set to local)."""
     speed = np.array(speed_gcps, dtype=np.float64)
     shape = (len(speed), len(speed))

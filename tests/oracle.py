@@ -155,7 +155,9 @@ class _World:
     def plan_end(self, now, index):
         server = self.servers[index]
         server.version += 1
-        self.push(now + server.left_gcycle / server.speed_gcps, END, index * 10**6 + server.version, (index, server.version))
+        self.push(
+            now + server.left_gcycle / server.speed_gcps, END, index * 10**6 + server.version, (index, server.version)
+        )
 
     def work_until(self, now, index):
         server = self.servers[index]

@@ -138,8 +138,8 @@ def assert_outcome_is(outcome, result, deadline_s, grid):
     parts = ("wait_s", "transfer_s", "compute_s", "return_s")
     total = sum(getattr(outcome, part)[0, :n] for part in parts)
     np.testing.assert_allclose(total, result.delay_s, rtol=1e-9, atol=1e-9)
-    # The parts belong to the last share; when two end within rounding of each other either may be taken as last.
-    clear = np.array(result.gap_s) > (-1.0 if grid else 1e-7)
+    # The parts belong to the last share; when two end together either may be taken as last.
+    clear = np.array(result.gap_s) > (0.0 if grid else 1e-7)
     for part in parts:
         ours, theirs = getattr(outcome, part)[0, :n], np.array(getattr(result, part))
         np.testing.assert_allclose(ours[clear], theirs[clear], rtol=1e-9, atol=1e-9, err_msg=part)
