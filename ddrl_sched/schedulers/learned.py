@@ -1,10 +1,11 @@
 """The learned family: an action table, an agent and a split rule make a scheduler; seeds and stations are stacked."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from typing import Annotated, Any, Literal, get_type_hints
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from pydantic import Field, create_model
 
@@ -16,6 +17,7 @@ from ddrl_sched.edge.types import Bools, Decision, Floats, Ints, Scenario
 from ddrl_sched.schedulers import actions
 from ddrl_sched.schedulers.base import View
 
+LATENT = "latent_actions"  # among the weights
 Positive = Annotated[float, Field(gt=0.0)]
 Count = Annotated[int, Field(ge=1)]
 
@@ -82,10 +84,16 @@ def agent_settings(data: Mapping[str, Any]) -> tuple[Any, Any]:
     from ddrl_sched.agents.dsac import DSACSettings, dsac
     from ddrl_sched.agents.sac import SACSettings, sac
 
-    agents: dict[str, tuple[Any, Any]] = {"dqn": (DQN, DQNSettings), "sac": (sac, SACSettings), "dsac": (dsac, DSACSettings)}
+    agents: dict[str, tuple[Any, Any]] = {
+        "dqn": (DQN, DQNSettings),
+        "sac": (sac, SACSettings),
+        "dsac": (dsac, DSACSettings),
+    }
     name = data.get("name")
     if name not in agents:
-        raise InputError(f"scheduler.agent.name: expected one of {', '.join(agents)}, got {shown(name)}{near(name, agents)}")
+        raise InputError(
+            f"scheduler.agent.name: expected one of {', '.join(agents)}, got {shown(name)}{near(name, agents)}"
+        )
     build, cls = agents[name]
     known = get_type_hints(cls, include_extras=True)
     keys: dict[str, Any] = {f.name: (known[f.name], ...) for f in fields(cls)}
@@ -128,6 +136,7 @@ class Learner:
         self._generators = list(generators)
         self.memory = Replay(self.n_learners, settings.learning.memory, spaces, keeps_latent=self.agent.keeps_latent)
         self._open: dict[str, NDArray[Any]] = {}
+        self._kept_latent: NDArray[Any] | None = None  # of training, while an evaluation uses copies
         self.slots = 0
         self.updates = 0
         self._noted: dict[str, NDArray[Any]] = {}
@@ -136,13 +145,15 @@ class Learner:
         """Greedy decisions from now on; every trace of a seed gets a copy of the seed's latent actions."""
         self.exploring = False
         if self.agent.latent is not None:
-            entries = self.settings.latent_entries
-            self.agent.latent = np.tile(self.agent.latent[:, :entries], (1, n_traces, 1))
+            self._kept_latent = self.agent.latent if self._kept_latent is None else self._kept_latent
+            self.agent.latent = np.tile(self._kept_latent, (1, n_traces, 1))
 
     def start_episode(self) -> None:
         """Forget tasks of the last episode that still wait for what comes next (the episode ends there)."""
         self.exploring = True
         self._open = {}
+        if self._kept_latent is not None:
+            self.agent.latent, self._kept_latent = self._kept_latent, None
 
     def decide(self, view: View, rng: np.random.Generator) -> Decision:
         """Sets of servers for the window, [R, M, E]; the split is made by the world. Draws from its own generators."""
@@ -270,6 +281,22 @@ class Learner:
             packed[key][learner, place] = value
         self.memory.add(Batch(**packed), count)
 
+    def weights(self) -> dict[str, Any]:
+        """What an evaluation needs: the agent's weights and, where it has them, the latent actions."""
+        kept = self.agent.latent if self._kept_latent is None else self._kept_latent
+        return self.agent.weights() | ({} if kept is None else {LATENT: torch.from_numpy(kept.copy())})
+
+    def load_weights(self, weights: dict[str, Any]) -> None:
+        """Take over what `weights` gave. ValueError on other names or shapes."""
+        weights = dict(weights)
+        latent = weights.pop(LATENT, None)
+        mine = self.agent.latent
+        if (latent is None) != (mine is None) or (mine is not None and tuple(latent.shape) != mine.shape):
+            raise ValueError("the latent actions are missing or of another shape")
+        self.agent.load_weights(weights)
+        if latent is not None:
+            self.agent.latent, self._kept_latent = latent.numpy().copy(), None
+
     def update(self) -> dict[str, NDArray[Any]]:
         """The updates that are due at the end of a slot; the last one's metrics [K], none if nothing was due."""
         self.slots += 1
@@ -311,7 +338,8 @@ def observe(view: View, settings: LearnedSettings, info: str) -> NDArray[np.floa
     class knows it, the time of computing and of sending the whole task; shared weights also see which server is local.
     """
     tasks, scenario, scale = view.tasks, view.scenario, settings.observation
-    assert view.wait_s is not None and view.age_s is not None
+    assert view.wait_s is not None
+    assert view.age_s is not None
     wait_s: Floats = view.wait_s
     if scenario.rule != "clean":
         own = [tasks.input_mbit, tasks.work_gcycle] if scenario.rule in ("dedgeai", "opt_ts") else [tasks.input_mbit]

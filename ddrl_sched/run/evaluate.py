@@ -1,0 +1,172 @@
+"""Evaluation: any scheduler on the held-out traces of a problem, as rows of eval.parquet."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ddrl_sched.edge import physics
+from ddrl_sched.edge.types import Decision, Floats, Ints, Outcome, Scenario, Tasks
+from ddrl_sched.edge.workload import TraceFacts
+from ddrl_sched.run.problem import Problem
+from ddrl_sched.run.rollout import Traces, rollout, world_of
+from ddrl_sched.run.seeding import stream
+from ddrl_sched.schedulers.base import Scheduler
+from ddrl_sched.schedulers.learned import Learner
+
+Rows = list[dict[str, Any]]
+_MAX_CELLS = 40_000_000  # replicas x tasks x servers held at once
+_PERCENTILES = (50, 95, 99)
+
+
+def evaluate(
+    problem: Problem, scheduler: Scheduler, label: str, n_seeds: int, n_traces: int, replay_rule: str | None
+) -> Rows:
+    """Run `scheduler` on every held-out trace once per seed and summarise; one row per seed and trace.
+
+    n_seeds counts the training seeds of a learner, the repetitions of a scheduler that draws random numbers, else it
+    is 1; in published worlds it is the number of draws and seed i meets draw i only. With `replay_rule` the same
+    decisions are placed again under that published rule, which gives further rows.
+    """
+    _compile(problem, scheduler)
+    rows: Rows = []
+    for traces in _chunks(problem, n_seeds, n_traces):
+        made, facts, number, cluster = problem.evaluation(traces, n_seeds)
+        seed, made, number, cluster = _cross(problem, made, number, cluster, n_seeds, len(traces))
+        if isinstance(scheduler, Learner):
+            scheduler.start_evaluation(len(traces))
+        outcome, select, decide_s = _run(made, scheduler, label, traces.start, replay_rule is not None)
+        about = _about(problem, scheduler, label, facts)
+        decide_us = 1e6 * decide_s / max(1, int(made.tasks.valid.sum()))
+        where = {"seed": seed, "trace": number, "cluster": cluster}
+        realised = np.resize(facts.realised_load, len(seed))
+        rows += _rows(about | {"decide_us": decide_us}, where, realised, made.scenario, made.tasks, outcome)
+        if replay_rule is not None and replay_rule != made.scenario.rule:
+            again = replace(made.scenario, rule=replay_rule)
+            about["rule"] = replay_rule
+            about["scenario_hash"] = with_rule(problem, replay_rule).scenario_hash
+            placed = _place_again(again, made.tasks, select)
+            rows += _rows(about | {"decide_us": decide_us}, where, realised, again, made.tasks, placed)
+    return rows
+
+
+def with_rule(problem: Problem, rule: str) -> Problem:
+    """The same problem under another published rule: same tasks, other delays, another hash."""
+    env = problem.env.model_copy(update={"rule": rule})
+    return replace(problem, env=env, scenario=replace(problem.scenario, rule=rule))
+
+
+def _chunks(problem: Problem, n_seeds: int, n_traces: int) -> Iterator[range]:
+    """Traces in pieces that fit into memory."""
+    demand, scenario = problem.plan.demand, problem.scenario
+    cells = demand.tasks_per_s * scenario.horizon_s * scenario.n_servers * n_seeds
+    at_once = max(1, min(n_traces, int(_MAX_CELLS // max(cells, 1.0))))
+    for first in range(0, n_traces, at_once):
+        yield range(first, min(first + at_once, n_traces))
+
+
+def _cross(
+    problem: Problem, made: Traces, number: Ints, cluster: Ints, n_seeds: int, n_traces: int
+) -> tuple[Ints, Traces, Ints, Ints]:
+    """Every seed meets every trace, seed-major; published draws belong to one seed each already."""
+    seed = np.repeat(np.arange(n_seeds), n_traces)
+    if problem.nested:
+        return seed, made, number, cluster
+    every = np.tile(np.arange(n_traces), n_seeds)
+    return seed, replace(made, tasks=made.tasks.replicas(every)), number[every], cluster[every]
+
+
+def _run(
+    made: Traces, scheduler: Scheduler, label: str, first: int, keep: bool
+) -> tuple[Outcome, np.ndarray | None, float]:
+    """(outcome, selected servers [R, N, E] if they are to be kept, CPU seconds of deciding and placing)."""
+    rng = stream(0, "policy", label, first)
+    select = np.zeros((*made.tasks.shape, made.scenario.n_servers), np.bool_) if keep else None
+    decide_s, outcome = 0.0, physics.empty_outcome(made.tasks, made.scenario.n_servers)
+    for step in rollout(made, scheduler, rng):
+        decide_s += step.decide_s
+        outcome = step.outcome
+        if select is not None:
+            _log(select, step.decision, step.lo, step.hi, outcome)
+    return outcome, select, decide_s
+
+
+def _log(select: np.ndarray, decision: Decision, lo: Ints, hi: Ints, outcome: Outcome) -> None:
+    """Keep the decided sets of a window; of rules that the kernel carries out, the servers that got a share."""
+    for r in range(len(lo)):
+        window = slice(lo[r], hi[r])
+        if decision.select is not None and decision.choice == "given":
+            select[r, window] = decision.select[r, : hi[r] - lo[r]]
+        else:
+            select[r, window] = outcome.share[r, window] > 0
+
+
+def _place_again(scenario: Scenario, tasks: Tasks, select: np.ndarray | None) -> Outcome:
+    """The same sets under another rule, shares by its closed form."""
+    world = world_of(scenario)
+    outcome = physics.empty_outcome(tasks, scenario.n_servers)
+    nothing, n_tasks = np.zeros(len(tasks.valid), np.int64), tasks.valid.sum(1)
+    decision = Decision("given", "running", "cwa", select=select)
+    state = world.place(
+        scenario, world.initial_state(scenario, len(n_tasks)), tasks, decision, nothing, n_tasks, outcome
+    )
+    world.finish(scenario, state, tasks, outcome)
+    return outcome
+
+
+def _about(problem: Problem, scheduler: Scheduler, label: str, facts: TraceFacts) -> dict[str, Any]:
+    return {
+        "scenario": problem.env.name,
+        "workload": problem.workload.name,
+        "rule": problem.scenario.rule,
+        "scenario_hash": problem.scenario_hash,
+        "load": problem.plan.demand.load,
+        "scheduler": label,
+        "info": scheduler.info,
+        "time_scale": facts.time_scale,
+    }
+
+
+def _rows(
+    about: dict[str, Any], where: dict[str, Ints], realised: Floats, scenario: Scenario, tasks: Tasks, outcome: Outcome
+) -> Rows:
+    rows = []
+    for r in range(len(where["seed"])):
+        counted = tasks.valid[r] & (tasks.arrive_s[r] >= scenario.warm_up_s)
+        if not counted.any():
+            raise ValueError(f"trace {where['trace'][r]} has no task after the warm-up of {scenario.warm_up_s:g} s")
+        place = {key: int(value[r]) for key, value in where.items()}
+        rows.append({**about, **place, "realised_load": float(realised[r]), **summarise(outcome, r, counted)})
+    return rows
+
+
+def summarise(outcome: Outcome, replica: int, counted: np.ndarray) -> dict[str, Any]:
+    """Means and percentiles over the counted tasks [N] of one replica. ValueError if one of them has no delay."""
+    delay_s = outcome.delay_s[replica, counted]
+    if np.isnan(delay_s).any():
+        raise ValueError("a counted task was never finished")
+    percentiles = np.percentile(delay_s, _PERCENTILES)
+    parts = {
+        name: getattr(outcome, name)[replica, counted] for name in ("wait_s", "transfer_s", "compute_s", "return_s")
+    }
+    return {
+        "n_tasks": int(counted.sum()),
+        "mean_delay_s": float(delay_s.mean()),
+        **{f"p{p}_delay_s": float(v) for p, v in zip(_PERCENTILES, percentiles, strict=True)},
+        "late_rate": float(outcome.late[replica, counted].mean()),
+        **{name: float(value.mean()) for name, value in parts.items()},
+        "mean_servers": float((outcome.share[replica, counted] > 0).sum(1).mean()),
+        "probes_per_task": float(outcome.probes[replica, counted].mean()),
+    }
+
+
+def _compile(problem: Problem, scheduler: Scheduler) -> None:
+    """Let numba compile the kernel before anything is timed: a few tasks of a trace of its own."""
+    if isinstance(scheduler, Learner):
+        return
+    scenario = replace(problem.scenario, horizon_s=min(problem.scenario.horizon_s, 4 / problem.plan.demand.tasks_per_s))
+    few = replace(problem, scenario=scenario)
+    made, *_ = few.evaluation(range(1), 1) if problem.plan.trace is None else problem.evaluation(range(1), 1)
+    for _ in rollout(made, scheduler, np.random.default_rng(0)):
+        pass

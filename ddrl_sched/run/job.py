@@ -1,0 +1,378 @@
+"""One job: validated settings in, a run folder out. `train` learns, `eval` evaluates, `sweep` does both."""
+
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import pandas as pd
+import torch
+from pydantic import Field
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+
+from ddrl_sched.config import EnvSettings, InputError, Settings, WorkloadSettings, near, shown, validate
+from ddrl_sched.edge import published
+from ddrl_sched.run import records
+from ddrl_sched.run.evaluate import evaluate
+from ddrl_sched.run.problem import Problem, build_problem
+from ddrl_sched.run.progress import show
+from ddrl_sched.run.seeding import stream
+from ddrl_sched.run.train import train
+from ddrl_sched.schedulers.base import Scheduler
+from ddrl_sched.schedulers.learned import LearnedSettings, Learner, learned_settings
+from ddrl_sched.schedulers.table import build
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$", max_length=80)]
+OWN_RULES = {"rand_coedge": "randcoedge", "optimal": "optimal"}  # of schedulers without learning, by yaml name
+COMMON_RULE = "amcoedge"
+_MAX_WEIGHTS = 1 << 30  # bytes of a weights file that is read
+
+
+class TrainSettings(Settings):
+    """The budget of training."""
+
+    name: Name
+    episodes: Annotated[int, Field(ge=1, le=10**6)]
+    episode_slots: Annotated[int, Field(ge=1, le=10**6)]
+    episode_tasks: Annotated[int, Field(ge=0, le=10**7)]  # expected; an episode is lengthened to hold as many
+    loads: list[Annotated[float, Field(gt=0, le=10)]]  # one after the other, episode by episode; empty: workload.load
+
+
+class EvaluateSettings(Settings):
+    """The held-out traces."""
+
+    seed: Annotated[int, Field(ge=0)]  # root of their streams, apart from training
+    traces: Annotated[int, Field(ge=1, le=10_000)]  # published worlds: per draw
+    policy_seeds: Annotated[int, Field(ge=1, le=1000)]  # repetitions of schedulers that draw random numbers
+    replay_rule: str | None  # place the decisions again under this published rule
+
+
+class JobSettings(Settings):
+    """Everything that decides a job's result."""
+
+    name: Name
+    seed: Annotated[int, Field(ge=0)]
+    seeds: Annotated[int, Field(ge=1, le=1000)]
+    env: EnvSettings
+    workload: WorkloadSettings
+    scheduler: dict[str, Any]
+    train: TrainSettings
+    evaluate: EvaluateSettings
+    baselines: list[str]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A checked job."""
+
+    settings: JobSettings
+    problem: Problem
+    learned: LearnedSettings | None
+    scheduler: Scheduler | None  # None where it learns
+    label: str
+    folder: Path
+    job_id: str
+    command: str
+    overrides: list[str]
+    weights_of: Path | None  # run folder of the weights to evaluate
+
+
+def plan_job(data: Mapping[str, Any], command: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Check a job without running it: id, state ("done", "failed", "interrupted", "to do"), estimate_s, label, ..."""
+    job = prepare(data, command, options)
+    return {
+        "job_id": job.job_id,
+        "state": _state(job, options),
+        "estimate_s": _estimate_s(job),
+        "label": job.label,
+        "scenario": job.problem.env.name,
+        "load": round(job.problem.plan.demand.load, 4),
+    }
+
+
+def run_job(data: Mapping[str, Any], command: str, options: Mapping[str, Any]) -> str:
+    """Run a job unless it is done. Returns "done", "skipped" or "failed"; raises InputError, RecordsError."""
+    torch.set_num_threads(1)
+    job = prepare(data, command, options)
+    state = _state(job, options)
+    if state == "done":
+        return "skipped"
+    if state == "failed" and not options.get("retry_failed"):
+        print(f"{job.label}: failed before ({job.folder}); --retry-failed runs it again", file=sys.stderr)
+        return "failed"
+    records.remove_leftovers(job.folder)
+    began, cpu = time.monotonic(), time.process_time()
+    about = _about(job)
+    records.write_job(job.folder, about)
+    try:
+        _work(job)
+    except (InputError, records.RecordsError):
+        raise
+    except Exception as error:
+        spent = {"duration_s": time.monotonic() - began, "cpu_s": time.process_time() - cpu}
+        records.write_job(
+            job.folder, {**about, **spent, "status": "failed", "error": f"{type(error).__name__}: {error}"}
+        )
+        raise
+    spent = {"duration_s": time.monotonic() - began, "cpu_s": time.process_time() - cpu}
+    records.write_job(job.folder, {**about, **spent, "status": "done", "numerics": records.numerics()})
+    records.write_manifest(job.folder)
+    return "done"
+
+
+def prepare(data: Mapping[str, Any], command: str, options: Mapping[str, Any]) -> Job:
+    """Validate a composed config (plain data). Raises InputError naming keys."""
+    plain = {key: value for key, value in data.items() if key not in ("label", "overrides", "runs_dir", "experiment")}
+    label, overrides = str(data["label"]), [str(word) for word in data["overrides"]]
+    source = Path(options["run"]) if options.get("run") else None
+    if source is not None:
+        label, plain = _settings_of_run(source, plain, overrides)
+    plain = _with_own_rule(plain, label)
+    settings = _validated(plain)
+    learned, scheduler = _scheduler(settings, command, source)
+    problem = build_problem(settings.env, settings.workload, settings.evaluate.seed)
+    problem.check_traces(settings.evaluate.traces)
+    _check_replay(settings, problem)
+    if learned is not None:
+        _learner(settings, problem, learned)  # shapes, action tables and numbers must fit the world
+    identity = {
+        "settings": _identity(settings, learned is not None),
+        "label": label,
+        "what": "train" if command == "train" else "evaluate",
+        "weights": records.file_hash(source / "weights.safetensors") if source else None,
+    }
+    sha256 = problem.plan.trace.sha256 if problem.plan.trace else ""
+    job_id = records.job_id(identity, sha256, 1, records.code_version())
+    folder = Path(data["runs_dir"]) / settings.name / job_id
+    return Job(settings, problem, learned, scheduler, label, folder, job_id, command, overrides, source)
+
+
+def _validated(plain: Mapping[str, Any]) -> JobSettings:
+    """The settings; keys are named as they stand in the yaml, without a prefix."""
+    try:
+        return validate(JobSettings, plain, "")
+    except InputError as error:
+        raise InputError("\n".join(line.removeprefix(".") for line in str(error).splitlines())) from None
+
+
+def _with_own_rule(plain: dict[str, Any], label: str) -> dict[str, Any]:
+    """env.rule own = the published rule set in which the scheduler was introduced."""
+    env, scheduler = plain.get("env"), plain.get("scheduler")
+    if not isinstance(env, Mapping) or not isinstance(scheduler, Mapping) or env.get("rule") != "own":
+        return plain
+    own = scheduler.get("published_rule") or OWN_RULES.get(label.partition("(")[0], COMMON_RULE)
+    return {**plain, "env": {**env, "rule": own}}
+
+
+def _scheduler(
+    settings: JobSettings, command: str, source: Path | None
+) -> tuple[LearnedSettings | None, Scheduler | None]:
+    name = settings.scheduler.get("name")
+    if name == "learned":
+        if command == "eval" and source is None:
+            raise InputError(
+                "ddrl eval: a learned scheduler needs its weights: --run DIR (ddrl sweep trains and evaluates)"
+            )
+        return learned_settings(settings.scheduler), None
+    if command == "train":
+        raise InputError(f"ddrl train: scheduler {shown(name)} does not learn; ddrl eval evaluates it")
+    if source is not None:
+        raise InputError(f"--run {source}: its scheduler {shown(name)} does not learn, so there are no weights")
+    keys = {key: value for key, value in settings.scheduler.items() if key != "name"}
+    return None, build(str(name), keys)
+
+
+def _check_replay(settings: JobSettings, problem: Problem) -> None:
+    rule = settings.evaluate.replay_rule
+    if rule is None:
+        return
+    if rule not in published.RULES:
+        raise InputError(f"evaluate.replay_rule: unknown rule {shown(rule)}{near(rule, published.RULES)}")
+    if not problem.nested:
+        raise InputError("evaluate.replay_rule: only decisions of published worlds can be replayed")
+
+
+def _identity(settings: JobSettings, learned: bool) -> dict[str, Any]:
+    """What the result depends on: without learning, neither training nor its seeds."""
+    plain = settings.model_dump()
+    for key in ("name", "baselines"):
+        plain.pop(key)
+    if not learned:
+        plain.pop("train")
+    return plain
+
+
+def _settings_of_run(source: Path, composed: dict[str, Any], overrides: list[str]) -> tuple[str, dict[str, Any]]:
+    """(label, settings) of a run folder, changed by what was given on the command line. The folder is only data."""
+    try:
+        job = records.read_job(source)
+    except (OSError, ValueError) as error:
+        raise InputError(f"--run {source}: {error}") from None
+    plain = dict(job["settings"])
+    for word in overrides:
+        key = word.lstrip("+~").partition("=")[0].partition("@")[0]
+        top = key.partition(".")[0].partition("/")[0]
+        if top in ("scheduler", "train", "agent", "seeds", "seed", "experiment"):
+            raise InputError(
+                f"{key}: belongs to the training; with --run only env, workload, evaluate, name can change"
+            )
+        plain[top] = _merged(plain.get(top), composed.get(top), key.split(".")[1:])
+    return str(job["scheduler"]), plain
+
+
+def _merged(old: Any, new: Any, path: list[str]) -> Any:
+    """`old` with the value at `path` taken from `new` (all of it where the path is empty)."""
+    if not path or not isinstance(old, Mapping) or not isinstance(new, Mapping) or path[0] not in new:
+        return new
+    return {**old, path[0]: _merged(old.get(path[0]), new[path[0]], path[1:])}
+
+
+def _state(job: Job, options: Mapping[str, Any]) -> str:
+    if records.is_done(job.folder):
+        return "done"
+    if options.get("accept_code") and _done_by_other_code(job):
+        return "done"
+    try:
+        status = records.read_job(job.folder)["status"]
+    except (OSError, ValueError):
+        return "to do"
+    return "failed" if status == "failed" else "interrupted"
+
+
+def _done_by_other_code(job: Job) -> bool:
+    """Whether a finished folder of another code version holds the same settings; says so."""
+    wanted = records.canonical_hash(_comparable(job.settings.model_dump()))
+    for folder in sorted(job.folder.parent.glob("*")):
+        try:
+            other = records.read_job(folder)
+        except (OSError, ValueError):
+            continue
+        same = records.canonical_hash(_comparable(other["settings"])) == wanted and other["scheduler"] == job.label
+        if same and records.is_done(folder):
+            print(f"{job.label}: accepted from code {other['code_version'][:12]} ({folder})", file=sys.stderr)
+            return True
+    return False
+
+
+def _comparable(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if key not in ("name", "baselines")}
+
+
+def _about(job: Job) -> dict[str, Any]:
+    settings = job.settings
+    return {
+        "schema_version": 1,
+        "job_id": job.job_id,
+        "experiment": settings.name,
+        "status": "running",
+        "settings": settings.model_dump(),
+        "overrides": job.overrides,
+        "seeds": list(range(_n_seeds(job))),
+        "scenario_hash": job.problem.scenario_hash,
+        "scheduler": job.label,
+        "learned": job.learned is not None,
+        "baselines": settings.baselines,
+        "code_version": records.code_version(),
+        "packages": records.package_versions(),
+        "numerics": records.numerics(),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "duration_s": None,
+        "cpu_s": None,
+        "error": None,
+    }
+
+
+def _n_seeds(job: Job) -> int:
+    if job.learned is not None or job.problem.nested:
+        return job.settings.seeds
+    return job.settings.evaluate.policy_seeds if getattr(job.scheduler, "draws", False) else 1
+
+
+def _learner(settings: JobSettings, problem: Problem, learned: LearnedSettings) -> Learner:
+    per_seed = 1 if learned.sharing == "shared" else problem.scenario.n_servers
+    generators = [stream(settings.seed, "learner", seed, k) for seed in range(settings.seeds) for k in range(per_seed)]
+    return Learner(learned, problem.scenario, settings.seeds, generators)
+
+
+def _work(job: Job) -> None:
+    settings, problem = job.settings, job.problem
+    scheduler = job.scheduler
+    if job.learned is not None:
+        scheduler = _learner(settings, problem, job.learned)
+        if job.weights_of is not None:
+            _load_weights(job.weights_of, scheduler)
+        else:
+            _train(job, scheduler)
+    if job.command == "train":
+        return
+    assert scheduler is not None
+    evaluation = settings.evaluate
+    rows = evaluate(problem, scheduler, job.label, _n_seeds(job), evaluation.traces, evaluation.replay_rule)
+    records.write_table(job.folder / "eval.parquet", pd.DataFrame(rows), records.EVAL_SCHEMA)
+
+
+def _train(job: Job, learner: Learner) -> None:
+    """Train, then write curves, weights and the log."""
+    settings, budget = job.settings, job.settings.train
+    problems = [_at_load(job.problem, load) for load in budget.loads] or [job.problem]
+    seeds = range(settings.seeds)
+
+    def traces_of(episode: int) -> Any:
+        problem = problems[episode % len(problems)]
+        return problem.training(settings.seed, seeds, episode, budget.episode_slots, budget.episode_tasks)[0]
+
+    curve: list[dict[str, Any]] = []
+    log: list[str] = []
+    for progress in show(train(learner, budget.episodes, traces_of), budget.episodes, job.label):
+        values = {"delay_s": progress.delay_s, "late_rate": progress.late_rate, **progress.metrics}
+        for metric, per_seed in values.items():
+            for seed in seeds:
+                seen = int(progress.tasks_seen[seed])
+                row = {"seed": seed, "tasks_seen": seen, "update": progress.updates}
+                curve.append({**row, "metric": metric, "value": float(per_seed[seed])})
+        log.append(f"episode {progress.episode} {progress.elapsed_s:.1f} s mean delay {progress.delay_s.mean():.6f} s")
+    records.write_table(job.folder / "curves.parquet", pd.DataFrame(curve), records.CURVES_SCHEMA)
+    records.write_bytes(job.folder / "weights.safetensors", save_tensors(learner.weights()))
+    records.write_bytes(job.folder / "run.log", ("\n".join(log) + "\n").encode())
+
+
+def _at_load(problem: Problem, load: float) -> Problem:
+    return build_problem(problem.env, problem.workload.model_copy(update={"load": load}), problem.eval_seed)
+
+
+def _load_weights(source: Path, learner: Learner) -> None:
+    """Weights of a run folder, checked against its manifest and the learner's shapes. Raises InputError."""
+    try:
+        data = records.read_verified(source, "weights.safetensors", records.read_manifest(source), _MAX_WEIGHTS)
+        learner.load_weights(load_tensors(data))
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"--run {source}: {error}") from None
+
+
+def _estimate_s(job: Job) -> float:
+    """Rough seconds on one core: from finished jobs of the scheduler in this experiment, else from the task counts."""
+    done = []
+    for folder in job.folder.parent.glob("*"):
+        try:
+            other = records.read_job(folder)
+        except (OSError, ValueError):
+            continue
+        if other["scheduler"] == job.label and other["duration_s"] is not None and other["status"] == "done":
+            done.append(float(other["duration_s"]))
+    if done:
+        return sum(done) / len(done)
+    settings, demand = job.settings, job.problem.plan.demand
+    evaluated = demand.tasks_per_s * job.problem.scenario.horizon_s * settings.evaluate.traces * _n_seeds(job)
+    seconds = 3.0 + 2e-5 * evaluated
+    if job.learned is None:
+        return seconds
+    slots = settings.train.episodes * settings.train.episode_slots
+    learning = job.learned.learning
+    stack = settings.seeds * (1 if job.learned.sharing == "shared" else job.problem.scenario.n_servers)
+    per_update = 0.008 + 1e-6 * stack * learning.batch
+    trained = slots * job.problem.scenario.slot_s * demand.tasks_per_s * settings.seeds
+    return seconds + slots * learning.updates / learning.every_slots * per_update + 1e-4 * (trained + evaluated)
