@@ -245,7 +245,13 @@ class Clock(Settings):
     probe_s: NonNegative
     warm_up: Annotated[float, Field(ge=0, lt=1)]  # fraction of the horizon that is not counted
     horizon_s: Literal["auto"] | Positive
-    auto_horizon: AutoHorizon
+    auto_horizon: AutoHorizon | None  # null where horizon_s is a number
+
+    @model_validator(mode="after")
+    def _has_horizon(self) -> "Clock":
+        if self.horizon_s == "auto" and self.auto_horizon is None:
+            raise ValueError("auto_horizon: must be given with horizon_s auto, got null")
+        return self
 
 
 class Slowdowns(Settings):

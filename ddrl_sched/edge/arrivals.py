@@ -115,7 +115,7 @@ def draw_arrivals(
 
 
 def alternate(rng: np.random.Generator, mean_s: tuple[float, float], until_s: float) -> tuple[Floats, Bools]:
-    """A two-state process with exponential dwells, in equilibrium at 0: starts of dwells [C], whether in state 1 [C]."""
+    """A two-state process with exponential dwells, in equilibrium at 0: starts of dwells [C], is it in state 1 [C]."""
     second = bool(rng.random() < mean_s[1] / (mean_s[0] + mean_s[1]))
     dwells = np.zeros(1)
     n = 16 + int(2 * until_s / (mean_s[0] + mean_s[1]))

@@ -91,14 +91,15 @@ def horizon_s(env: EnvSettings, demand: Demand, speed_gcps: Floats) -> float:
             raise InputError(f"env.clock.horizon_s: must be a whole number of slots of {slot_s:.6g} s, got {asked:.6g}")
         return float(asked)
     auto = env.clock.auto_horizon
+    assert auto is not None  # the settings see to it
     memory_s = max(relaxation_s(speed_gcps, demand.mean_work_gcycle, demand.load), demand.memory_s)
     needs = (
         auto.relaxations * memory_s if auto.relaxations > 0 else 0.0,
         auto.slots * slot_s,
         auto.counted_tasks / (demand.tasks_per_s * (1 - env.clock.warm_up)),
     )
-    longest = min(max(needs), auto.cap_s)
-    return min(max(1, math.ceil(longest / slot_s - 1e-9)) * slot_s, demand.longest_s)
+    n_slots = min(math.ceil(min(max(needs), auto.cap_s) / slot_s - 1e-9), math.floor(auto.cap_s / slot_s + 1e-9))
+    return min(max(1, n_slots) * float(slot_s), demand.longest_s)
 
 
 def _links(env: EnvSettings, n: int, stream: NamedStream) -> tuple[Floats, Floats]:

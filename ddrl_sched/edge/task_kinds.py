@@ -46,8 +46,8 @@ def draw_sizes(env: EnvSettings, index: Ints, n_indices: int, streams: Streams, 
     if isinstance(tasks, ImageTasks):
         steps = _choose(streams("steps"), tasks.steps, n)
         images = _choose(streams("images"), tasks.n_images, n)
-        work, result_mbit = tasks.gcycle_per_step * (steps * images), tasks.result_mbit_per_image * images
-        return Sizes(np.full(n, float(tasks.prompt_mbit)), _floats(work), _floats(result_mbit), images)
+        gcycle, mbit = tasks.gcycle_per_step * (steps * images), tasks.result_mbit_per_image * images
+        return Sizes(np.full(n, float(tasks.prompt_mbit)), _floats(gcycle), _floats(mbit), images)
     assert_never(tasks)
 
 
