@@ -17,7 +17,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="What differs from conf/.")]
+Overrides = Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="What differs from conf/.")]
 Cfg = Annotated[Literal["job", "hydra", "all"] | None, typer.Option("--cfg", "-c", help="Show the config only.")]
 Resolve = Annotated[bool, typer.Option("--resolve", help="With --cfg: resolve interpolations.")]
 Package = Annotated[str | None, typer.Option("--package", "-p", help="With --cfg: show only this part.")]
@@ -96,7 +96,7 @@ def sweep(
 
 @app.command()
 def report(
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Run folders, or folders of them.")],
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH", help="Run folders, or folders of them.")],
     baseline: Annotated[list[str] | None, typer.Option("--baseline", help="Compare with it; may be repeated.")] = None,
     format: Annotated[Literal["table", "markdown", "csv", "latex", "json"], typer.Option(help="Form.")] = "table",
     out: Annotated[Path | None, typer.Option("--out", help="Folder for the tables and figures.")] = None,

@@ -65,12 +65,13 @@ def launch(
     if any(flag.split("=")[0] in SHOWS for flag in flags):
         _hydra_main(command, [*flags, *overrides], _nothing)
         return DONE
-    if not multirun:
-        return _tell(_jobs(command, [*flags, *overrides], options, "run", quiet=True)[0])
     if dry_run:
         print(plan_table(plan(command, overrides, flags, options)))
         return DONE
-    reports = _jobs(command, ["--multirun", *flags, *overrides], options, "run", quiet=False)
+    words = [*["--multirun"] * multirun, *flags, *overrides]
+    reports = _jobs(command, words, options, "run", quiet=not multirun)
+    if not multirun and len(reports) == 1:
+        return _tell(reports[0])
     print(summary(reports), flush=True)
     return _exit_status(reports)
 
@@ -91,7 +92,8 @@ def plan(command: str, overrides: Sequence[str], flags: Sequence[str], options: 
 def job(told: Told, config: DictConfig) -> None:
     """One job, called by Hydra, perhaps in another process. Leaves a report; a failure is part of it."""
     about = HydraConfig.get()
-    overrides = [str(word) for word in about.overrides.task if not str(word).startswith(OF_LAUNCHER)]
+    words: Any = OmegaConf.to_container(about.overrides.task, resolve=False)
+    overrides = [word for word in words if not word.startswith(OF_LAUNCHER)]
     report: dict[str, Any] = {"code": DONE, "state": "done", "message": "", "overrides": overrides, "label": ""}
     try:
         report["label"] = label(about.runtime.choices["scheduler"], overrides, told.command)
@@ -237,7 +239,11 @@ def _hydra_main(command: str, words: list[str], task: Any) -> None:
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=command)(task)()
     except Exception as error:
-        raise in_users_words(error) from error
+        said = in_users_words(error)
+        if isinstance(said, ValueError) and not isinstance(said, InputError):  # Hydra's: a job keeps its errors
+            given = " ".join(word for word in words if not word.startswith(("-", "hydra.")))
+            said = InputError(f"{_first_line(str(said))} (in {given})")
+        raise said from error
     finally:
         sys.argv = before
 

@@ -1,0 +1,125 @@
+"""The arrows between the parts, and what no file may call, read from the syntax trees."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parent.parent / "ddrl_sched"
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+HYDRA = ("hydra", "omegaconf")
+FORBIDDEN = {  # part of the package: modules it may not import, at the top or inside a function
+    "edge": ("torch", "ddrl_sched.agents", "ddrl_sched.schedulers", "ddrl_sched.run", "ddrl_sched.report"),
+    "agents": ("ddrl_sched.edge", "ddrl_sched.schedulers", "ddrl_sched.run", "ddrl_sched.report"),
+    "schedulers": ("ddrl_sched.run", "ddrl_sched.report"),
+    "run": ("ddrl_sched.report",),
+    "report": ("torch", "ddrl_sched.edge", "ddrl_sched.agents", "ddrl_sched.schedulers"),
+}
+ABOVE_ALL = ("ddrl_sched.cli", "ddrl_sched.launch")  # nobody below imports them
+UNSAFE_IMPORTS = ("pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal")
+UNSAFE_CALLS = (
+    "eval",
+    "exec",
+    "yaml.load",
+    "yaml.unsafe_load",
+    "yaml.full_load",
+    "pandas.read_pickle",
+    "pd.read_pickle",
+)
+
+
+def imports(tree: ast.AST, module: str) -> set[str]:
+    """Full names of all that `module` (a dotted name) imports anywhere; `from a import b` gives a and a.b."""
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(module.split(".")[: -node.level]) if node.level else ""
+            origin = ".".join(part for part in (base, node.module or "") if part)
+            names.add(origin)
+            names.update(f"{origin}.{alias.name}" for alias in node.names)
+    return names
+
+
+def breaches(imported: set[str], forbidden: tuple[str, ...]) -> list[str]:
+    """Those imported modules that are a forbidden one or lie inside it."""
+    return sorted(name for name in imported for bad in forbidden if name == bad or name.startswith(f"{bad}."))
+
+
+def unsafe_calls(tree: ast.AST) -> list[str]:
+    """Calls that run code hidden in data."""
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    found = [name for name in (ast.unparse(call.func) for call in calls) if name in UNSAFE_CALLS]
+    for call in calls:
+        keywords = {k.arg: ast.unparse(k.value) for k in call.keywords}
+        if ast.unparse(call.func) == "torch.load" and keywords.get("weights_only") != "True":
+            found.append("torch.load without weights_only=True")
+        if keywords.get("allow_pickle") == "True":
+            found.append("allow_pickle=True")
+    return found
+
+
+def parsed(file: Path) -> tuple[ast.AST, str]:
+    """Syntax tree and dotted name of a file of the package."""
+    name = ".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts)
+    return ast.parse(file.read_text(encoding="utf-8")), name
+
+
+def rules(name: str) -> tuple[str, ...]:
+    """What the module `name` may not import."""
+    part = name.split(".")[1]
+    hydra = () if name == "ddrl_sched.launch" else HYDRA
+    return FORBIDDEN.get(part, ()) + hydra + (ABOVE_ALL if part in FORBIDDEN else ()) + UNSAFE_IMPORTS
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(PACKAGE)))
+def test_every_module_imports_only_what_its_place_allows(file):
+    tree, name = parsed(file)
+    assert breaches(imports(tree, name), rules(name)) == []
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(PACKAGE)))
+def test_no_module_runs_code_from_data(file):
+    assert unsafe_calls(parsed(file)[0]) == []
+
+
+def test_cli_imports_only_typer_and_the_standard_library_at_the_top():
+    tree, name = parsed(PACKAGE / "cli.py")
+    top = ast.Module([n for n in tree.body if isinstance(n, ast.Import | ast.ImportFrom)], [])
+    assert {module.split(".")[0] for module in imports(top, name)} <= {"typer", *sys.stdlib_module_names}
+
+
+@pytest.mark.parametrize(
+    ("line", "module", "caught"),
+    [
+        ("import torch.nn", "ddrl_sched.edge.x", ["torch.nn"]),
+        ("from ddrl_sched import run", "ddrl_sched.edge.x", ["ddrl_sched.run"]),
+        ("def f():\n    from ..edge import types", "ddrl_sched.agents.x", ["ddrl_sched.edge", "ddrl_sched.edge.types"]),
+        ("import omegaconf", "ddrl_sched.run.x", ["omegaconf"]),
+        ("import hydra", "ddrl_sched.launch", []),
+        ("import torchish, hydrant", "ddrl_sched.edge.x", []),
+        ("import ddrl_sched.launch", "ddrl_sched.run.x", ["ddrl_sched.launch"]),
+        ("import pickle", "ddrl_sched.cli", ["pickle"]),
+    ],
+)
+def test_the_rules_catch_a_breach(line, module, caught):
+    assert breaches(imports(ast.parse(line), module), rules(module)) == caught
+
+
+@pytest.mark.parametrize(
+    ("line", "n_found"),
+    [
+        ("eval('1')", 1),
+        ("model.eval()", 0),
+        ("yaml.load(f)", 1),
+        ("yaml.safe_load(f)", 0),
+        ("torch.load(f)", 1),
+        ("torch.load(f, weights_only=True)", 0),
+        ("np.load(f, allow_pickle=True)", 1),
+    ],
+)
+def test_unsafe_calls_are_found(line, n_found):
+    assert len(unsafe_calls(ast.parse(line))) == n_found

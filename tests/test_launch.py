@@ -1,0 +1,307 @@
+"""Composition, labels, sweeps and error messages, with `run.job` replaced by a stub at its boundary."""
+
+import json
+import shutil
+import sys
+import types
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from ddrl_sched import launch as launch_module
+from ddrl_sched.config import InputError
+from ddrl_sched.launch import duration, label, launch, plan_table
+from ddrl_sched.listing import conf_dir
+
+TOY = {  # a small world of choices beside our own base.yaml, train.yaml, eval.yaml, sweep.yaml and launcher/
+    "env/edge5": "# Five servers\nname: edge5\nspeed_gcps: [1.0, 2.0]\n",
+    "workload/poisson": "# Poisson\nname: poisson\nload: 0.3\n",
+    "scheduler/ddrl_amsa": "# Learned\ndefaults:\n  - _self_\n  - /agent@agent: dsac\nname: ddrl_amsa\n",
+    "scheduler/best_k": "# Best k\nname: best_k\nk: 3\n",
+    "train/default": "# Long\nlr: 0.1\n",
+    "train/fast": "# Short\nlr: 0.2\n",
+    "agent/dsac": "# Diffusion\nname: dsac\nlr: 0.001\n",
+    "agent/sac": "# Gaussian\nname: sac\nlr: 0.002\n",
+    "experiment/study": """# @package _global_
+# A study
+defaults:
+  - override /scheduler: best_k
+name: study
+seeds: 2
+workload:
+  load: 0.5
+hydra:
+  sweeper:
+    params:
+      scheduler: best_k,ddrl_amsa
+      workload.load: 0.3,0.6
+""",
+}
+
+
+def write_conf(folder: Path) -> Path:
+    """Our own root files and launchers with the toy choices."""
+    conf = folder / "conf"
+    shutil.copytree(conf_dir() / "launcher", conf / "launcher")
+    for root in ("base", "train", "eval", "sweep"):
+        shutil.copy(conf_dir() / f"{root}.yaml", conf)
+    for name, text in TOY.items():
+        (conf / name).parent.mkdir(exist_ok=True)
+        (conf / f"{name}.yaml").write_text(text, encoding="utf-8")
+    return conf
+
+
+@pytest.fixture
+def jobs(tmp_path, monkeypatch):
+    """The data of every job that ran. A load of 0.6 fails, a load of 0 is bad input, seed 7 was done before."""
+    seen = []
+
+    def run_job(data, command, options):
+        if data["workload"]["load"] == 0:
+            raise InputError("workload.load: greater than 0 expected, got 0")
+        if data["workload"]["load"] == 0.6:
+            raise RuntimeError("out of luck")
+        seen.append({**data, "command": command, "options": options})
+        return "skipped" if data["seed"] == 7 else "done"
+
+    def plan_job(data, command, options):
+        if data["workload"]["load"] == 0:
+            raise InputError("workload.load: greater than 0 expected, got 0")
+        seconds = 50.0 * data["seeds"]
+        shown = {"label": data["label"], "scenario": data["env"]["name"], "load": data["workload"]["load"]}
+        return {"job_id": "a1b2", "state": "done" if data["seed"] == 7 else "to do", "estimate_s": seconds, **shown}
+
+    stub = types.ModuleType("ddrl_sched.run.job")
+    stub.run_job, stub.plan_job = run_job, plan_job
+    monkeypatch.setitem(sys.modules, "ddrl_sched.run.job", stub)
+    conf = write_conf(tmp_path)
+    monkeypatch.setattr(launch_module, "conf_dir", lambda: conf)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    return seen
+
+
+def start(command, *words, flags=(), **options):
+    """launch() as the command line calls it."""
+    how = {key: options.pop(key) for key in ("multirun", "dry_run") if key in options}
+    return launch(command, list(words), list(flags), options, **{"multirun": command == "sweep", **how})
+
+
+# --- one job
+
+
+def test_a_job_gets_the_composed_config_as_plain_data(jobs):
+    assert start("train", "seeds=2", "scheduler.agent.lr=0.5", run="/somewhere") == 0
+    (job,) = jobs
+    assert job["env"] == {"name": "edge5", "speed_gcps": [1.0, 2.0]}
+    assert job["scheduler"] == {"name": "ddrl_amsa", "agent": {"name": "dsac", "lr": 0.5}}
+    assert (job["seeds"], job["seed"], job["name"], job["train"]) == (2, 0, "adhoc", {"lr": 0.1})
+    assert job["overrides"] == ["seeds=2", "scheduler.agent.lr=0.5"]
+    assert (job["command"], job["options"]) == ("train", {"run": "/somewhere"})
+    assert job["runs_dir"] == str(Path.cwd() / "runs")
+    assert "launcher" not in job
+    assert "hydra" not in job
+    json.dumps(job)
+
+
+def test_an_experiment_is_above_the_defaults_and_below_the_command_line(jobs):
+    start("eval", "experiment=study")
+    start("eval", "experiment=study", "workload.load=0.9", "scheduler=ddrl_amsa", "train=fast")
+    assert [job["scheduler"]["name"] for job in jobs] == ["best_k", "ddrl_amsa"]
+    assert [job["workload"]["load"] for job in jobs] == [0.5, 0.9]
+    assert [job["train"]["lr"] for job in jobs] == [0.1, 0.2]
+    assert [job["name"] for job in jobs] == ["study", "study"]
+
+
+def test_hydra_leaves_nothing_behind(jobs):
+    start("train")
+    start("sweep", "experiment=study")
+    start("sweep", "experiment=study", dry_run=True)
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_a_folder_of_the_user_adds_choices(jobs, tmp_path):
+    own = tmp_path / "own" / "scheduler"
+    own.mkdir(parents=True)
+    (own / "mine.yaml").write_text("# Mine\nname: mine:Greedy\n", encoding="utf-8")
+    assert start("eval", "scheduler=mine", flags=["--config-dir", str(tmp_path / "own")]) == 0
+    assert jobs[0]["scheduler"] == {"name": "mine:Greedy"}
+    assert jobs[0]["label"] == "mine"
+
+
+def test_a_class_of_the_user_passes_through_as_data(jobs):
+    start("eval", "scheduler=best_k", "scheduler.name=my_module:Greedy")
+    assert jobs[0]["scheduler"] == {"name": "my_module:Greedy", "k": 3}
+
+
+def test_cfg_shows_the_config_and_runs_nothing(jobs, capsys):
+    assert start("sweep", "experiment=study", flags=["--cfg", "job"]) == 0
+    assert OmegaConf.create(capsys.readouterr().out)["workload"]["load"] == 0.5
+    assert jobs == []
+
+
+def test_a_failing_job_says_why_on_stderr(jobs, capsys):
+    assert start("train", "workload.load=0.6") == 1
+    assert capsys.readouterr().err == "error: RuntimeError: out of luck (--debug shows where)\n"
+
+
+# --- many jobs
+
+
+def test_a_sweep_runs_every_combination(jobs):
+    assert start("sweep", "scheduler=best_k,ddrl_amsa", "workload.load=0.1,0.2") == 0
+    pairs = [(job["scheduler"]["name"], job["workload"]["load"]) for job in jobs]
+    assert pairs == [("best_k", 0.1), ("best_k", 0.2), ("ddrl_amsa", 0.1), ("ddrl_amsa", 0.2)]
+
+
+def test_a_sweep_goes_on_after_a_failing_job_and_names_it(jobs, capsys):
+    assert start("sweep", "experiment=study", "scheduler=best_k", "workload.load=0.6,0.3") == 1
+    assert [job["workload"]["load"] for job in jobs] == [0.3]
+    out = capsys.readouterr().out
+    assert "2 jobs: 1 done, 0 skipped, 1 failed" in out
+    assert "failed  best_k  scheduler=best_k  workload.load=0.6" in out.split("2 jobs:")[1]
+    assert "out of luck" in out.split("2 jobs:")[1]
+
+
+def test_the_command_line_wins_over_the_combinations_of_an_experiment(jobs):
+    start("sweep", "experiment=study", "scheduler=best_k", "workload.load=0.4")
+    assert [(job["scheduler"]["name"], job["workload"]["load"]) for job in jobs] == [("best_k", 0.4)]
+
+
+def test_skipped_jobs_are_counted(jobs, capsys):
+    assert start("sweep", "seed=7,8") == 0
+    assert "2 jobs: 1 done, 1 skipped, 0 failed" in capsys.readouterr().out
+
+
+def test_a_sweep_of_bad_input_alone_exits_with_2_and_a_mixed_one_with_1(jobs):
+    assert start("sweep", "workload.load=0,0.1") == 2
+    assert start("sweep", "workload.load=0,0.6") == 1
+
+
+def test_train_takes_several_values_with_multirun(jobs):
+    assert start("train", "seed=1,2", multirun=True) == 0
+    assert [job["seed"] for job in jobs] == [1, 2]
+
+
+def test_dry_run_lists_the_jobs_and_their_time(jobs, capsys):
+    assert start("sweep", "scheduler=best_k", "scheduler.k=1,2", "seed=7,8", "launcher=processes", dry_run=True) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[0].split() == ["job", "state", "time", "scheduler", "scenario", "load"]
+    assert sorted(line.split()[-3] for line in out[1:5]) == ["best_k(k=1)"] * 2 + ["best_k(k=2)"] * 2
+    assert out[-1] == "4 jobs: 2 done, 2 to do; one at a time: 8 min"
+    assert jobs == []
+
+
+def test_dry_run_checks_every_job(jobs):
+    with pytest.raises(InputError, match=r"workload\.load: greater than 0"):
+        start("sweep", "workload.load=0.1,0", dry_run=True)
+
+
+def test_processes_run_jobs_side_by_side(tmp_path, monkeypatch):
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    conf = write_conf(tmp_path)
+    workers = tmp_path / "workers"
+    workers.mkdir()
+    # The stub has to exist in the workers too: as a module of its own that they import by name.
+    stub = "import os, pathlib\ndef run_job(data, command, options):\n"
+    stub += f"    pathlib.Path({str(workers)!r}, str(data['seed'])).write_text(os.environ['OMP_NUM_THREADS'])\n"
+    stub += "    return 'failed' if data['seed'] == 2 else 'done'\n"
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys, types\nm = types.ModuleType('ddrl_sched.run.job')\n"
+        f"exec({stub!r}, m.__dict__)\nsys.modules['ddrl_sched.run.job'] = m\n",
+        encoding="utf-8",
+    )
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{Path(launch_module.__file__).parent.parent}")
+    monkeypatch.setattr(launch_module, "conf_dir", lambda: conf)
+    monkeypatch.chdir(tmp_path)
+    assert start("sweep", "seed=1,2,3", "launcher=processes", "launcher.n_jobs=2") == 1
+    assert {file.name: file.read_text() for file in workers.iterdir()} == {"1": "1", "2": "1", "3": "1"}
+
+
+# --- labels
+
+
+@pytest.mark.parametrize(
+    ("overrides", "command", "expected"),
+    [
+        ([], "train", "x"),
+        (["seeds=2", "env=edge20", "scheduler=x"], "train", "x"),
+        (["scheduler.k=2"], "train", "x(k=2)"),
+        (["+scheduler.k=2", "++scheduler.a=1"], "sweep", "x(a=1,k=2)"),
+        (["agent@scheduler.agent=sac"], "eval", "x(agent=sac)"),
+        (["scheduler.agent.lr=0.1", "train.tasks=5"], "train", "x(lr=0.1,tasks=5)"),
+        (["scheduler.agent.lr=0.1", "train.lr=5"], "train", "x(agent.lr=0.1,train.lr=5)"),
+        (["scheduler.agent.lr=0.1", "train.lr=5", "train=fast"], "sweep", "x(lr=0.1)"),
+        (["scheduler.lr=1", "scheduler.agent.lr=2"], "sweep", "x(agent.lr=2,scheduler.lr=1)"),
+    ],
+)
+def test_label_tells_what_was_changed_about_the_scheduler(overrides, command, expected):
+    assert label("x", overrides, command) == expected
+
+
+def test_label_is_that_of_the_yaml_file_and_ignores_the_base_of_an_experiment(jobs):
+    start("sweep", "experiment=study", "scheduler=best_k", "scheduler.k=2", "workload.load=0.3")
+    assert jobs[0]["label"] == "best_k(k=2)"
+    start("train", "experiment=study")
+    assert jobs[1]["label"] == "best_k"
+
+
+# --- what the user hears
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["scheduler=best_kk"], "scheduler: there is no 'best_kk'; did you mean best_k?"),
+        (["env=moon"], "env: there is no 'moon'; known: edge5"),
+        (["schedular=best_k"], "unknown key 'schedular'; did you mean scheduler?"),
+        (["scheduler=best_k", "scheduler.kk=1"], "unknown key 'scheduler.kk'; did you mean k?"),
+        (["scheduler.agent.zzz=1"], "unknown key 'scheduler.agent.zzz'; known: lr, name"),
+        (["seeds"], "cannot read 'seeds': KEY=VALUE expected"),
+        (["seeds=[1"], "cannot read 'seeds=[1': KEY=VALUE expected (no viable alternative at input '[1')"),
+        (["seeds=1,2"], "Ambiguous value for argument 'seeds=1,2': several values need `ddrl sweep` or --multirun"),
+        (["scheduler=3"], "Config group override must be a string or a list. Got int (in scheduler=3)"),
+    ],
+)
+def test_a_config_that_cannot_be_composed_is_bad_input(jobs, words, message):
+    with pytest.raises(InputError) as error:
+        start("train", *words)
+    assert str(error.value) == message
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("seeds=${nope}", "error: seeds: Interpolation key 'nope' not found\n"),
+        ("seeds=???", "error: seeds: Missing mandatory value: seeds\n"),
+        ("runs_dir=3", "error: runs_dir: a folder expected, got 3\n"),
+    ],
+)
+def test_a_value_that_cannot_be_read_is_bad_input(jobs, capsys, word, message):
+    assert start("train", word) == 2
+    assert capsys.readouterr().err == message
+
+
+def test_one_bad_choice_stops_a_sweep_before_any_job(jobs):
+    with pytest.raises(InputError, match="there is no 'best_x'"):
+        start("sweep", "scheduler=best_k,best_x")
+    assert jobs == []
+
+
+def test_broken_yaml_is_named(jobs, tmp_path):
+    (tmp_path / "conf" / "env" / "broken.yaml").write_text("name: [1\nother: }", encoding="utf-8")
+    with pytest.raises(InputError, match=r"cannot read yaml: .*broken\.yaml.*line 2"):
+        start("train", "env=broken")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(None, "?"), (0.2, "0 s"), (99, "99 s"), (150, "2 min"), (5400, "90 min"), (9000, "2.5 h")]
+)
+def test_duration(seconds, words):
+    assert duration(seconds) == words
+
+
+def test_plan_table_with_an_unknown_time():
+    one = {"job_id": "x", "state": "to do", "estimate_s": None, "label": "l", "scenario": "e", "load": None}
+    assert plan_table([one]).endswith("1 jobs: 1 to do; one at a time: 0 s")
