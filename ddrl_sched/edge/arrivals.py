@@ -182,7 +182,7 @@ def _trace_plan(load: float, arrivals: TraceArrivals, mean_work: float, rate: fl
 
 
 def _n_slots(scenario: Scenario) -> int:
-    return round(scenario.horizon_s / scenario.slot_s)
+    return max(1, round(scenario.horizon_s / scenario.slot_s))
 
 
 def _slot_starts(scenario: Scenario, slot: Ints) -> Floats:
