@@ -94,9 +94,7 @@ def place_whole(
             if not given:
                 _choose(r, i, i - lo[r], world, rule, order, state, tasks, mask)
             for s in range(e):
-                chosen = select[r, i - lo[r], s] if given else mask[s]
-                outcome.share[r, i, s] = 1.0 if chosen else 0.0
-                if chosen:
+                if select[r, i - lo[r], s] if given else mask[s]:
                     n_selected += 1
                     server = s
             if n_selected != 1:
@@ -110,6 +108,9 @@ def place_whole(
             own_slot[r, b, server] += work
             own[r, b, server] += work
             delay = wait + compute + back + transfer
+            for s in range(e):
+                outcome.share[r, i, s] = 0.0
+            outcome.share[r, i, server] = 1.0
             outcome.wait_s[r, i] = wait
             outcome.transfer_s[r, i] = transfer
             outcome.compute_s[r, i] = compute
@@ -421,25 +422,38 @@ def _least_finish(
     best, chosen, alone_s = np.inf, -1, cost_s[b]
     trial, share = np.zeros(len(mask), np.bool_), np.zeros(len(mask))
     for k in range(len(sets)):
-        n_selected, inside = 0, True
+        n_selected, last, inside = 0, 0, True
         for s in range(len(mask)):
             trial[s] = sets[k, s]
             if trial[s]:
                 n_selected += 1
+                last = s
                 inside &= allowed[s]
         if n_selected == 0 or not inside:
             continue
         cost_s[b] = alone_s + link_s if n_selected >= 2 else alone_s
-        _split(split, priced, speed, cost_s, wait_s, price_s, trial, share)
-        value, prices = 0.0, 0.0
-        for s in range(len(mask)):
-            if trial[s]:
-                value = max(value, share[s] * cost_s[s] + wait_s[s])
-                prices += price_s[s] * share[s] + use_price_s
+        if split == WHOLE:
+            value, prices = cost_s[last] + wait_s[last], price_s[last] + use_price_s
+        else:
+            _split(split, priced, speed, cost_s, wait_s, price_s, trial, share)
+            value, prices = _objective(trial, share, cost_s, wait_s, price_s, use_price_s)
         if chosen < 0 or _less(value + prices, best):
             best, chosen = value + prices, k
     for s in range(len(mask)):
         mask[s] = chosen >= 0 and sets[chosen, s]
+
+
+@njit(cache=True, error_model="numpy")
+def _objective(
+    mask: Bools, share: Floats, cost_s: Floats, wait_s: Floats, price_s: Floats, use_price_s: float
+) -> tuple[float, float]:
+    """Make-span and prices of the shares on a set."""
+    make_span_s, prices = 0.0, 0.0
+    for s in range(len(mask)):
+        if mask[s]:
+            make_span_s = max(make_span_s, share[s] * cost_s[s] + wait_s[s])
+            prices += price_s[s] * share[s] + use_price_s
+    return make_span_s, prices
 
 
 @njit(cache=True, error_model="numpy")

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ddrl_sched.config import InputError
 from ddrl_sched.edge import published
 from ddrl_sched.edge.physics import empty_outcome
+from ddrl_sched.edge.published_kernel import LOCAL_AND_ONE
 from ddrl_sched.edge.types import Bools, Decision, Floats, Ints, Scenario, Tasks
 
 SINGLE = ("dedgeai", "opt_ts")
@@ -193,27 +194,36 @@ def _read_single(arrays: "_Arrays", rule: str) -> Case:
 
 def _check_selected(arrays: "_Arrays", key: str, case: Case, decides_itself: bool) -> None:
     """A decision for every task of every slot but the last, and nowhere else."""
-    present, some = case.size_mbit > 0.0, case.selected.any(-1)
-    expected = present.copy()
-    expected[-1] = False
-    if decides_itself:
-        expected[:] = False
-    if (some != expected).any():
-        t, b, n = np.argwhere(some != expected)[0].tolist()
-        at = f"slot {t}, station {b}, task {n}"
-        if not some[t, b, n]:
-            arrays.refuse(key, f"no server is selected at {at}, where a task exists")
-        why = "there is no task" if not present[t, b, n] else "the rule decides itself"
-        why = "the last slot holds no decisions" if t == len(present) - 1 and not decides_itself else why
-        arrays.refuse(key, f"a server is selected at {at}, but {why}")
-    if published.RULES[case.rule].sets == published.LOCAL_AND_ONE:
-        own = case.selected[:, np.arange(present.shape[1]), :, np.arange(present.shape[1])].transpose(1, 0, 2)
-        wrong = some & (~own | (case.selected.sum(-1) > 2))
-        if wrong.any():
-            t, b, n = np.argwhere(wrong)[0].tolist()
-            arrays.refuse(
-                key, f"{case.rule} selects the own server and at most one other: slot {t}, station {b}, task {n}"
-            )
+    present: Bools = np.greater(case.size_mbit, 0.0)
+    some: Bools = case.selected.any(-1)
+    playable = present.copy()
+    playable[-1] = False
+    expected = np.zeros_like(playable) if decides_itself else playable
+    first = _first(some & ~expected)
+    if first and not present[first]:
+        arrays.refuse(key, f"a server is selected at {_at(first)}, where there is no task")
+    if first and decides_itself:
+        arrays.refuse(key, f"a server is selected at {_at(first)}, but {case.rule} decides itself")
+    if first:
+        arrays.refuse(key, f"a server is selected at {_at(first)}, but the last slot holds no decisions")
+    first = _first(expected & ~some)
+    if first:
+        arrays.refuse(key, f"no server is selected at {_at(first)}, where a task exists")
+    if published.RULES[case.rule].sets == LOCAL_AND_ONE:
+        local = case.selected & np.eye(present.shape[1], dtype=np.bool_)[:, None]
+        first = _first(some & ~(local.any(-1) & (case.selected.sum(-1) <= 2)))
+        if first:
+            arrays.refuse(key, f"{case.rule} selects the own server and at most one other, not so at {_at(first)}")
+
+
+def _first(wrong: Bools) -> tuple[int, ...]:
+    """Index of the first True of [T, B, N], or ()."""
+    found = np.argwhere(wrong)
+    return tuple(found[0].tolist()) if len(found) else ()
+
+
+def _at(index: tuple[int, ...]) -> str:
+    return "slot {}, station {}, task {}".format(*index)
 
 
 class _Arrays:
