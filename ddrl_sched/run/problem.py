@@ -37,7 +37,9 @@ class Problem:
     def training(self, seed: int, seeds: range, episode: int, slots: int, min_tasks: int) -> tuple[Traces, TraceFacts]:
         """Fresh traces, one per training seed, of `slots` slots or longer until min_tasks are expected."""
         horizon_s = max(slots * self.scenario.slot_s, min_tasks / self.plan.demand.tasks_per_s)
-        horizon_s = min(horizon_s, self.plan.demand.longest_s)
+        if isinstance(self.workload.arrivals, TraceArrivals) and self.plan.trace is not None:
+            part = self.workload.arrivals.train_fraction * self.plan.trace.span_s * self.plan.time_scale
+            horizon_s = min(horizon_s, part)
         scenario = replace(self.scenario, horizon_s=horizon_s, warm_up_s=0.0)
         names = ("train", self.env.name, self.workload.name)
         replicas = [
@@ -56,10 +58,11 @@ class Problem:
         """
         draws = range(n_draws) if self.nested else range(1)
         trace_file = isinstance(self.workload.arrivals, TraceArrivals)
+        names = ("eval", self.env.name, self.workload.name)
         numbers = [(i, t) for i in draws for t in traces]
         replicas = [
             Replica(
-                lambda name, i=i, t=t: stream(self.eval_seed, "eval", self.env.name, self.workload.name, i, t, name),  # type: ignore[misc]
+                lambda name, i=i, t=t: stream(self.eval_seed, *names, i, t, name),  # type: ignore[misc]
                 lambda name, i=i: self._draw(i, name),  # type: ignore[misc]
                 t if trace_file else None,
             )

@@ -74,7 +74,8 @@ def reward_of(learner: Learner, traces: Traces, outcome: Outcome, settled: Bools
         given = published.reward(scenario, tasks, outcome)
         own = np.where(np.isnan(given), -outcome.delay_s, given)
     else:
-        own = -outcome.delay_s / learning.reward_scale_s
+        delay = outcome.delay_s / learning.reward_scale_s
+        own = -np.log1p(delay) if learning.reward_shape == "log" else -delay
     if learning.reward == "own":
         return own, settled
     return _team_mean(own, settled, scenario, tasks)

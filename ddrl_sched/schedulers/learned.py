@@ -48,6 +48,7 @@ class LearningSettings(Settings):
     updates: Count  # updates per round
     start_slots: Annotated[int, Field(ge=0)]  # slots before the first update
     reward: Literal["own", "team"]  # minus the task's delay, or minus the mean delay of all stations in its slot
+    reward_shape: Literal["linear", "log"]  # of the delay, in units of reward_scale_s; log: log(1 + delay)
     reward_scale_s: Positive  # delay that counts as 1 (published worlds: rewards as published)
 
 
