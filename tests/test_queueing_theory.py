@@ -11,7 +11,7 @@ from ddrl_sched.edge import physics
 from ddrl_sched.run.seeding import stream
 from tests.builders import carry_out, make_scenario, make_tasks
 
-N_REPLICAS, N_TASKS, WARM_UP = 100, 12_000, 4_000
+N_REPLICAS, N_TASKS, WARM_UP = 60, 6_000, 1_500
 
 
 def poisson_arrivals(rng, rate):
