@@ -233,6 +233,14 @@ def test_best_two_takes_the_idle_server():
     assert outcome.delay_s[0].tolist() == [0.5, 0.75]
 
 
+@pytest.mark.parametrize("label", ["best_set", "best_set_tracked", "priced", "priced_running", "optimal"])
+def test_thirteen_servers_share_a_task_by_prefixes(label):
+    """Equal idle servers without links: all 13 get the same; the price of 13 x kappa x 0 overhead is nothing."""
+    outcome = run(make(label), make_scenario(np.ones(13)), make_tasks([0.0], work_gcycle=13.0, n_servers=13))
+    assert np.allclose(outcome.share, 1 / 13)
+    assert outcome.delay_s[0, 0] == pytest.approx(1.0)
+
+
 @pytest.mark.parametrize(("kappa", "n_used"), [(0.0, 2), (1.0, 2), (1.9, 2), (2.1, 1), (3.0, 1)])
 def test_congestion_price_by_hand(kappa, n_used):
     """Overhead 1, work 2, two servers of speed 1: alone 3 s, both 2 s; a used one costs kappa / 2: even at 2."""
