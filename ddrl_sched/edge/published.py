@@ -20,8 +20,7 @@ from ddrl_sched.edge.published_kernel import ANY_SET, LOCAL_AND_ONE, ONE_SERVER,
 from ddrl_sched.edge.types import Bools, Decision, Floats, Ints, Outcome, Scenario, Tasks
 
 NEVER = 1 << 30
-_MOST_SERVERS = 12  # of "best" without candidates: 4095 sets
-
+MOST_SERVERS = 12  # of "best" without candidates: 4095 sets
 
 RULES = {
     "amcoedge": Rule(ANY_SET, True, False, NEVER, False, True, True, -10.0),
@@ -113,7 +112,10 @@ def place(
 
 
 def advance(scenario: Scenario, state: State, tasks: Tasks, until_s: Floats, outcome: Outcome) -> State:
-    """Let time pass to until_s[R]: every slot that ends by then drains. `tasks` and `outcome` are not needed here."""
+    """Let time pass to until_s[R]: every slot that ends by then drains; -inf changes nothing.
+
+    `tasks` and `outcome` are there because the clean physics needs them.
+    """
     after = _copy(state)
     kernel.drain_until(_world(scenario), np.asarray(until_s, np.float64), _States(*_values(after)))
     return after
@@ -158,8 +160,8 @@ def greedy(rule: str) -> Decision:
 def all_sets(sets: int, n_servers: int) -> Bools:
     """All sets a rule allows, [B, S, E], smaller ones first, then by lower index."""
     stations = range(n_servers)
-    if sets == ANY_SET and n_servers > _MOST_SERVERS:
-        raise ValueError(f"scheduler.candidates: give them for more than {_MOST_SERVERS} servers, got {n_servers}")
+    if sets == ANY_SET and n_servers > MOST_SERVERS:
+        raise ValueError(f"scheduler.candidates: give them for more than {MOST_SERVERS} servers, got {n_servers}")
     if sets == LOCAL_AND_ONE:
         others = [[b, *(a for a in stations if a != b)] for b in stations]
         local = np.eye(n_servers, dtype=np.bool_)
@@ -181,8 +183,10 @@ def _world(scenario: Scenario) -> World:
     if scenario.rule not in RULES:
         raise ValueError(f"env.rule: {scenario.rule!r} is no published rule; known are {', '.join(RULES)}")
     servers = np.arange(scenario.n_servers)
-    rate_mbps = scenario.link_mbps[(servers + 1) % len(servers), servers]
-    if ((scenario.link_mbps != rate_mbps) & (servers[:, None] != servers)).any() or scenario.link_latency_s.any():
+    rate_mbps = scenario.link_mbps[servers - 1, servers]
+    unlike = scenario.link_mbps != rate_mbps
+    np.fill_diagonal(unlike, False)
+    if unlike.any() or scenario.link_latency_s.any():
         raise ValueError(f"env.rule {scenario.rule}: a receiver has one rate for all senders, and no latency")
     return World(scenario.speed_gcps, rate_mbps, float(scenario.slot_s))
 

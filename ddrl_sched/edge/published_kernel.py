@@ -243,9 +243,10 @@ def estimate(
 
 @njit(cache=True, error_model="numpy")
 def drain_until(world: World, until_s: Floats, state: Any) -> None:
-    """Drain every replica up to the slot of until_s[R]."""
+    """Drain every replica up to the slot of until_s[R]; -inf leaves one as it is, inf empties it."""
     for r in range(len(until_s)):
-        drain(r, _slot_of(until_s[r], world.slot_s), world, state)
+        if until_s[r] > 0.0:
+            drain(r, _slot_of(min(until_s[r], 1e12 * world.slot_s), world.slot_s), world, state)
 
 
 @njit(cache=True, error_model="numpy")

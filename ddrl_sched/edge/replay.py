@@ -21,7 +21,6 @@ SINGLE = ("dedgeai", "opt_ts")
 SPLITS = {"CWA": "cwa", "HECWA": "hecwa", "SE": "cwa", "HEWA": "hecwa"}
 SLOT_S = 1.0
 MOST_BYTES = 1 << 28  # of the file, and of its arrays when unpacked
-MOST_SERVERS_OF_OPTIMAL = 12
 
 
 @dataclass(frozen=True)
@@ -162,8 +161,8 @@ def _read_multi(arrays: "_Arrays", rule: str) -> Case:
         np.zeros(n),
         selected,
     )
-    if rule == "optimal" and (split != "cwa" or b > MOST_SERVERS_OF_OPTIMAL):
-        arrays.refuse("split", f"'optimal' compares all sets of at most {MOST_SERVERS_OF_OPTIMAL} servers by CWA")
+    if rule == "optimal" and (split != "cwa" or b > published.MOST_SERVERS):
+        arrays.refuse("split", f"'optimal' compares all sets of at most {published.MOST_SERVERS} servers by CWA")
     _check_selected(arrays, "selected", case, decides_itself=rule == "optimal")
     return case
 
@@ -195,7 +194,7 @@ def _read_single(arrays: "_Arrays", rule: str) -> Case:
 def _check_selected(arrays: "_Arrays", key: str, case: Case, decides_itself: bool) -> None:
     """A decision for every task of every slot but the last, and nowhere else."""
     present: Bools = np.greater(case.size_mbit, 0.0)
-    some: Bools = case.selected.any(-1)
+    some: Bools = np.asarray(case.selected.any(-1))
     playable = present.copy()
     playable[-1] = False
     expected = np.zeros_like(playable) if decides_itself else playable
