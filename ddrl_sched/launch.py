@@ -4,7 +4,6 @@ Hydra runs the jobs (here or in processes of their own), and every job leaves a 
 which is read when all are through. Nothing of Hydra's own is written anywhere else.
 """
 
-import difflib
 import json
 import os
 import re
@@ -25,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
-from ddrl_sched.config import InputError
+from ddrl_sched.config import InputError, near
 from ddrl_sched.failures import BAD_INPUT, DONE, FAILED, explain
 from ddrl_sched.listing import conf_dir
 
@@ -188,14 +187,6 @@ def in_users_words(error: Exception) -> Exception:
     return error
 
 
-def near(word: str, known: Sequence[str]) -> str:
-    """A hint: the known words closest to `word`, or all of them where none is close."""
-    found = difflib.get_close_matches(word, known, n=3, cutoff=0.6)
-    if found:
-        return f"; did you mean {' or '.join(found)}?"
-    return f"; known: {', '.join(sorted(known))}" if known else ""
-
-
 def _plan_job(data: dict[str, Any], told: Told) -> dict[str, Any]:
     from ddrl_sched.run.job import plan_job  # lazy: torch and numba come with it
 
@@ -284,7 +275,7 @@ def _missing_option(error: MissingConfigException) -> str:
     group, _, name = (error.missing_cfg_file or "").rpartition("/")
     if not group or not error.options:
         return _first_line(str(error))
-    return f"{group}: there is no {name!r}{near(name, error.options)}"
+    return f"{group}: there is no {name!r}{_hint(name, error.options)}"
 
 
 def _bad_override(error: ConfigCompositionException) -> str:
@@ -299,7 +290,7 @@ def _bad_override(error: ConfigCompositionException) -> str:
         return f"{message}: several values need `ddrl sweep` or --multirun"
     if named:
         groups = [folder.name for folder in conf_dir().iterdir() if folder.is_dir()]
-        return f"unknown key {named[1]!r}{near(named[1], groups)}"
+        return f"unknown key {named[1]!r}{_hint(named[1], groups)}"
     return message
 
 
@@ -309,7 +300,12 @@ def _bad_key(error: OmegaConfBaseException) -> str:
         return f"{key}: {_first_line(str(error))}" if key else _first_line(str(error))
     parent = error.parent_node
     known = [str(name) for name in parent] if isinstance(parent, DictConfig) else []
-    return f"unknown key {key!r}{near(key.rpartition('.')[2], known)}"
+    return f"unknown key {key!r}{_hint(key.rpartition('.')[2], known)}"
+
+
+def _hint(word: str, known: Sequence[str]) -> str:
+    """The known word that resembles `word`, or all of them where none does."""
+    return near(word, known) or (f"; known: {', '.join(sorted(known))}" if known else "")
 
 
 def _first_line(text: str) -> str:

@@ -122,7 +122,7 @@ def test_unknown_options_exit_with_2(asked):
 def test_an_unknown_choice_of_our_own_conf_is_named_with_its_neighbour():
     done = ddrl("train", "env=edge6")
     assert done.exit_code == 2
-    assert done.stderr.startswith("error: env: there is no 'edge6'; did you mean edge5")
+    assert done.stderr.startswith("error: env: there is no 'edge6'; did you mean 'edge5")
     assert done.stderr.count("\n") == 1
 
 
