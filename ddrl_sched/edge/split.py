@@ -1,6 +1,6 @@
 """Shares of one task over a set of servers, from what is quoted for it; times count from the task's arrival.
 
-A share x of a task on server s ends at  max(free_s, arrival of the share) + fixed_s + x unit_s,  where the share arrives
+A share x of a task on server s ends at  max(free_s, its arrival) + fixed_s + x unit_s,  where it arrives
   local:   at port_s (the moment of dispatch)
   remote:  after port_s + (sending of the shares before it on the same port) + x send_s + latency_s.
 `unit_s` holds computing and return per whole task, `fixed_s` the overhead of a used share and the latency of the
@@ -13,6 +13,7 @@ import numpy as np
 from numba import njit
 
 from ddrl_sched.edge import additive
+from ddrl_sched.edge.types import Bools, Floats, Ints
 
 WHOLE, PROPORTIONAL, CWA, HECWA, WATER_FILLING, EQUAL_FINISH, GIVEN = range(7)
 SPLITS = {
@@ -32,20 +33,20 @@ _ENUMERATE = 6  # with prices and a shared port, all subsets are compared up to 
 class Quote(NamedTuple):
     """What one task is told by every server, in seconds after its arrival."""
 
-    free_s: np.ndarray  # [E] when the server has finished what it was promised
-    port_s: np.ndarray  # [E] when sending (local: service) may begin
-    send_s: np.ndarray  # [E] sending of the whole task, 0 where local
-    latency_s: np.ndarray  # [E] one way
-    unit_s: np.ndarray  # [E] computing and return of the whole task
-    fixed_s: np.ndarray  # [E] overhead of a used share + latency of the return
-    order: np.ndarray  # [E] sending order: fastest link first, ties by index
-    speed_gcps: np.ndarray  # [E]
+    free_s: Floats  # [E] when the server has finished what it was promised
+    port_s: Floats  # [E] when sending (local: service) may begin
+    send_s: Floats  # [E] sending of the whole task, 0 where local
+    latency_s: Floats  # [E] one way
+    unit_s: Floats  # [E] computing and return of the whole task
+    fixed_s: Floats  # [E] overhead of a used share + latency of the return
+    order: Ints  # [E] sending order: fastest link first, ties by index
+    speed_gcps: Floats  # [E]
     shared: bool  # one port for all links
     local: int
 
 
 @njit(cache=True)
-def _sum_of_shares(q, mask, finish_s, x):  # type: ignore[no-untyped-def]
+def _sum_of_shares(q: Quote, mask: Bools, finish_s: float, x: Floats) -> tuple[float, float]:
     """Fill x[E] with what every server of the set can finish by finish_s; return (sum, slope of the sum)."""
     total, slope = 0.0, 0.0
     used_s, used_slope = 0.0, 0.0  # sending time of the shares before on the shared port
@@ -77,7 +78,7 @@ def _sum_of_shares(q, mask, finish_s, x):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def single_finish(q, s):  # type: ignore[no-untyped-def]
+def single_finish(q: Quote, s: int) -> float:
     """Finish of the whole task on server s."""
     if s == q.local:
         start = max(q.free_s[s], q.port_s[s])
@@ -87,7 +88,7 @@ def single_finish(q, s):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def equal_finish(q, mask, x):  # type: ignore[no-untyped-def]
+def equal_finish(q: Quote, mask: Bools, x: Floats) -> float:
     """Fill x[E] with the shares of least make-span over the set, for the sending order of the quote; return it.
 
     The sum of what the servers can finish by T grows with T and is piecewise linear: a Newton walk inside a
@@ -124,7 +125,7 @@ def equal_finish(q, mask, x):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def finish_of(q, x):  # type: ignore[no-untyped-def]
+def finish_of(q: Quote, x: Floats) -> float:
     """Make-span of the shares x[E] as quoted."""
     finish_s, used_s = 0.0, 0.0
     for i in range(len(x)):
@@ -142,7 +143,7 @@ def finish_of(q, x):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def objective_of(x, finish_s, price_s, use_price_s):  # type: ignore[no-untyped-def]
+def objective_of(x: Floats, finish_s: float, price_s: Floats, use_price_s: float) -> float:
     """finish_s + sum of price_s x + use_price_s for every used share."""
     value = finish_s
     for s in range(len(x)):
@@ -152,7 +153,7 @@ def objective_of(x, finish_s, price_s, use_price_s):  # type: ignore[no-untyped-
 
 
 @njit(cache=True)
-def priced_equal_finish(q, mask, price_s, use_price_s, x):  # type: ignore[no-untyped-def]
+def priced_equal_finish(q: Quote, mask: Bools, price_s: Floats, use_price_s: float, x: Floats) -> float:
     """Fill x[E] with the shares of least  T + sum price_s x + use_price_s (used shares); return the make-span T.
 
     For a given T the cheapest servers are filled first. Between two prices g(T) is concave, so with a link per
@@ -183,7 +184,7 @@ def priced_equal_finish(q, mask, price_s, use_price_s, x):  # type: ignore[no-un
 
 
 @njit(cache=True)
-def split_task(q, rule, mask, priced, price_s, use_price_s, x):  # type: ignore[no-untyped-def]
+def split_task(q: Quote, rule: int, mask: Bools, priced: bool, price_s: Floats, use_price_s: float, x: Floats) -> float:
     """Fill x[E] by a split rule of SPLITS over the set `mask` (GIVEN: x is left as it is); return the make-span."""
     if rule == EQUAL_FINISH:
         if priced:
@@ -213,7 +214,7 @@ def split_task(q, rule, mask, priced, price_s, use_price_s, x):  # type: ignore[
 
 
 @njit(cache=True)
-def _end_on(q, x, server):  # type: ignore[no-untyped-def]
+def _end_on(q: Quote, x: Floats, server: int) -> float:
     """End of the share on `server` when the shares x[E] are sent in order."""
     only = np.zeros(len(x))
     for i in range(len(x)):
@@ -232,7 +233,7 @@ def _end_on(q, x, server):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def round_to_units(q, units, mask, x):  # type: ignore[no-untyped-def]
+def round_to_units(q: Quote, units: int, mask: Bools, x: Floats) -> float:
     """Round x[E] to multiples of 1/units, return the make-span.
 
     The whole units of each share stay, the rest goes one by one to the server of the set that would end first. For

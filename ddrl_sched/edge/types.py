@@ -2,7 +2,7 @@
 
 Axes: R replicas (seed x trace), N tasks of a replica in service order (padded), E servers, B stations,
       C pieces of a piecewise constant speed, S candidate sets of servers.
-Units end the names: _s seconds, _mbit megabit, _mbps megabit per second, _gcycle 1e9 cycles, _gcps 1e9 cycles per second.
+Units end the names: _s seconds, _mbit megabit, _mbps megabit per second, _gcycle 1e9 cycles, _gcps 1e9 cycles a second.
 """
 
 from dataclasses import dataclass, fields

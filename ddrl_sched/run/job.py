@@ -302,11 +302,12 @@ def _work(job: Job) -> None:
     settings, problem = job.settings, job.problem
     scheduler = job.scheduler
     if job.learned is not None:
-        scheduler = _learner(settings, problem, job.learned)
+        learner = _learner(settings, problem, job.learned)
         if job.weights_of is not None:
-            _load_weights(job.weights_of, scheduler)
+            _load_weights(job.weights_of, learner)
         else:
-            _train(job, scheduler)
+            _train(job, learner)
+        scheduler = learner
     if job.command == "train":
         return
     assert scheduler is not None

@@ -77,9 +77,7 @@ class Problem:
         """InputError if the trace file has fewer evaluation windows than traces are wanted."""
         arrivals = self.workload.arrivals
         if isinstance(arrivals, TraceArrivals) and n_traces > arrivals.windows:
-            raise InputError(
-                f"evaluate.traces: {n_traces} wanted, workload.arrivals.windows gives {arrivals.windows} held-out windows"
-            )
+            raise InputError(f"evaluate.traces: {n_traces} wanted, workload.arrivals.windows are {arrivals.windows}")
 
     def _draw(self, draw: int, name: str) -> np.random.Generator:
         return stream(self.eval_seed, "draw", self.env.name, draw, name)

@@ -61,6 +61,7 @@ class LearnedSettings(Settings):
     choose: Literal["announced", "tracked"]  # what the choice of the set rests on; "probed" adds exact splits
     sharing: Literal["per_station", "shared"]
     split: Literal["by_world", "whole", "proportional", "cwa", "hecwa", "water_filling", "equal_finish"]
+    decisions: Literal["greedy", "sample"]  # in evaluation: the most probable action, or drawn from the policy
     latent_entries: Annotated[int, Field(ge=0)]  # task indices that keep a latent action of their own
     actions: ActionSettings
     observation: ObservationSettings
@@ -72,6 +73,8 @@ def learned_settings(data: Mapping[str, Any]) -> LearnedSettings:
     """The yaml of a learned scheduler, checked, its agent's numbers included. Raises InputError."""
     settings = validate(LearnedSettings, data, "scheduler")
     agent_settings(settings.agent)
+    if settings.decisions == "sample" and settings.agent["name"] == "dqn":
+        raise InputError("scheduler.decisions: must be greedy for dqn, which has no policy to draw from")
     if settings.info != "probed" and settings.info != settings.choose:
         raise InputError(f"scheduler.choose: must be {settings.info} (scheduler.info) unless that is probed")
     if (settings.actions.name in ("exactly_k", "top_k")) != (settings.actions.k is not None):
@@ -119,8 +122,8 @@ class Learner:
         n_seeds: int,
         generators: Sequence[np.random.Generator],
     ) -> None:
-        self.info = settings.info
-        self.choose_info = settings.choose
+        self.info: str = settings.info
+        self.choose_info: str = settings.choose
         self.cadence = "epoch" if settings.choose == "announced" else "arrival"
         self.settings = settings
         self.n_seeds = n_seeds
@@ -163,7 +166,8 @@ class Learner:
         packed = np.zeros((self.n_learners, int(count.max(initial=0)), obs.shape[-1]), np.float32)
         packed[learner, place] = obs[replica, item]
         index = self._latent_index(view, packed.shape[:2], replica, item, learner, place)
-        acted = self.agent.act(packed, count, self.exploring, index)
+        drawn = self.exploring or self.settings.decisions == "sample"
+        acted = self.agent.act(packed, count, drawn, index)
         chosen = acted.action[learner, place]
         select = np.zeros((*view.tasks.shape, view.scenario.n_servers), np.bool_)
         select[replica, item] = self._sets(chosen, view.tasks.origin[replica, item])
