@@ -250,6 +250,48 @@ def test_congestion_price_by_hand(kappa, n_used):
         assert (outcome.share > 0).sum() == n_used
 
 
+def test_backlog_raises_the_price_of_a_used_server():
+    """Kappa 1, one task of 20 before: a used server costs 1/2 (1 + backlog / mean work)."""
+    tasks = make_tasks([0.0, 0.0], work_gcycle=[[20.0, 2.0]], overhead_gcycle=1.0, n_servers=2)
+    for mean_work_gcycle, n_used in ((1e9, 2), (1.0, 1)):
+        traces = Traces(make_scenario([1.0, 1.0]), tasks, mean_work_gcycle, None, True)
+        outcome = list(rollout(traces, make("priced_running"), stream(0)))[-1].outcome
+        assert (outcome.share[0] > 0).sum(-1).tolist() == [2, n_used]
+
+
+def test_rand_coedge_sees_the_backlog_of_the_drawn_server():
+    """Station 1 keeps 20 Gcycle; station 0 then gives nothing to server 1 whenever it draws it."""
+    tasks = make_tasks(np.repeat([1.0], 9), origin=[1] + 8 * [0], work_gcycle=[[1000.0] + 8 * [2.0]], n_servers=2)
+    outcome = run(make("rand_coedge"), make_scenario([1.0, 2.0], announce_s=100.0), tasks)
+    assert outcome.probes[0, 1:].tolist().count(1) > 0
+    assert outcome.share[0, 1:, 0].tolist() == 8 * [1.0]
+
+
+def test_probing_sets_choose_by_what_they_know_before_they_ask():
+    for label in ("best_3", "local_plus_best", "priced"):
+        decision = make(label).decide(view_of(edge5(), poisson(0.3, 5)), stream(0))
+        assert (decision.info, decision.split_info, decision.probe_selected) == ("tracked", "probed", True)
+
+
+def test_only_full_information_counts_the_tasks_of_all_stations():
+    """Three tasks of station 0 before the first of station 1: who sees them expects less to come."""
+    tasks = make_tasks(np.zeros(4), origin=[0, 0, 0, 1], input_mbit=0.0, work_gcycle=1.0, n_servers=2)
+    view = view_of(make_scenario([1.0, 1.0]), tasks, np.array([2.0]))
+    price = {x: make("priced_slotted", info=x).decide(view, stream(0)).price_s[0, 3, 0] for x in ("running", "tracked")}
+    assert 0 < price["running"] < price["tracked"]
+
+
+def test_priced_slotted_without_a_price_is_equal_finish():
+    scenario = edge5("shared", 0.0)
+    free, myopic, priced = (
+        run(scheduler, scenario, slotted()).delay_s
+        for scheduler in (make("priced_slotted", price=0.0), make("equal_finish"), make("priced_slotted"))
+    )
+    assert np.allclose(free, myopic, rtol=0.05)
+    assert free.mean() == pytest.approx(myopic.mean(), rel=0.01)
+    assert not np.allclose(priced, myopic, rtol=0.05)
+
+
 def test_probes_are_those_of_the_rule():
     """Own servers are never asked. All of 5: 4; the power of two: both or the other one; a set: its other members."""
     tasks = poisson(0.3, 200)
