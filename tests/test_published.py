@@ -233,6 +233,13 @@ def test_a_choice_rests_on_its_class_and_the_shares_on_the_running_waits():
     np.testing.assert_allclose(place(world, stream, trusting)[1].share[0, 1], [0.5, 0.5])
 
 
+@pytest.mark.parametrize(("rule", "servers"), [("randcoedge", 2), ("drlcoedge", 1)])
+def test_the_best_set_counts_what_the_rule_charges_the_local_server(rule, servers):
+    # d / R = .5: alone .2; with the other .15, but (.2 + .5)(.1 + .5) / 1.3 = .32 where the local share pays too
+    _, outcome = place(scenario(rule), tasks([0], [0], d=25.0), Decision("best", "running", split="cwa"))
+    assert (outcome.share[0, 0] > 0.0).sum() == servers
+
+
 def test_least_wait_ignores_the_speed():
     stream = tasks([0, 0], [1, 0], work=[2.0, 200.0], deadline=99.0)
     world = scenario("opt_ts", (1.0, 100.0))
