@@ -116,8 +116,8 @@ def test_an_experiment_is_above_the_defaults_and_below_the_command_line(jobs):
 
 def test_hydra_leaves_nothing_behind(jobs):
     start("train")
-    start("sweep", "experiment=study")
-    start("sweep", "experiment=study", dry_run=True)
+    start("sweep", "scheduler=best_k")
+    start("sweep", "scheduler=best_k", dry_run=True)
     assert list(Path.cwd().iterdir()) == []
 
 
