@@ -1,0 +1,239 @@
+"""Mean delays and their reductions with 95 % intervals from paired resampling.
+
+Estimator. A scheduler's mean delay is the mean over its training seeds of (sum of delays / number of tasks) over all
+traces; a reduction is 100 (1 - mean / mean of the baseline), over the traces that both have.
+
+Resampling. 10,000 times: clusters of traces are drawn jointly for all schedulers, so that what a hard trace does to
+both sides of a ratio cancels; training seeds are drawn independently for each scheduler. In published worlds a seed
+belongs to a draw of the densities (the cluster) and goes with it.
+
+Few clusters or seeds. The plain percentile interval is too short: with 2, 3, 5, 10 clusters it covers the truth in 50,
+78, 84, 91 % of cases. Two corrections. Of n units n - 1 are drawn, each counting n / (n - 1) times (Rao and Wu 1988),
+which makes the resampling variance unbiased. And the interval is value * exp(-+ t se), where se is the standard
+deviation of the resampled logarithm and t is Student's quantile at the degrees of freedom of clusters and seeds
+together (Satterthwaite). Simulated coverage where the means of traces are lognormal: 93 - 96 % from 5 clusters on, 92 -
+96 % with 3, 88 - 95 % with 2 (least where many seeds hide that two clusters tell little of their own spread). It is 2 to
+9 points less where traces are so heavy-tailed that their variance hardly exists, and above 95 % where neither traces nor
+seeds matter but only their interplay.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from ddrl_sched.run.seeding import stream
+
+Floats = npt.NDArray[np.float64]
+
+N_RESAMPLES = 10_000
+MAX_CLUSTERS = 2_000  # neighbours are resampled together beyond that
+CHUNK_CELLS = 4_000_000  # resamples x clusters that are held as float64 at a time
+
+# 97.5 % quantiles of Student's t; in between linear in 1 / degrees of freedom, which errs to the wide side
+_T_DOF = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15, 20, 30, 60, 120, math.inf)
+_T_975 = (12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281, 2.1788, 2.1314, 2.0860,
+          2.0423, 2.0003, 1.9799, 1.9600)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value and its 95 % interval; the interval is NaN where it cannot be told."""
+
+    value: float
+    lo: float
+    hi: float
+
+
+@dataclass(frozen=True)
+class DelaySums:
+    """What one scheduler did in one scenario. Axes: S seeds, U traces (sorted by cluster, then trace)."""
+
+    scenario_hash: str
+    scheduler: str
+    delay_s: Floats  # [S, U] sum of delays; S = 1 where seeds are not crossed with traces
+    n_tasks: Floats  # [S, U]
+    cluster: npt.NDArray[np.int64]  # [U]
+    trace: npt.NDArray[np.int64]  # [U]
+    n_seeds: int  # training seeds behind it, also where S = 1
+    notes: tuple[str, ...] = ()
+
+
+def delay_sums(rows: pd.DataFrame) -> DelaySums:
+    """Rows of eval.parquet of one scheduler in one scenario -> DelaySums.
+
+    Every seed on every trace: S = number of seeds; traces that only some seeds have are left out with a note. No trace
+    that all seeds have: seeds go with their clusters, S = 1 and each trace counts as the mean over its own seeds.
+    """
+    unit = ["cluster", "trace"]
+    data = rows[["seed", *unit, "n_tasks"]].assign(delay_s=rows.mean_delay_s * rows.n_tasks)
+    n_seeds = data.seed.nunique()
+    whole = data.groupby(unit).seed.transform("size") == n_seeds
+    notes: tuple[str, ...] = ()
+    if whole.any():
+        n_partial = len(data.loc[~whole, unit].drop_duplicates())
+        if n_partial:
+            notes = (f"{n_partial} traces left out: not run with every seed",)
+        data = data[whole].sort_values(["seed", *unit])
+    else:
+        data = data.groupby(unit, as_index=False).mean().assign(seed=0)
+    units = data.loc[data.seed == data.seed.iloc[0], unit].to_numpy(np.int64)  # [U, 2]
+    return DelaySums(
+        scenario_hash=str(rows.scenario_hash.iloc[0]),
+        scheduler=str(rows.scheduler.iloc[0]),
+        delay_s=data.delay_s.to_numpy(np.float64).reshape(-1, len(units)),
+        n_tasks=data.n_tasks.to_numpy(np.float64).reshape(-1, len(units)),
+        cluster=units[:, 0],
+        trace=units[:, 1],
+        n_seeds=n_seeds,
+        notes=notes,
+    )
+
+
+def common_traces(one: DelaySums, other: DelaySums) -> tuple[DelaySums, DelaySums]:
+    """Both cut to the traces that both have (perhaps none)."""
+    ours, theirs = ([*zip(x.cluster.tolist(), x.trace.tolist(), strict=True)] for x in (one, other))
+    if ours == theirs:
+        return one, other
+    return _cut(one, set(ours) & set(theirs)), _cut(other, set(ours) & set(theirs))
+
+
+def mean_delay_s(sums: DelaySums) -> Estimate:
+    """Mean delay (s) with its interval."""
+    if not sums.trace.size:
+        return Estimate(math.nan, math.nan, math.nan)
+    effects = [_cluster_effects(sums), _seed_effects(sums)]
+    point = float(np.log(_mean(sums)))
+    lo, hi = _interval(point, _resampled_log_means(sums), effects, enough=len(effects[0]) > 1)
+    return Estimate(math.exp(point), math.exp(lo), math.exp(hi))
+
+
+def reduction_pct(sums: DelaySums, baseline: DelaySums) -> Estimate:
+    """100 (1 - mean delay / that of the baseline), paired over common traces. ValueError across two scenario hashes."""
+    if sums.scenario_hash != baseline.scenario_hash:
+        raise ValueError(f"no reduction across scenarios {sums.scenario_hash} and {baseline.scenario_hash}")
+    sums, baseline = common_traces(sums, baseline)
+    if not sums.trace.size:
+        return Estimate(math.nan, math.nan, math.nan)
+    clusters = [_cluster_effects(sums) - _cluster_effects(baseline)]
+    return _reduction(sums, baseline, clusters)
+
+
+def unpaired_reduction_pct(sums: DelaySums, baseline: DelaySums) -> Estimate:
+    """The same across two scenario hashes, as if their traces had nothing to do with each other.
+
+    Only for the comparison that was published: each scheduler under its own rules.
+    """
+    return _reduction(sums, baseline, [_cluster_effects(sums), _cluster_effects(baseline)])
+
+
+def task_mean(rows: pd.DataFrame, column: str) -> float:
+    """Mean of a column of eval.parquet over traces and seeds, weighted by tasks; NaN rows are left out."""
+    known = rows[rows[column].notna()]
+    return float(np.average(known[column], weights=known.n_tasks)) if len(known) else math.nan
+
+
+def t_975(dof: float) -> float:
+    """97.5 % quantile of Student's t at `dof` >= 1 degrees of freedom (at most 5 % too large between table entries)."""
+    return float(np.interp(1 / dof, [1 / d for d in reversed(_T_DOF)], _T_975[::-1]))
+
+
+def _cut(sums: DelaySums, units: set[tuple[int, int]]) -> DelaySums:
+    kept = [(c, t) in units for c, t in zip(sums.cluster.tolist(), sums.trace.tolist(), strict=True)]
+    return replace(
+        sums,
+        delay_s=sums.delay_s[:, kept],
+        n_tasks=sums.n_tasks[:, kept],
+        cluster=sums.cluster[kept],
+        trace=sums.trace[kept],
+    )
+
+
+def _reduction(sums: DelaySums, baseline: DelaySums, cluster_effects: list[Floats]) -> Estimate:
+    point = float(np.log(_mean(sums)) - np.log(_mean(baseline)))
+    log_ratio = _resampled_log_means(sums) - _resampled_log_means(baseline)  # [resamples]
+    effects = [*cluster_effects, _seed_effects(sums), _seed_effects(baseline)]
+    lo, hi = _interval(point, log_ratio, effects, enough=all(len(c) > 1 for c in cluster_effects))
+    return Estimate(_percent(point), _percent(hi), _percent(lo))
+
+
+def _percent(log_ratio: float) -> float:
+    return 0.0 if log_ratio == 0 else -100 * math.expm1(log_ratio)
+
+
+def _interval(point: float, resampled: Floats, effects: list[Floats], *, enough: bool) -> tuple[float, float]:
+    """point -+ t se. `effects`: for each independent sample, what every unit of it does to the point."""
+    if not enough:
+        return math.nan, math.nan
+    se = float(resampled.std())
+    half = t_975(_degrees_of_freedom(effects)) * se if se > 0 else 0.0
+    return point - half, point + half
+
+
+def _degrees_of_freedom(effects: list[Floats]) -> float:
+    """Satterthwaite's, for the sum of the means of independent samples; samples of one do not vary."""
+    parts = [(effect.var(ddof=1) / len(effect), len(effect) - 1) for effect in effects if len(effect) > 1]
+    total = sum(v for v, _ in parts)
+    if total <= 0:
+        return math.inf
+    return float(total**2 / sum(v**2 / dof for v, dof in parts))
+
+
+def _mean(sums: DelaySums) -> float:
+    return float((sums.delay_s.sum(axis=1) / sums.n_tasks.sum(axis=1)).mean())
+
+
+def _by_cluster(values: Floats, cluster: npt.NDArray[np.int64]) -> Floats:
+    """Sums over the traces of each cluster: [S, U] -> [S, C], ascending; very many clusters are taken in groups."""
+    starts = np.flatnonzero(np.r_[True, cluster[1:] != cluster[:-1]])
+    starts = starts[:: math.ceil(len(starts) / MAX_CLUSTERS)]
+    return np.add.reduceat(values, starts, axis=1)
+
+
+def _cluster_effects(sums: DelaySums) -> Floats:
+    """[C] first-order effect of each cluster on the log of the mean delay (linearised ratio; their mean is 0)."""
+    delay, tasks = (_by_cluster(x, sums.cluster) for x in (sums.delay_s, sums.n_tasks))  # [S, C]
+    ratio = delay.sum(axis=1, keepdims=True) / tasks.sum(axis=1, keepdims=True)  # [S, 1]
+    effects: Floats = ((delay - ratio * tasks) / tasks.mean(axis=1, keepdims=True)).mean(axis=0) / ratio.mean()
+    return effects
+
+
+def _seed_effects(sums: DelaySums) -> Floats:
+    """[S] effect of each seed on the log of the mean delay."""
+    ratio: Floats = sums.delay_s.sum(axis=1) / sums.n_tasks.sum(axis=1)
+    return ratio / ratio.mean()
+
+
+def _resampled_log_means(sums: DelaySums) -> Floats:
+    """[resamples] log of the mean delay; row i has the same clusters for every scheduler of a scenario."""
+    delay, tasks = (_by_cluster(x, sums.cluster) for x in (sums.delay_s, sums.n_tasks))  # [S, C]
+    n_seeds, n_clusters = delay.shape
+    if n_clusters < 2:
+        return np.zeros(N_RESAMPLES)
+    seeds = _counts(n_seeds, "report", sums.scenario_hash, "seeds", sums.scheduler)  # [resamples, S]
+    clusters = _counts(n_clusters, "report", sums.scenario_hash, "traces")  # [resamples, C]
+    means = np.empty(N_RESAMPLES)
+    for part in _chunks(n_clusters):
+        weight = clusters[part].astype(np.float64)
+        ratios = (weight @ delay.T) / (weight @ tasks.T)  # [chunk, S]
+        means[part] = (seeds[part] * ratios).sum(axis=1) / max(n_seeds - 1, 1)
+    return np.log(means)
+
+
+@lru_cache(maxsize=8)
+def _counts(n: int, *name: str) -> npt.NDArray[np.uint16]:
+    """[resamples, n] how often each of n units is drawn in n - 1 draws (one unit: always once)."""
+    rng = stream(0, *name)
+    counts = np.ones((N_RESAMPLES, n), dtype=np.uint16)
+    for part in _chunks(n) if n > 1 else ():
+        counts[part] = rng.multinomial(n - 1, np.full(n, 1 / n), size=len(counts[part]))
+    return counts
+
+
+def _chunks(width: int) -> Iterator[slice]:
+    step = max(1, CHUNK_CELLS // width)
+    return (slice(start, start + step) for start in range(0, N_RESAMPLES, step))
