@@ -220,6 +220,17 @@ def test_information_classes_see_what_they_may():
     np.testing.assert_allclose(sees("probed"), sees("running"))
 
 
+def test_a_station_that_sees_only_its_own_placements_drains_them_itself():
+    stream = tasks([0, 0, 1], [0, 1, 0], work=[50.0, 20.0, 1.0], deadline=99.0)
+    world = scenario("amcoedge")
+    state, outcome = place(world, stream, select(REMOTE, REMOTE), hi=2)
+    sees = lambda info: published.estimates(world, state, stream, np.array([2]), np.array([3]), info)[0, 0, 1]  # noqa: E731
+    assert sees("own") == pytest.approx((50 - 20) / 20)
+    assert sees("announced") == pytest.approx((50 + 20 - 20) / 20)
+    later = published.advance(world, state, stream, np.array([2.0]), outcome)
+    assert later.own_queue_gcycle[0, :, 1].tolist() == [10.0, 0.0]
+
+
 def test_a_choice_rests_on_its_class_and_the_shares_on_the_running_waits():
     # station 1 fills server 0 first; the announcement still says both are idle
     stream = tasks([0, 0], [1, 0], work=[50.0, 2.0], deadline=99.0)
