@@ -123,14 +123,14 @@ class Denoiser:
             output = mlp(leaves, ACTIVATIONS[self.activation](hidden), self.activation, first=1)
             x = self._step(t, x, self._x0(t, x, output))
             if noise is not None and self.chain.sigma[t] > 0:
-                x = x + self.chain.sigma[t] * next(noises)
+                x = torch.add(x, next(noises), alpha=self.chain.sigma[t])
         return x
 
     def _x0(self, t: int, x: Tensor, output: Tensor) -> Tensor:
         """The chain's end as the network sees it from x_t."""
         if self.predict == "x0":
             return output if self.bound is None else self.bound * output.tanh()
-        x0 = (x - self.chain.noise[t] * output.tanh()) / self.chain.signal[t]
+        x0 = torch.add(x * (1 / self.chain.signal[t]), output.tanh(), alpha=-self.chain.noise[t] / self.chain.signal[t])
         return x0 if self.bound is None else x0.clamp(-self.bound, self.bound)
 
     def _step(self, t: int, x: Tensor, x0: Tensor) -> Tensor:

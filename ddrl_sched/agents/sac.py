@@ -149,7 +149,7 @@ class SoftActorCritic:
     def __init__(self, spaces: Spaces, settings: SACSettings, actor: Actor, generators: Generators) -> None:
         check_entropy(spaces.head, settings)
         if isinstance(spaces.head, Gates) and spaces.head.k > 0:
-            raise ValueError("agent sac and dsac choose sets of any size; a set of exactly k needs agent dqn")
+            raise ValueError("agent.name: sac and dsac choose sets of any size; sets of exactly k need dqn")
         self.spaces = spaces
         self.n_learners = len(generators)
         self.keeps_latent = actor.keeps_latent

@@ -1,0 +1,152 @@
+"""Schedules by hand, the laws of the reverse chain, and the denoiser against a plain loop."""
+
+import numpy as np
+import pytest
+import torch
+
+from ddrl_sched.agents.diffusion import Denoiser, betas, denoiser_leaves, reverse_chain, time_embedding
+from ddrl_sched.agents.stack import Stack, first_weights
+from tests.agent_builders import generators
+
+RATES = {"vp": (0.1, 10.0), "cosine": (1.0, 1.0), "linear": (1e-4, 0.02)}
+
+
+def test_vp_schedule_by_hand():
+    # T = 2: exponents 0.1/2 + 9.9/2 (2t - 1)/4 = 1.2875 and 3.7625
+    np.testing.assert_allclose(betas("vp", 2, 0.1, 10.0), [1 - np.exp(-1.2875), 1 - np.exp(-3.7625)], rtol=1e-12)
+    # whatever T, the signal left at the end is exp(-(beta_min + beta_max) / 2)
+    for steps in (1, 5, 50):
+        assert np.prod(1 - betas("vp", steps, 0.1, 10.0)) == pytest.approx(np.exp(-5.05), rel=1e-9)
+
+
+def test_cosine_schedule_by_hand():
+    # T = 1: all signal goes, capped at 0.999; T = 2: cos^2 of 45.36 and 0.714 degrees
+    assert betas("cosine", 1, 1.0, 1.0).tolist() == [0.999]
+    half = np.cos(np.radians(90 * 0.508 / 1.008)) ** 2 / np.cos(np.radians(90 * 0.008 / 1.008)) ** 2
+    np.testing.assert_allclose(betas("cosine", 2, 1.0, 1.0), [1 - half, 0.999], rtol=1e-12)
+
+
+def test_linear_schedule_by_hand():
+    np.testing.assert_allclose(betas("linear", 3, 0.1, 0.3), [0.1, 0.2, 0.3])
+    with pytest.raises(ValueError, match=r"agent\.beta_max 10"):
+        betas("linear", 3, 0.1, 10.0)
+
+
+@pytest.mark.parametrize("schedule", ["vp", "cosine", "linear"])
+@pytest.mark.parametrize("steps", [1, 2, 5, 20])
+def test_a_reverse_step_undoes_a_forward_step_in_distribution(schedule, steps):
+    """If x_t has mean signal x_0 and variance noise^2, then so has x_(t-1), with the numbers of t - 1."""
+    chain = reverse_chain(betas(schedule, steps, *RATES[schedule]), final_noise=False)
+    signal, noise = [1.0, *chain.signal], [0.0, *chain.noise]
+    for t in range(steps):
+        assert chain.from_x0[t] + chain.from_x[t] * signal[t + 1] == pytest.approx(signal[t], abs=1e-12)
+        variance = (chain.from_x[t] * noise[t + 1]) ** 2 + chain.sigma[t] ** 2
+        assert variance == pytest.approx(noise[t] ** 2, abs=1e-12)
+    assert (chain.from_x0[0], chain.from_x[0], chain.sigma[0]) == (pytest.approx(1.0), 0.0, 0.0)
+
+
+def test_time_embedding_by_hand():
+    embedding = time_embedding(3, 4)
+    expected = [[np.sin(t), np.sin(1e-4 * t), np.cos(t), np.cos(1e-4 * t)] for t in (1, 2, 3)]
+    np.testing.assert_allclose(embedding.numpy(), expected, rtol=1e-5)
+
+
+def test_the_time_embedding_tells_steps_apart():
+    embedding = time_embedding(10, 16)
+    apart = (embedding[:, None] - embedding[None]).norm(dim=-1)
+    assert (apart + torch.eye(10)).min() > 0.1
+
+
+def make(predict="x0", bound=None, steps=4, final_noise=False, n_logits=3, n_obs=2, hidden=(6, 5), n_learners=2):
+    chain = reverse_chain(betas("vp", steps, 0.1, 10.0), final_noise=final_noise)
+    leaves = denoiser_leaves(n_logits, 8, n_obs, hidden)
+    stack = Stack(leaves, first_weights(leaves, generators(n_learners)))
+    return Denoiser(chain, time_embedding(steps, 8), "relu", predict, bound), stack
+
+
+def plain_chain(stack, k, obs, start, noise, predict, bound, steps, activation):
+    """One observation of learner k in double precision, from the definition (Ho et al., algorithm 2)."""
+    w = {name: leaf[k].detach().double().numpy() for name, leaf in stack.leaves.items()}
+    first = np.concatenate([w["weight_x"], w["weight_time"], w["weight_obs"]])
+    beta = betas("vp", steps, 0.1, 10.0)
+    alpha, x = 1 - beta, start.astype(np.float64)
+    abar = np.cumprod(alpha)
+    for t in reversed(range(steps)):
+        h = activation(np.concatenate([x, time_embedding(steps, 8)[t].numpy(), obs]) @ first + w["bias0"][0])
+        out = activation(h @ w["weight1"] + w["bias1"][0]) @ w["weight2"] + w["bias2"][0]
+        if predict == "noise":
+            x0 = (x - np.sqrt(1 - abar[t]) * np.tanh(out)) / np.sqrt(abar[t])
+            x0 = x0 if bound is None else np.clip(x0, -bound, bound)
+        else:
+            x0 = out if bound is None else bound * np.tanh(out)
+        if t == 0:
+            return x0
+        eps = (x - np.sqrt(abar[t]) * x0) / np.sqrt(1 - abar[t])  # the noise that x0 implies
+        mean = (x - beta[t] / np.sqrt(1 - abar[t]) * eps) / np.sqrt(alpha[t])
+        x = mean + np.sqrt(beta[t] * (1 - abar[t - 1]) / (1 - abar[t])) * noise[steps - 1 - t]
+    raise AssertionError
+
+
+@pytest.mark.parametrize("predict", ["x0", "noise"])
+@pytest.mark.parametrize("bound", [None, 0.7])
+def test_denoiser_equals_a_plain_loop(predict, bound):
+    denoiser, stack = make(predict, bound)
+    rng = np.random.default_rng(0)
+    obs, start = rng.standard_normal((2, 5, 2)), rng.standard_normal((2, 5, 3))
+    noise = rng.standard_normal((2, len(denoiser.noisy_steps), 5, 3))
+    given = [torch.from_numpy(a.astype(np.float32)) for a in (obs, start, noise)]
+    logits = denoiser.logits(stack.leaves, *given).detach().numpy()
+    for k in range(2):
+        for i in range(5):
+            expected = plain_chain(
+                stack, k, obs[k, i], start[k, i], noise[k, :, i], predict, bound, 4, lambda v: np.maximum(v, 0)
+            )
+            np.testing.assert_allclose(logits[k, i], expected, rtol=2e-4, atol=2e-4)
+
+
+def constant(stack, value):
+    """Make the network answer `value` whatever it sees."""
+    with torch.no_grad():
+        stack.leaves["weight2"].zero_()
+        stack.leaves["bias2"].fill_(value)
+
+
+def test_a_denoiser_that_knows_the_end_arrives_there_from_anywhere():
+    denoiser, stack = make("x0")
+    constant(stack, 1.5)
+    draw = torch.Generator().manual_seed(0)
+    start, noise = torch.randn(2, 9, 3, generator=draw), torch.randn(2, 3, 9, 3, generator=draw)
+    logits = denoiser.logits(stack.leaves, torch.zeros(2, 9, 2), start, noise)
+    torch.testing.assert_close(logits, torch.full((2, 9, 3), 1.5))
+
+
+def test_final_noise_spreads_the_end_by_beta_1():
+    denoiser, stack = make("x0", final_noise=True)
+    constant(stack, 1.5)
+    assert denoiser.noisy_steps == [3, 2, 1, 0]
+    draw = torch.Generator().manual_seed(0)
+    noise = torch.randn(2, 4, 4000, 3, generator=draw)
+    logits = denoiser.logits(stack.leaves, torch.zeros(2, 4000, 2), torch.zeros(2, 4000, 3), noise)
+    assert logits.mean().item() == pytest.approx(1.5, abs=0.02)
+    assert logits.std().item() == pytest.approx(np.sqrt(betas("vp", 4, 0.1, 10.0)[0]), rel=0.02)
+
+
+def test_a_noise_predictor_that_sees_nothing_leaves_a_wide_gaussian_and_walks_stay_bounded():
+    """Answer 0: x_(t-1) has its own spread; the end of x_T ~ N(0, 1) is N(0, 1/abar) without posterior noise."""
+    denoiser, stack = make("noise")
+    constant(stack, 0.0)
+    draw = torch.Generator().manual_seed(0)
+    start = torch.randn(2, 4000, 3, generator=draw)
+    logits = denoiser.logits(stack.leaves, torch.zeros(2, 4000, 2), start, None)
+    torch.testing.assert_close(logits, start * np.exp(5.05 / 2), rtol=1e-4, atol=1e-4)
+    bounded, stack = make("noise", bound=2.0)
+    constant(stack, 0.0)
+    assert bounded.logits(stack.leaves, torch.zeros(2, 4000, 2), start, None).abs().max() <= 2.0
+
+
+def test_the_largest_weight_matrix_is_initialised_as_one_layer():
+    """The three parts of the first matrix share the fan-in of the concatenated input."""
+    _, stack = make(n_logits=30, n_obs=62, hidden=(50,))  # fan-in 30 + 8 + 62 = 100
+    for name in ("weight_x", "weight_time", "weight_obs"):
+        largest = stack.leaves[name].abs().max().item()
+        assert 0.095 < largest <= 0.1
