@@ -416,8 +416,7 @@ class TraceArrivals(Settings):
     """Arrival moments of a csv file, time stretched to the load."""
 
     kind: Literal["trace"]
-    path: Text  # "package:AzureLLMInferenceTrace_conv.csv", or a path
-    timestamp_column: Text
+    timestamp_column: Text | None  # null: the one column that is named like a time
     columns: TraceColumns
     train_fraction: Annotated[float, Field(gt=0, lt=1)]  # of the file's time span; evaluation uses the rest
     windows: Annotated[int, Field(ge=1, le=10_000)]  # disjoint evaluation windows in the rest
@@ -429,6 +428,7 @@ class WorkloadSettings(Settings):
 
     name: Name
     load: Annotated[float, Field(gt=0, le=10)] | None
+    path: Text | None = None  # of trace arrivals: "package:AzureLLMInferenceTrace_conv.csv", or a path
     order: Literal["drawn", "station"]  # of tasks that arrive together; station: station 0 first, then by index
     arrivals: Annotated[
         PoissonArrivals | BurstyArrivals | PublishedMultiArrivals | PublishedSingleArrivals | TraceArrivals,
@@ -437,6 +437,9 @@ class WorkloadSettings(Settings):
 
     @model_validator(mode="after")
     def _has_load(self) -> "WorkloadSettings":
+        if (self.path is None) == (self.arrivals.kind == "trace"):
+            wanted = "must name a csv file" if self.path is None else "must be null (or left out)"
+            raise ValueError(f"path: {wanted} for {self.arrivals.kind} arrivals")
         if self.load is None and self.arrivals.kind in ("poisson", "trace"):
             raise ValueError(f"load: must be a number for {self.arrivals.kind} arrivals, got null")
         return self

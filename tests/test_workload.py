@@ -382,7 +382,7 @@ def test_sampling_is_vectorised():
 
 
 def trace_of(file, load=0.6, **arrivals):
-    return workload("trace", load=load, arrivals={"path": str(file), "min_tasks": 1} | arrivals)
+    return workload("trace", load=load, path=str(file), arrivals={"min_tasks": 1} | arrivals)
 
 
 def test_a_small_trace_by_hand():
@@ -465,7 +465,7 @@ ROWS = b"".join(b"%d.5,%d\n" % (i, i + 1) for i in range(20))
         (HEADER + b"0,1\n1,\x002\n", "line 3: holds a NUL byte"),
         (HEADER + b"0,1\n1,\xff\n", "line 3: is not UTF-8 text"),
         (HEADER + b"0,1\r1,2\n2,3\n", "lines must end with a newline"),
-        (HEADER + b"0,1\n1,2\n2,3", "line 4: does not end with a newline"),
+        (HEADER + b"0,1\n1,2\n2", "line 4: has 1 fields"),
         (HEADER + b"5,1\n5,2\n5,3\n", "all rows have the same t"),
         (HEADER + b"2024-01-01T00:00:00,1\n2024-13-01T00:00:00,2\n", "line 3: t must be seconds or an ISO 8601"),
         (HEADER + b"2024-01-01,1\n7,2\n", "line 3: t must be seconds or an ISO 8601|t must not decrease"),

@@ -70,7 +70,7 @@ def plan_workload(env: EnvSettings, workload: WorkloadSettings, speed_gcps: Floa
     rate = workload.load * per_load
     if isinstance(arrivals, PoissonArrivals):
         return Plan(Demand(workload.load, mean_work, rate, math.inf, 0.0, slotted=False), rate, 0, 1.0, None)
-    return _trace_plan(workload.load, arrivals, mean_work, rate)
+    return _trace_plan(workload, arrivals, mean_work, rate)
 
 
 def slot_tasks(workload: WorkloadSettings, plan: Plan) -> Floats | None:
@@ -170,12 +170,14 @@ def _slotted_plan(
     return Plan(demand, intensity, n, 1.0, None)
 
 
-def _trace_plan(load: float, arrivals: TraceArrivals, mean_work: float, rate: float) -> Plan:
+def _trace_plan(workload: WorkloadSettings, arrivals: TraceArrivals, mean_work: float, rate: float) -> Plan:
+    assert workload.load is not None  # the settings see to both
+    assert workload.path is not None
     columns = [column for _, column in arrivals.columns if column is not None]
-    trace = read_trace(arrivals.path, arrivals.timestamp_column, list(dict.fromkeys(columns)))
+    trace = read_trace(workload.path, arrivals.timestamp_column, list(dict.fromkeys(columns)))
     time_scale = (len(trace.time_s) - 1) / trace.span_s / rate
     longest_s = (1 - arrivals.train_fraction) * trace.span_s * time_scale / arrivals.windows
-    return Plan(Demand(load, mean_work, rate, longest_s, 0.0, slotted=False), rate, 0, time_scale, trace)
+    return Plan(Demand(workload.load, mean_work, rate, longest_s, 0.0, slotted=False), rate, 0, time_scale, trace)
 
 
 # ---- moments ---------------------------------------------------------------------------------------------------------

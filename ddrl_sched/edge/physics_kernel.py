@@ -14,8 +14,16 @@ from ddrl_sched.edge.types import Bools, Floats, Ints
 
 GIVEN, BEST, WRR = range(3)
 CHOICES = {"given": GIVEN, "best": BEST, "wrr": WRR}
-STATIC, OWN, ANNOUNCED, TRACKED, PROBED, RUNNING = range(6)
-INFOS = {"static": STATIC, "own": OWN, "announced": ANNOUNCED, "tracked": TRACKED, "probed": PROBED, "running": RUNNING}
+STATIC, OWN, ANNOUNCED, TRACKED, PROBED, RUNNING, LEVEL = range(7)
+INFOS = {
+    "static": STATIC,
+    "own": OWN,
+    "level": LEVEL,
+    "announced": ANNOUNCED,
+    "tracked": TRACKED,
+    "probed": PROBED,
+    "running": RUNNING,
+}
 
 
 class World(NamedTuple):
@@ -198,6 +206,8 @@ def _wait_s(
         return _exact_free_s(r, s, now, world, state, tasks), rate
     if info == STATIC:
         return 0.0, speed
+    if info == LEVEL:
+        return _exact_free_s(r, b, now, world, state, tasks), speed
     if info == OWN:
         return max(state[9][r, b, s] - now, 0.0), speed
     if info == ANNOUNCED:

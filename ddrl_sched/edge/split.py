@@ -153,13 +153,39 @@ def objective_of(x: Floats, finish_s: float, price_s: Floats, use_price_s: float
 
 
 @njit(cache=True)
+def _bend_of(q: Quote, s: int) -> float:
+    """Finish time from which the own link, not the queue, limits the share of remote server s; inf if none."""
+    sent_s = q.port_s[s] + q.latency_s[s]
+    if s == q.local or q.send_s[s] <= 0.0 or q.free_s[s] <= sent_s:
+        return np.inf
+    return q.fixed_s[s] + q.free_s[s] + (q.free_s[s] - sent_s) * q.unit_s[s] / q.send_s[s]
+
+
+@njit(cache=True)
+def _fill_cheapest(q: Quote, mask: Bools, by_price: Ints, finish_s: float, x: Floats) -> bool:
+    """Fill x[E] with what the cheapest servers of the set finish by finish_s; False if that is not the whole task."""
+    total, _ = _sum_of_shares(q, mask, finish_s, x)
+    if total < 1.0:
+        return False
+    left = 1.0
+    for s in by_price:
+        x[s] = min(x[s], left) if mask[s] else 0.0
+        if x[s] < SMALLEST_SHARE:
+            x[s] = 0.0
+        left -= x[s]
+    x /= 1.0 - left
+    return True
+
+
+@njit(cache=True)
 def priced_equal_finish(q: Quote, mask: Bools, price_s: Floats, use_price_s: float, x: Floats) -> float:
     """Fill x[E] with the shares of least  T + sum price_s x + use_price_s (used shares); return the make-span T.
 
-    For a given T the cheapest servers are filled first. Between two prices g(T) is concave, so with a link per
-    pair (and no use price) the optimum is the equal finish of one of the prefixes of the servers sorted by price:
-    exact. With a shared port or a use price all subsets of up to 6 servers are compared (prefixes beyond): the best
-    equal finish over sets.
+    For a given T the cheapest servers are filled first, so with a link per pair the objective is piecewise linear in T.
+    It bends upwards only where the last server in use is just full (the equal finish of a prefix of the servers sorted
+    by price) and where a share is limited by its link from then on: all these T are compared. A use price adds all
+    subsets of up to 6 servers (prefixes beyond): exact. With a shared port the best equal finish over these sets is
+    taken; it may miss the optimum where a link begins to bind.
     """
     n = len(mask)
     trial = np.zeros(n)
@@ -180,6 +206,18 @@ def priced_equal_finish(q: Quote, mask: Bools, price_s: Floats, use_price_s: flo
         if value < best - 1e-15:
             best, best_finish = value, finish_s
             x[:] = trial
+        if q.shared or not (every or code == count):
+            continue
+        for i in range(count):
+            bend_s = _bend_of(q, members[i])
+            if bend_s + price_s[members[0]] >= best or not subset[members[i]]:
+                continue
+            if _fill_cheapest(q, subset, members[:count], bend_s, trial):
+                finish_s = finish_of(q, trial)
+                value = objective_of(trial, finish_s, price_s, use_price_s)
+                if value < best - 1e-15:
+                    best, best_finish = value, finish_s
+                    x[:] = trial
     return best_finish
 
 

@@ -14,13 +14,14 @@ import numpy as np
 import pandas as pd
 
 from ddrl_sched.config import InputError, near, shown
-from ddrl_sched.edge.input_file import PACKAGE, first_line, read_bytes
+from ddrl_sched.edge.input_file import first_line, read_bytes
 from ddrl_sched.edge.types import Bools, Floats
 
 MAX_BYTES = 200_000_000
 MAX_ROWS = 2_000_000
 LARGEST_SIZE = 1e12
-KEY = "workload.arrivals.path"
+KEY = "workload.path"
+TIME_NAMES = ("timestamp", "time", "time_s", "arrival", "arrival_time", "arrival_s", "arrive_s", "t")
 
 
 @dataclass(frozen=True)
@@ -37,17 +38,18 @@ class TraceFile:
         return float(self.time_s[-1])
 
 
-def read_trace(path: str, timestamp_column: str, size_columns: Sequence[str]) -> TraceFile:
+def read_trace(path: str, timestamp_column: str | None, size_columns: Sequence[str]) -> TraceFile:
     """Arrival times (seconds, or ISO 8601 timestamps) and sizes of a csv file with a header.
 
     `path` is a path or `package:NAME`. Lines must have the header's number of fields, times must not decrease, sizes be
-    finite and > 0; the last line must end with a newline (else it may be cut off; files of the package are exempt).
+    finite and > 0. `timestamp_column` null: the one column whose name says that it is a time (TIME_NAMES).
     Raises InputError that names file and line.
     """
     content = read_bytes(path, KEY, "traces", MAX_BYTES)
     where = f"{KEY}: {path}"
-    _check_bytes(content, where, may_end_open=path.startswith(PACKAGE))
-    header = _header(content, where, [timestamp_column, *size_columns])
+    _check_bytes(content, where)
+    header = _header(content, where, [*([timestamp_column] if timestamp_column else []), *size_columns])
+    timestamp_column = timestamp_column or _time_column(header, where)
     _check_lines(content, where, len(header))
     table = _table(content, where)
     time_s = _times(table[timestamp_column], where, timestamp_column)
@@ -55,7 +57,7 @@ def read_trace(path: str, timestamp_column: str, size_columns: Sequence[str]) ->
     return TraceFile(time_s, sizes, hashlib.sha256(content).hexdigest())
 
 
-def _check_bytes(content: bytes, where: str, may_end_open: bool) -> None:
+def _check_bytes(content: bytes, where: str) -> None:
     if not content:
         raise InputError(f"{where}: is empty")
     if (at := content.find(b"\0")) >= 0:
@@ -71,8 +73,6 @@ def _check_bytes(content: bytes, where: str, may_end_open: bool) -> None:
         raise InputError(f"{where}: must have at most {MAX_ROWS:,} rows, got {n_lines - 1:,}")
     if n_lines < 3:
         raise InputError(f"{where}: must have a header and at least two rows, got {n_lines} line(s)")
-    if not content.endswith(b"\n") and not may_end_open:
-        raise InputError(f"{where}, line {n_lines}: does not end with a newline; it may be cut off (if not, add one)")
 
 
 def _line_at(content: bytes, position: int) -> int:
@@ -89,6 +89,17 @@ def _header(content: bytes, where: str, wanted: Sequence[str]) -> list[str]:
             columns = ", ".join(shown(c) for c in header[:20])
             raise InputError(f"{where}, line 1: no column {shown(name)}{near(name, header)} (columns: {columns})")
     return header
+
+
+def _time_column(header: Sequence[str], where: str) -> str:
+    named = [name for name in header if name.strip().lower() in TIME_NAMES]
+    if len(named) != 1:
+        columns = ", ".join(shown(c) for c in header[:20])
+        found = "several columns that sound" if named else "no column that sounds"
+        raise InputError(
+            f"{where}, line 1: {found} like a time (columns: {columns}); name it in workload.arrivals.timestamp_column"
+        )
+    return named[0]
 
 
 def _fields(line: str, where: str, number: int) -> list[str]:

@@ -130,7 +130,8 @@ def _view(traces: Traces, scheduler: Scheduler, world: Any, state: Any, lo: Ints
 
 
 def _for_world(scenario: Scenario, decision: Decision) -> Decision:
-    """In the additive worlds of the published rules the exact equal finish is called water-filling."""
-    if scenario.rule == "clean" or decision.split != "equal_finish":
+    """In the additive worlds of the published rules the exact equal finish is water-filling, and "level" is "own"."""
+    if scenario.rule == "clean":
         return decision
-    return replace(decision, split="water_filling")
+    split = "water_filling" if decision.split == "equal_finish" else decision.split
+    return replace(decision, split=split, info="own" if decision.info == "level" else decision.info)

@@ -27,11 +27,18 @@ class Scheduler(Protocol):
     """One scheduler. `cadence` says how often it is asked.
 
     "trace": once per trace (its Decision is a rule that the world's kernel carries out task by task),
-    "epoch": once per announcement interval, "arrival": for the k-th arrivals of all stations together.
+    "epoch": once per announcement interval, "arrival": for as many tasks together as come from different stations.
     """
 
-    info: str  # information class, one of INFO_CLASSES, shown in every table
-    cadence: str
+    @property
+    def info(self) -> str:
+        """Information class, one of INFO_CLASSES, shown in every table."""
+        ...
+
+    @property
+    def cadence(self) -> str:
+        """How often it is asked."""
+        ...
 
     def decide(self, view: View, rng: np.random.Generator) -> Decision:
         """Decision for view.tasks, arrays [R, M, ...]. `rng` is the scheduler's own named stream."""

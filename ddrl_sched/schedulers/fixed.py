@@ -28,6 +28,7 @@ class RandomServer:
     weights: Literal["equal", "speed"]
     info: ClassVar[str] = "static"
     cadence: ClassVar[str] = "trace"
+    draws: ClassVar[bool] = True  # random numbers: evaluations repeat it
 
     def decide(self, view: View, rng: np.random.Generator) -> Decision:
         """One drawn server per task."""
@@ -73,6 +74,7 @@ class RandCoEdge:
     split: Literal["whole", "proportional", "cwa", "hecwa", "water_filling", "equal_finish"]
     info: ClassVar[str] = "probed"
     cadence: ClassVar[str] = "trace"
+    draws: ClassVar[bool] = True  # random numbers: evaluations repeat it
 
     def decide(self, view: View, rng: np.random.Generator) -> Decision:
         """Given sets {origin, drawn}; the drawn server is probed for the shares."""

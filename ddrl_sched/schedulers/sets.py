@@ -19,7 +19,10 @@ MAX_SETS_OF_K = 1140  # all sets of 3 out of 20
 
 @dataclass(frozen=True)
 class AllServers:
-    """Offer every task to all servers; the split decides what each gets. With info "probed" all servers are asked."""
+    """Offer every task to all servers; the split decides what each gets. With info "probed" all servers are asked.
+
+    With info "own" the others are taken to be as busy as the own server: where all offer their tasks to all, they are.
+    """
 
     split: Split
     info: Info
@@ -29,7 +32,8 @@ class AllServers:
         """The set of all servers."""
         everyone = all_servers(view)
         probe = everyone if self.info == "probed" else None
-        return Decision("given", self.info, split=self.split, select=everyone, probe=probe)
+        info = "level" if self.info == "own" else self.info
+        return Decision("given", info, split=self.split, select=everyone, probe=probe)
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ class LeastOfSample:
     sample: Annotated[int, Field(ge=1)]
     info: ClassVar[str] = "probed"
     cadence: ClassVar[str] = "trace"
+    draws: ClassVar[bool] = True  # random numbers: evaluations repeat it
 
     def decide(self, view: View, rng: np.random.Generator) -> Decision:
         """The best single server of the drawn ones. Raises InputError if `sample` is above the number of servers."""
