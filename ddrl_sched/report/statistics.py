@@ -11,10 +11,10 @@ Few clusters or seeds. The plain percentile interval is too short: with 2, 3, 5,
 78, 84, 91 % of cases. Two corrections. Of n units n - 1 are drawn, each counting n / (n - 1) times (Rao and Wu 1988),
 which makes the resampling variance unbiased. And the interval is value * exp(-+ t se), where se is the standard
 deviation of the resampled logarithm and t is Student's quantile at the degrees of freedom of clusters and seeds
-together (Satterthwaite). Simulated coverage where the means of traces are lognormal: 93 - 96 % from 5 clusters on, 92 -
-96 % with 3, 88 - 95 % with 2 (least where many seeds hide that two clusters tell little of their own spread). It is 2 to
-9 points less where traces are so heavy-tailed that their variance hardly exists, and above 95 % where neither traces nor
-seeds matter but only their interplay.
+together (Satterthwaite). Simulated coverage where the means of traces are lognormal: 93 - 96 % from 5 clusters on,
+92 - 96 % with 3, 88 - 95 % with 2 (least where many seeds hide that two clusters tell little of their own spread). It
+is 2 to 9 points less where traces are so heavy-tailed that their variance hardly exists, and above 95 % where neither
+traces nor seeds matter but only their interplay.
 """
 
 import math

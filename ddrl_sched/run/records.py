@@ -255,8 +255,8 @@ def read_verified(folder: Path | str, name: str, manifest: Mapping[str, str], ma
 def read_regular(path: Path | str, max_bytes: int) -> bytes:
     """Content of a regular file of at most `max_bytes`; links, pipes, devices and folders are refused (ValueError)."""
     with _open_regular(Path(path)) as file:
-        data = file.read(max_bytes + 1)
-    if len(data) > max_bytes:
+        data = file.read(max_bytes + 1) if os.fstat(file.fileno()).st_size <= max_bytes else None
+    if data is None or len(data) > max_bytes:  # it may have grown while it was read
         raise ValueError(f"{Path(path).name} is larger than {max_bytes:,} bytes")
     return data
 

@@ -1,0 +1,207 @@
+"""Run folders in, one table of evaluations out. A folder may come from a stranger: it is read as data or skipped.
+
+Nothing of a folder is executed, instantiated, resolved or unpickled. JSON is limited in size, parquet must have the
+exact schema of `run.records` and fit the manifest; links, pipes and devices are not followed; text loses control
+characters.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ddrl_sched.config import InputError
+from ddrl_sched.run import records
+
+MAX_FILE_BYTES = 128_000_000
+MAX_UNPACKED_BYTES = 512_000_000
+MAX_ROWS = 1_000_000  # of one file
+MAX_TEXT = 200  # characters of one name
+RUN_FILES = {"job.json", "eval.parquet", "curves.parquet", records.MANIFEST}  # one of them makes a folder a run folder
+
+JOB_COLUMNS = ["job_id", "experiment", "learned", "baselines", "code_version", "created", "folder"]
+SAME = ["scheduler", "scenario_hash"]  # what one curve or one line of a table stands for
+SAME_ROW = [*SAME, "seed", "cluster", "trace"]
+BESIDE = ("name", "baselines", "seeds")  # settings that do not make two runs of a scheduler different schedulers
+
+
+@dataclass
+class Loaded:
+    """What was found. `rows`: columns of eval.parquet and JOB_COLUMNS; `curves` likewise (empty unless asked for)."""
+
+    rows: pd.DataFrame
+    curves: pd.DataFrame
+    skipped: list[tuple[str, str]] = field(default_factory=list)  # (folder, reason)
+    notes: list[str] = field(default_factory=list)
+
+
+def load(paths: Sequence[Path | str], curves: bool = False) -> Loaded:
+    """Read every run folder at or below `paths`. InputError if a path does not exist or is no folder.
+
+    Where a scheduler has several runs in the same scenario, the newest counts, and a note says so: all of it if
+    settings or code differ, else row by row.
+    """
+    tables: dict[str, list[pd.DataFrame]] = {"eval": [], "curves": []}
+    found = Loaded(pd.DataFrame(), pd.DataFrame())
+    for folder in _run_folders(paths, found.skipped):
+        try:
+            read = read_folder(folder, curves)
+        except Exception as error:  # whatever a stranger's bytes provoke is the reason why they are left out
+            found.skipped.append((clean(folder), _reason(error)))
+            continue
+        for name, table in read.items():
+            tables[name].append(table)
+        if "eval" not in read:
+            found.notes.append(f"{clean(folder)}: trained, not evaluated: nothing to compare")
+    found.rows = _newest(tables["eval"], found.notes)
+    if tables["curves"]:
+        found.curves = pd.concat(tables["curves"], ignore_index=True)
+    return found
+
+
+def read_folder(folder: Path, curves: bool = False) -> dict[str, pd.DataFrame]:
+    """{"eval": rows, "curves": rows} of one run folder, those that it has. ValueError or OSError says why not."""
+    status = records.read_job(folder)
+    if status["status"] == "failed":
+        raise ValueError(f"the job failed: {status['error']}")
+    if status["status"] != "done":
+        raise ValueError("the job is still running or was interrupted")
+    manifest = records.read_manifest(folder)
+    job = records.read_job(folder, manifest)
+    wanted = {"eval": records.EVAL_SCHEMA} | ({"curves": records.CURVES_SCHEMA} if curves else {})
+    tables = {}
+    for name, schema in wanted.items():
+        file = f"{name}.parquet"
+        if file not in manifest and not os.path.lexists(folder / file):
+            continue
+        frame = parse_table(records.read_verified(folder, file, manifest, MAX_FILE_BYTES), schema, file)
+        if name == "eval":
+            _check_rows(frame)
+        tables[name] = _with_job(frame, job, folder)
+    return tables
+
+
+def parse_table(data: bytes, schema: pa.Schema, name: str) -> pd.DataFrame:
+    """A parquet file of exactly `schema`, page checksums verified. A text that stands in many rows is unpacked once."""
+    footer = pq.read_metadata(pa.BufferReader(data))
+    if footer.num_columns != len(schema) or not footer.schema.to_arrow_schema().equals(schema):
+        raise ValueError(f"{name} has another schema than version {records.SCHEMA_VERSION}")
+    unpacked = sum(footer.row_group(i).total_byte_size for i in range(footer.num_row_groups))
+    if not 0 <= footer.num_rows <= MAX_ROWS or not 0 <= unpacked <= MAX_UNPACKED_BYTES:
+        raise ValueError(f"{name} is too large: {footer.num_rows:,} rows, {unpacked:,} bytes unpacked")
+    text = [f.name for f in schema if f.type == pa.string()]
+    file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True, read_dictionary=text)
+    table = file.read(use_threads=False)
+    return pd.DataFrame({f.name: _values(table[f.name], name) for f in schema})
+
+
+def clean(text: object) -> str:
+    """Text that is safe to print: control, format and other invisible characters become "?"."""
+    return "".join(c if c.isprintable() else "?" for c in str(text))
+
+
+def _run_folders(paths: Sequence[Path | str], skipped: list[tuple[str, str]]) -> Iterator[Path]:
+    seen = set()
+    for path in map(Path, paths):
+        if not path.exists():
+            raise InputError(f"{clean(path)}: there is no such folder")
+        if not path.is_dir():
+            raise InputError(f"{clean(path)}: expected a folder (a run folder, or one that holds some)")
+        for folder in _below(path, skipped):
+            real = os.path.realpath(folder)
+            if real not in seen:
+                seen.add(real)
+                yield folder
+
+
+def _below(path: Path, skipped: list[tuple[str, str]]) -> Iterator[Path]:
+    def unreadable(error: OSError) -> None:
+        skipped.append((clean(error.filename), f"cannot be read: {error.strerror}"))
+
+    for place, folders, files in os.walk(path, onerror=unreadable, followlinks=False):
+        here = Path(place)
+        if RUN_FILES.intersection([*folders, *files]):
+            folders.clear()
+            yield here
+            continue
+        folders.sort()
+        links = [name for name in folders if (here / name).is_symlink()]
+        skipped.extend((clean(here / name), "a symbolic link, not followed") for name in links)
+
+
+def _reason(error: Exception) -> str:
+    text = " ".join(clean(" ".join(str(error).split())).split())[:300]
+    return text if isinstance(error, ValueError | OSError) and text else f"{type(error).__name__}: {text}"
+
+
+def _values(column: pa.ChunkedArray, name: str) -> Any:
+    if not pa.types.is_dictionary(column.type):
+        return column.to_numpy()
+    texts = np.empty(len(column), dtype=object)
+    start = 0
+    for chunk in column.chunks:
+        words = chunk.dictionary.to_pylist()
+        if any(len(word) > MAX_TEXT for word in words):
+            raise ValueError(f"{name} holds a text of more than {MAX_TEXT} characters")
+        cleaned = np.array([clean(word) for word in words], dtype=object)
+        texts[start : start + len(chunk)] = cleaned[chunk.indices.to_numpy()]
+        start += len(chunk)
+    return texts
+
+
+def _check_rows(rows: pd.DataFrame) -> None:
+    """ValueError if rows cannot be averaged: the rule for each column, in words."""
+    if rows.empty:
+        raise ValueError("eval.parquet has no rows")
+    rules = {
+        "mean_delay_s": ("finite and positive", np.isfinite(rows.mean_delay_s) & (rows.mean_delay_s > 0)),
+        "n_tasks": ("1 .. 10^12", rows.n_tasks.between(1, 10**12)),
+        "load": ("finite and not negative", np.isfinite(rows.load) & (rows.load >= 0)),
+        "time_scale": ("finite and positive", np.isfinite(rows.time_scale) & (rows.time_scale > 0)),
+        "late_rate": ("between 0 and 1", rows.late_rate.between(0, 1)),
+    }
+    for column, (expected, fits) in rules.items():
+        if not fits.all():
+            row = int(np.flatnonzero(~fits)[0])
+            raise ValueError(f"eval.parquet: {column} is {rows[column].iloc[row]} in row {row}, expected {expected}")
+    if rows.duplicated(SAME_ROW).any():
+        raise ValueError("eval.parquet: a scheduler has two rows for one seed and trace")
+
+
+def _with_job(frame: pd.DataFrame, job: dict[str, Any], folder: Path) -> pd.DataFrame:
+    created = datetime.fromisoformat(job["created"])
+    settings = {key: value for key, value in job["settings"].items() if key not in BESIDE}
+    about = {
+        "job_id": clean(job["job_id"]),
+        "experiment": clean(job["experiment"]),
+        "learned": job["learned"],
+        "code_version": clean(job["code_version"]),
+        "created": created.replace(tzinfo=created.tzinfo or UTC).timestamp(),
+        "folder": clean(folder),
+        "variant": f"{records.canonical_hash(settings)[:16]} {clean(job['code_version'])}",
+    }
+    baselines = tuple(clean(name)[:MAX_TEXT] for name in job["baselines"])
+    return frame.assign(**about, baselines=[baselines] * len(frame))
+
+
+def _newest(tables: list[pd.DataFrame], notes: list[str]) -> pd.DataFrame:
+    """All rows; of a scheduler in a scenario only those of the newest settings and code, and no row twice."""
+    if not tables:
+        return pd.DataFrame(columns=[*records.EVAL_SCHEMA.names, *JOB_COLUMNS])
+    rows = pd.concat(tables, ignore_index=True).sort_values(["created", "folder"], kind="stable", ignore_index=True)
+    current = rows.variant == rows.groupby(SAME).variant.transform("last")
+    kept = current & ~rows[current].duplicated(SAME_ROW, keep="last").reindex(rows.index, fill_value=False)
+    rows["winner"] = rows.groupby(SAME).folder.transform("last")
+    old = rows[~kept].assign(why=np.where(current[~kept], "repeated there", "made with other settings or code"))
+    for (folder, scheduler, winner, why), some in old.groupby(["folder", "scheduler", "winner", "why"]):
+        notes.append(f"{folder}: {len(some)} rows of {scheduler} left out, {why}: the newer {winner} counts")
+    if rows[kept].code_version.nunique() > 1:
+        notes.append("results of different versions of the code stand side by side")
+    return rows[kept].drop(columns=["variant", "winner"]).reset_index(drop=True)
