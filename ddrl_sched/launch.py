@@ -95,8 +95,9 @@ def job(told: Told, config: DictConfig) -> None:
     overrides = [word for word in words if not word.startswith(OF_LAUNCHER)]
     report: dict[str, Any] = {"code": DONE, "state": "done", "message": "", "overrides": overrides, "label": ""}
     try:
-        report["label"] = label(about.runtime.choices["scheduler"], overrides, told.command)
-        data = plain(config, overrides, report["label"], told.cwd)
+        name = label(about.runtime.choices["scheduler"], overrides, told.command)
+        report["label"] = told.options.get("run") or name  # with --run the folder says which scheduler it is
+        data = plain(config, overrides, name, told.cwd)
         if told.phase == "plan":
             report["plan"] = _plan_job(data, told)
         else:

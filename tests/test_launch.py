@@ -114,6 +114,11 @@ def test_an_experiment_is_above_the_defaults_and_below_the_command_line(jobs):
     assert [job["name"] for job in jobs] == ["study", "study"]
 
 
+def test_an_evaluation_of_a_run_folder_is_reported_under_its_name(jobs, capsys):
+    start("eval", "seed=3", run="/runs/a1")
+    assert capsys.readouterr().out == "done  /runs/a1  seed=3\n"
+
+
 def test_hydra_leaves_nothing_behind(jobs):
     start("train")
     start("sweep", "scheduler=best_k")
