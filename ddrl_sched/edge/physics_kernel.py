@@ -56,7 +56,7 @@ class Rule(NamedTuple):
     use_price_s: Floats
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy", inline="always")
 def _factor_at(change_s: Floats, factor: Floats, at_s: float) -> int:
     piece = 0
     while piece + 1 < len(change_s) and change_s[piece + 1] <= at_s:
@@ -64,7 +64,7 @@ def _factor_at(change_s: Floats, factor: Floats, at_s: float) -> int:
     return piece
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy", inline="always")
 def _service_end(change_s: Floats, factor: Floats, speed_gcps: float, start_s: float, gcycle: float) -> float:
     """End of a service of `gcycle` that starts at start_s on a server whose speed changes in pieces."""
     piece = _factor_at(change_s, factor, start_s)
@@ -80,7 +80,7 @@ def _service_end(change_s: Floats, factor: Floats, speed_gcps: float, start_s: f
     return start_s + gcycle / (speed_gcps * factor[piece])
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy", inline="always")
 def _remaining_s(change_s: Floats, factor: Floats, free_s: float, at_s: float) -> float:
     """Seconds of promised service at at_s, at the speed of that moment (nobody foresees a change of speed)."""
     if free_s <= at_s:
@@ -95,7 +95,7 @@ def _remaining_s(change_s: Floats, factor: Floats, free_s: float, at_s: float) -
     return total + (free_s - start_s) * factor[piece] / now
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _settle(r: int, s: int, until_s: float, world: World, state: Any, tasks: Any, results: Any) -> None:
     """Serve the shares that have arrived at server s by until_s and write the delays that end with them."""
     server_free_s, n_flight, arrive_s, gcycle, times_s, task = state[:6]
@@ -127,7 +127,7 @@ def _settle(r: int, s: int, until_s: float, world: World, state: Any, tasks: Any
         n_flight[r, s] = n - done
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy", inline="always")
 def _send(
     r: int, s: int, arrive: float, work: float, before: float, transfer: float, back: float, at: int, state: Any
 ) -> None:
@@ -149,7 +149,7 @@ def _send(
     n_flight[r, s] += 1
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _pass_time(r: int, now: float, world: World, state: Any, tasks: Any, results: Any) -> None:
     """Make the last announcement that is due by `now` (before the arrivals of that moment), then serve to `now`."""
     announced_s, announcement, since = state[7], state[8], state[11]
@@ -163,7 +163,8 @@ def _pass_time(r: int, now: float, world: World, state: Any, tasks: Any, results
             announcement[r] = n
             moment = n * world.announce_s
             for s in range(len(world.speed_gcps)):
-                _settle(r, s, moment, world, state, tasks, results)
+                if state[1][r, s] > 0:
+                    _settle(r, s, moment, world, state, tasks, results)
                 change_s, factor = tasks[10][r, s], tasks[11][r, s]
                 rate = world.speed_gcps[s] * factor[_factor_at(change_s, factor, moment)]
                 promised = 0.0
@@ -172,10 +173,11 @@ def _pass_time(r: int, now: float, world: World, state: Any, tasks: Any, results
                 announced_s[r, s] = _remaining_s(change_s, factor, state[0][r, s], moment) + promised / rate
             since[r] = 0.0
     for s in range(len(world.speed_gcps)):
-        _settle(r, s, now, world, state, tasks, results)
+        if state[1][r, s] > 0 and state[2][r, s, 0] <= now:
+            _settle(r, s, now, world, state, tasks, results)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy", inline="always")
 def _exact_free_s(r: int, s: int, now: float, world: World, state: Any, tasks: Any) -> float:
     """Seconds until server s has served everything it was promised, shares on their way included."""
     change_s, factor = tasks[10][r, s], tasks[11][r, s]
@@ -188,13 +190,13 @@ def _exact_free_s(r: int, s: int, now: float, world: World, state: Any, tasks: A
     return free_s
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy", inline="always")
 def _known(info: int, s: int, b: int, probed: Bools) -> bool:
     """Whether a station of this class knows server s exactly."""
     return info == RUNNING or (info != STATIC and s == b) or (info == PROBED and probed[s])
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy", inline="always")
 def _wait_s(
     r: int, at: int, s: int, info: int, probed: Bools, world: World, state: Any, tasks: Any
 ) -> tuple[float, float]:
@@ -216,7 +218,7 @@ def _wait_s(
     return max(state[7][r, s] + state[11][r, b, s] / speed - age, 0.0), speed
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def estimate(world: World, state: Any, tasks: Any, lo: Ints, hi: Ints, info: int, wait_s: Floats) -> None:
     nothing = np.zeros(len(world.speed_gcps), np.bool_)
     for r in range(len(lo)):
@@ -225,7 +227,7 @@ def estimate(world: World, state: Any, tasks: Any, lo: Ints, hi: Ints, info: int
                 wait_s[r, i - lo[r], s] = _wait_s(r, i, s, info, nothing, world, state, tasks)[0]
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _quote(
     r: int, at: int, dispatch: float, info: int, probed: Bools, world: World, state: Any, tasks: Any, q: Quote
 ) -> None:
@@ -247,7 +249,7 @@ def _quote(
             q.fixed_s[s] += world.latency_s[b, s]
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _prefixes(q: Quote, allowed: Bools) -> Bools:
     """Sets to compare where all subsets are too many: the servers by single finish, the first 1, 2, ... of them."""
     n = len(allowed)
@@ -265,7 +267,7 @@ def _prefixes(q: Quote, allowed: Bools) -> Bools:
     return sets
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _least_wait(q: Quote, allowed: Bools, mask: Bools) -> None:
     best, server = np.inf, 0
     for s in range(len(allowed)):
@@ -275,7 +277,7 @@ def _least_wait(q: Quote, allowed: Bools, mask: Bools) -> None:
     mask[server] = True
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _least_used(r: int, b: int, work: float, quota: bool, world: World, state: Any, mask: Bools) -> None:
     """Weighted round robin: the server with the least own work, this task included, relative to its weight."""
     speed = world.speed_gcps
@@ -305,7 +307,7 @@ def _least_used(r: int, b: int, work: float, quota: bool, world: World, state: A
     mask[server] = True
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _choose(
     q: Quote,
     rule: Rule,
@@ -335,7 +337,7 @@ def _choose(
         mask[:] = allowed
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy", inline="always")
 def _dispatch(b: int, probed: Bools, world: World) -> tuple[float, int]:
     """Seconds until the probed servers have answered, and how many were asked."""
     asked, farthest = 0, 0.0
@@ -346,7 +348,7 @@ def _dispatch(b: int, probed: Bools, world: World) -> tuple[float, int]:
     return farthest + asked * world.probe_s, asked
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def run(
     world: World, rule: Rule, state: Any, tasks: Any, lo: Ints, at: Ints, hi: Ints, until_s: Floats, results: Any
 ) -> bool:
@@ -432,7 +434,7 @@ def run(
     return False
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _place_shares(
     r: int, i: int, dispatch: float, x: Floats, world: World, state: Any, tasks: Any, results: Any
 ) -> None:

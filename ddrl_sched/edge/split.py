@@ -45,7 +45,7 @@ class Quote(NamedTuple):
     local: int
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _sum_of_shares(q: Quote, mask: Bools, finish_s: float, x: Floats) -> tuple[float, float]:
     """Fill x[E] with what every server of the set can finish by finish_s; return (sum, slope of the sum)."""
     total, slope = 0.0, 0.0
@@ -77,7 +77,7 @@ def _sum_of_shares(q: Quote, mask: Bools, finish_s: float, x: Floats) -> tuple[f
     return total, slope
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def single_finish(q: Quote, s: int) -> float:
     """Finish of the whole task on server s."""
     if s == q.local:
@@ -87,7 +87,7 @@ def single_finish(q: Quote, s: int) -> float:
     return start + q.fixed_s[s] + q.unit_s[s]
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def equal_finish(q: Quote, mask: Bools, x: Floats) -> float:
     """Fill x[E] with the shares of least make-span over the set, for the sending order of the quote; return it.
 
@@ -124,7 +124,7 @@ def equal_finish(q: Quote, mask: Bools, x: Floats) -> float:
     return finish_s
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def finish_of(q: Quote, x: Floats) -> float:
     """Make-span of the shares x[E] as quoted."""
     finish_s, used_s = 0.0, 0.0
@@ -142,7 +142,7 @@ def finish_of(q: Quote, x: Floats) -> float:
     return finish_s
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def objective_of(x: Floats, finish_s: float, price_s: Floats, use_price_s: float) -> float:
     """finish_s + sum of price_s x + use_price_s for every used share."""
     value = finish_s
@@ -152,7 +152,7 @@ def objective_of(x: Floats, finish_s: float, price_s: Floats, use_price_s: float
     return value
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _bend_of(q: Quote, s: int) -> float:
     """Finish time from which the own link, not the queue, limits the share of remote server s; inf if none."""
     sent_s = q.port_s[s] + q.latency_s[s]
@@ -161,7 +161,7 @@ def _bend_of(q: Quote, s: int) -> float:
     return q.fixed_s[s] + q.free_s[s] + (q.free_s[s] - sent_s) * q.unit_s[s] / q.send_s[s]
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _fill_cheapest(q: Quote, mask: Bools, by_price: Ints, finish_s: float, x: Floats) -> bool:
     """Fill x[E] with what the cheapest servers of the set finish by finish_s; False if that is not the whole task."""
     total, _ = _sum_of_shares(q, mask, finish_s, x)
@@ -177,7 +177,7 @@ def _fill_cheapest(q: Quote, mask: Bools, by_price: Ints, finish_s: float, x: Fl
     return True
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def priced_equal_finish(q: Quote, mask: Bools, price_s: Floats, use_price_s: float, x: Floats) -> float:
     """Fill x[E] with the shares of least  T + sum price_s x + use_price_s (used shares); return the make-span T.
 
@@ -221,7 +221,7 @@ def priced_equal_finish(q: Quote, mask: Bools, price_s: Floats, use_price_s: flo
     return best_finish
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def split_task(q: Quote, rule: int, mask: Bools, priced: bool, price_s: Floats, use_price_s: float, x: Floats) -> float:
     """Fill x[E] by a split rule of SPLITS over the set `mask` (GIVEN: x is left as it is); return the make-span."""
     if rule == EQUAL_FINISH:
@@ -251,7 +251,7 @@ def split_task(q: Quote, rule: int, mask: Bools, priced: bool, price_s: Floats, 
     return finish_of(q, x)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _end_on(q: Quote, x: Floats, server: int) -> float:
     """End of the share on `server` when the shares x[E] are sent in order."""
     only = np.zeros(len(x))
@@ -270,7 +270,7 @@ def _end_on(q: Quote, x: Floats, server: int) -> float:
     return start + q.fixed_s[server] + x[server] * q.unit_s[server]
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def round_to_units(q: Quote, units: int, mask: Bools, x: Floats) -> float:
     """Round x[E] to multiples of 1/units, return the make-span.
 

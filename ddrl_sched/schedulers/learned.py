@@ -17,6 +17,7 @@ from ddrl_sched.edge.types import Bools, Decision, Floats, Ints, Scenario
 from ddrl_sched.schedulers import actions
 from ddrl_sched.schedulers.base import View
 
+_LONGEST = 1e6  # no deadline looks like one of so many time_s
 LATENT = "latent_actions"  # among the weights
 Positive = Annotated[float, Field(gt=0.0)]
 Count = Annotated[int, Field(ge=1)]
@@ -30,12 +31,12 @@ class ActionSettings(Settings):
 
 
 class ObservationSettings(Settings):
-    """Fixed constants that bring what is observed to the order of one (clean worlds; published ones observe raw)."""
+    """Fixed constants: clean worlds are observed as log(1 + value / constant), published ones raw."""
 
     size_mbit: Positive
     work_gcycle: Positive
     time_s: Positive  # of sending and computing a whole task, and of the deadline
-    wait_s: Positive  # waits are observed as log(1 + wait / wait_s)
+    wait_s: Positive
 
 
 class LearningSettings(Settings):
@@ -352,19 +353,19 @@ def observe(view: View, settings: LearnedSettings, info: str) -> NDArray[np.floa
         return np.concatenate([np.stack(own, -1), queue_gcycle], -1).astype(np.float32)
     task = np.stack(
         [
-            tasks.input_mbit / scale.size_mbit,
-            tasks.work_gcycle / scale.work_gcycle,
-            tasks.overhead_gcycle / scale.work_gcycle,
-            tasks.result_mbit / scale.size_mbit,
-            np.minimum(tasks.deadline_s / scale.time_s, 10.0),
+            np.log1p(tasks.input_mbit / scale.size_mbit),
+            np.log1p(tasks.work_gcycle / scale.work_gcycle),
+            np.log1p(tasks.overhead_gcycle / scale.work_gcycle),
+            np.log1p(tasks.result_mbit / scale.size_mbit),
+            np.log1p(np.minimum(tasks.deadline_s / scale.time_s, _LONGEST)),
             view.age_s / scenario.announce_s,
         ],
         -1,
     )
     per_server = [
         np.log1p(wait_s / scale.wait_s),
-        tasks.work_gcycle[..., None] / scenario.speed_gcps / scale.time_s,
-        tasks.input_mbit[..., None] / scenario.link_mbps[tasks.origin] / scale.time_s,
+        np.log1p(tasks.work_gcycle[..., None] / scenario.speed_gcps / scale.time_s),
+        np.log1p(tasks.input_mbit[..., None] / scenario.link_mbps[tasks.origin] / scale.time_s),
     ]
     if settings.sharing == "shared":
         per_server.append((tasks.origin[..., None] == np.arange(scenario.n_servers)).astype(np.float64))

@@ -4,6 +4,8 @@ A new scheduler is one Python file, one yaml and one line here. Its class is a p
 the keys of its yaml, their types are checked strictly, and bounds are written as Annotated[int, Field(ge=1)].
 """
 
+import os
+import sys
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from importlib import import_module
@@ -53,6 +55,8 @@ def scheduler_class(name: str) -> Any:
             f"scheduler.name: unknown scheduler {shown(name)}{near(name, SCHEDULERS)} "
             f"(known: {', '.join(SCHEDULERS)}, or module:Class of your own)"
         )
+    if "" not in sys.path and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # a user's own module stands where the command is given
     try:
         cls = getattr(import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
