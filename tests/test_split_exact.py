@@ -268,3 +268,128 @@ def test_priced_split_is_never_better_than_the_linear_programme(case, use_price)
     price = draw_prices(case["seed"], case["n_servers"])
     mask = np.ones(case["n_servers"], np.bool_)
     assert priced(q, mask, price, use_price) >= least_value(q, np.flatnonzero(mask), price, use_price) - 1e-9
+
+
+# --- additive costs ----------------------------------------------------------------------------------------------
+
+
+def additive_quote(case):
+    """Additive costs w + x c are a quote without links: every server is its own queue."""
+    rng = stream(case["seed"], "additive")
+    n = case["n_servers"]
+    c, w = rng.uniform(0.1, 2.0, n), rng.uniform(0.0, 2.0, n) * (rng.random(n) < 0.8)
+    zero = np.zeros(n)
+    return c, w, split.Quote(w, zero, zero, zero, c, zero, np.arange(n), 1 / c, False, 0)
+
+
+@exact
+@given(cases)
+def test_water_filling_is_the_linear_programme(case):
+    c, w, q = additive_quote(case)
+    mask = some_mask(case["seed"], len(c))
+    x = np.zeros(len(c))
+    additive.water_filling(c, w, mask, x)
+    assert x.sum() == pytest.approx(1.0, abs=1e-12)
+    assert not x[~mask].any()
+    assert (w + x * c)[x > 0].max() == pytest.approx(least_value(q, np.flatnonzero(mask)), abs=1e-7)
+
+
+@exact
+@given(cases)
+def test_priced_water_filling_is_the_linear_programme(case):
+    c, w, q = additive_quote(case)
+    price = draw_prices(case["seed"], len(c))
+    x = np.zeros(len(c))
+    additive.priced_water_filling(c, w, price, np.ones(len(c), np.bool_), x)
+    assert x.sum() == pytest.approx(1.0, abs=1e-12)
+    value = (w + x * c)[x > 0].max() + price @ x
+    assert value == pytest.approx(least_value(q, range(len(c)), price), abs=1e-7)
+
+
+@exact
+@given(cases)
+def test_water_filling_and_equal_finish_agree_where_links_are_instant(case):
+    c, w, q = additive_quote(case)
+    mask = some_mask(case["seed"], len(c))
+    x, y = np.zeros(len(c)), np.zeros(len(c))
+    additive.water_filling(c, w, mask, x)
+    split.equal_finish(q, mask, y)
+    np.testing.assert_allclose(x, y, atol=1e-8)
+
+
+@exact
+@given(cases)
+def test_cwa_is_water_filling_where_no_share_is_clipped_and_never_better(case):
+    c, w, _ = additive_quote(case)
+    mask = some_mask(case["seed"], len(c))
+    x, y = np.zeros(len(c)), np.zeros(len(c))
+    additive.cwa(c, w, mask, x)
+    additive.water_filling(c, w, mask, y)
+    level = (1 + (w / c)[mask].sum()) / (1 / c)[mask].sum()
+    if (w[mask] < level).all():
+        np.testing.assert_allclose(x, y, atol=1e-9)
+    assert (w + x * c)[mask & (x > 0)].max() >= (w + y * c)[mask & (y > 0)].max() - 1e-12
+
+
+@exact
+@given(cases)
+def test_hecwa_shares_are_the_products_of_the_other_costs(case):
+    c, w, _ = additive_quote(case)
+    mask = some_mask(case["seed"], len(c))
+    x = np.zeros(len(c))
+    additive.hecwa(c, w, mask, x)
+    others = np.array([np.prod(c[mask & (np.arange(len(c)) != s)]) if mask[s] else 0.0 for s in range(len(c))])
+    np.testing.assert_allclose(x, others / others.sum(), atol=1e-12)
+
+
+# --- whole units -------------------------------------------------------------------------------------------------
+
+
+def allocations(units, n_servers):
+    if n_servers == 1:
+        yield (units,)
+        return
+    for first in range(units + 1):
+        for rest in allocations(units - first, n_servers - 1):
+            yield (first, *rest)
+
+
+def best_whole_units(q, units):
+    """Least make-span over all integer allocations."""
+    return min(max(ends(q, np.array(a) / units).values()) for a in allocations(units, len(q.free_s)))
+
+
+def rounded(q, units):
+    x = np.zeros(len(q.free_s))
+    mask = np.ones(len(x), np.bool_)
+    split.equal_finish(q, mask, x)
+    finish = split.round_to_units(q, units, mask, x)
+    np.testing.assert_allclose(x * units, np.round(x * units), atol=1e-9)
+    assert x.sum() == pytest.approx(1.0, abs=1e-12)
+    assert finish == pytest.approx(max(ends(q, x).values()), abs=1e-9)
+    return finish
+
+
+@exact
+@given(per_link_cases, st.integers(1, 6))
+def test_rounding_to_units_is_optimal_with_a_link_per_pair(case, units):
+    q = quote_of(case)
+    assert rounded(q, units) == pytest.approx(best_whole_units(q, units), abs=1e-9)
+
+
+@exact
+@given(shared_cases, st.integers(1, 6))
+def test_rounding_to_units_on_a_shared_port_is_near_the_best_allocation(case, units):
+    q = quote_of(case)
+    assert rounded(q, units) >= best_whole_units(q, units) - 1e-9
+
+
+@exact
+@given(cases, st.integers(1, 8))
+def test_shares_of_whole_units_are_left_as_they_are(case, units):
+    q = quote_of(case)
+    rng = stream(case["seed"], "units")
+    x = rng.multinomial(units, np.full(case["n_servers"], 1 / case["n_servers"])) / units
+    y = x.copy()
+    split.round_to_units(q, units, np.ones(len(x), np.bool_), y)
+    np.testing.assert_allclose(x, y, atol=1e-12)
