@@ -4,7 +4,10 @@ import io
 import itertools
 import json
 import math
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +21,7 @@ from ddrl_sched.agents.heads import Categorical, Gates
 from ddrl_sched.agents.nets import mlp, mlp_leaves
 from ddrl_sched.agents.replay import Replay
 from ddrl_sched.agents.sac import SACSettings, actor_loss, critic_loss, critic_target
-from ddrl_sched.agents.stack import Stack, adam, clip_per_learner, differentiate, first_weights, normals
+from ddrl_sched.agents.stack import Adam, Stack, clip_per_learner, differentiate, first_weights, normals
 from tests.agent_builders import (
     CHAIN_NUMBERS,
     DQN_NUMBERS,
@@ -132,7 +135,7 @@ def test_a_stack_equals_separate_networks_in_values_gradients_and_steps():
     leaves = mlp_leaves(4, [7, 5], 3)
     stack = Stack(leaves, first_weights(leaves, generators(3)))
     nets = [modules_of(stack, k) for k in range(3)]
-    together = adam([(stack.flat, 0.01)])
+    together = Adam([(stack.flat, 0.01)])
     apart = [torch.optim.Adam(net.parameters(), lr=0.01) for net in nets]
     x = torch.randn(3, 6, 4, generator=torch.Generator().manual_seed(0))
     for _ in range(4):
@@ -148,6 +151,23 @@ def test_a_stack_equals_separate_networks_in_values_gradients_and_steps():
             optimiser.step()
     for k, net in enumerate(nets):
         torch.testing.assert_close(stack.leaves["weight1"][k].detach(), net[2].weight.T.detach(), rtol=1e-3, atol=1e-5)
+
+
+def test_agents_never_load_the_compiler():
+    """torch.optim's classes import torch._dynamo, which costs seconds in every process."""
+    code = (
+        "import sys, numpy as np\n"
+        "from ddrl_sched.agents.base import Spaces\n"
+        "from ddrl_sched.agents.heads import Categorical\n"
+        "from tests.agent_builders import build, generators, random_batch\n"
+        "spaces = Spaces(2, Categorical(2), 3)\n"
+        "for kind in ('dqn', 'sac', 'dsac'):\n"
+        "    agent = build(kind, spaces, generators(2))\n"
+        "    agent.update(random_batch(np.random.default_rng(0), spaces, 2, 4))\n"
+        "    agent.act(np.zeros((2, 1, 2), np.float32), np.ones(2, int), True)\n"
+        "assert 'torch._dynamo' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent.parent)
 
 
 def test_clipping_is_per_learner():

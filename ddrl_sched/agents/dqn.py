@@ -13,16 +13,14 @@ from torch import Tensor
 from ddrl_sched.agents.base import Acted, Array, Batch, Spaces
 from ddrl_sched.agents.nets import Activation, mlp, mlp_leaves
 from ddrl_sched.agents.stack import (
+    Adam,
     Generators,
     Stack,
-    adam,
-    adam_state,
     check_shapes,
     clip_per_learner,
     differentiate,
     first_weights,
     generator_states,
-    load_adam_state,
     load_generator_states,
     uniforms,
 )
@@ -61,7 +59,7 @@ class DQN:
         leaves = mlp_leaves(spaces.n_obs, settings.hidden, spaces.head.n_q)
         self._net = Stack(leaves, first_weights(leaves, generators))
         self._target = Stack(leaves, self._net.flat.detach().clone(), trained=False)
-        self._optimiser = adam([(self._net.flat, settings.lr)])
+        self._optimiser = Adam([(self._net.flat, settings.lr)])
 
     @property
     def greedy_probability(self) -> float:
@@ -129,18 +127,20 @@ class DQN:
     def state_dict(self) -> dict[str, Any]:
         """Networks, optimiser, count of updates and generators."""
         return {
-            "tensors": {"net": self._net.flat.clone(), "target": self._target.flat.clone()},
-            "adam": adam_state(self._optimiser),
+            "tensors": {name: value.clone() for name, value in self._tensors().items()},
             "n_updates": self.n_updates,
             "generators": generator_states(self._generators),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from what `state_dict` gave."""
-        shape = tuple(self._net.flat.shape)
-        check_shapes("state", state["tensors"], {"net": shape, "target": shape})
-        load_adam_state(self._optimiser, state["adam"])
+        mine = self._tensors()
+        check_shapes("state", state["tensors"], {name: tuple(value.shape) for name, value in mine.items()})
         load_generator_states(self._generators, state["generators"])
-        self._net.flat.copy_(state["tensors"]["net"])
-        self._target.flat.copy_(state["tensors"]["target"])
+        for name, value in mine.items():
+            value.copy_(state["tensors"][name])
         self.n_updates = state["n_updates"]
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """Everything that evolves, beside the generators; shares memory with it."""
+        return {"net": self._net.flat, "target": self._target.flat} | self._optimiser.tensors()

@@ -19,16 +19,14 @@ from ddrl_sched.agents.base import Acted, Array, Batch, Spaces
 from ddrl_sched.agents.heads import Gates, Head
 from ddrl_sched.agents.nets import Activation, mlp, mlp_leaves
 from ddrl_sched.agents.stack import (
+    Adam,
     Generators,
     Stack,
-    adam,
-    adam_state,
     check_shapes,
     clip_per_learner,
     differentiate,
     first_weights,
     generator_states,
-    load_adam_state,
     load_generator_states,
     uniforms,
 )
@@ -163,7 +161,7 @@ class SoftActorCritic:
         self._log_alpha = torch.full((self.n_learners,), math.log(settings.alpha_init))
         self._log_alpha.grad = torch.zeros_like(self._log_alpha)
         rates = [(actor.stack.flat, settings.actor_lr), (self._critics.flat, settings.critic_lr)]
-        self._optimiser = adam([*rates, (self._log_alpha, settings.alpha_lr)])
+        self._optimiser = Adam([*rates, (self._log_alpha, settings.alpha_lr)])
 
     @property
     def latent(self) -> Array | None:
@@ -256,7 +254,6 @@ class SoftActorCritic:
         """Networks, temperatures, table, optimiser and generators."""
         return {
             "tensors": {name: value.clone() for name, value in self._tensors().items()},
-            "adam": adam_state(self._optimiser),
             "generators": generator_states(self._generators),
         }
 
@@ -264,15 +261,15 @@ class SoftActorCritic:
         """Continue from what `state_dict` gave."""
         mine = self._tensors()
         check_shapes("state", state["tensors"], {name: tuple(value.shape) for name, value in mine.items()})
-        load_adam_state(self._optimiser, state["adam"])
         load_generator_states(self._generators, state["generators"])
         for name, value in mine.items():
             value.copy_(state["tensors"][name])
 
     def _tensors(self) -> dict[str, Tensor]:
-        """Everything that evolves, beside optimiser and generators; shares memory with it."""
+        """Everything that evolves, beside the generators; shares memory with it."""
         stacks = {"actor": self._actor.stack, "critics": self._critics, "targets": self._targets}
         tensors = {name: stack.flat for name, stack in stacks.items()} | {"log_alpha": self._log_alpha}
+        tensors |= self._optimiser.tensors()
         return tensors if self.latent is None else tensors | {"latent": torch.from_numpy(self.latent)}
 
 

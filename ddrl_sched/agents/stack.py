@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.optim.adam import adam
 
 Generators = Sequence[np.random.Generator]
 
@@ -101,25 +102,33 @@ def check_shapes(what: str, given: Mapping[str, Tensor], expected: Mapping[str, 
             )
 
 
-def adam(rates: Sequence[tuple[Tensor, float]]) -> torch.optim.Adam:
-    """One fused Adam with a learning rate per tensor."""
-    return torch.optim.Adam([{"params": [flat], "lr": rate} for flat, rate in rates], fused=True)
+class Adam:
+    """Adam (Kingma and Ba 2015) with a learning rate per stack, by torch's fused kernel.
 
+    The functional form: building a torch.optim.Adam imports torch's compiler, six CPU seconds in every process.
+    """
 
-def adam_state(optimiser: torch.optim.Adam) -> list[dict[str, Tensor]]:
-    """Copies of the moments of every tensor, in order; empty dicts before the first step."""
-    tensors = [group["params"][0] for group in optimiser.param_groups]
-    return [{name: value.clone() for name, value in optimiser.state.get(t, {}).items()} for t in tensors]
+    def __init__(self, rates: Sequence[tuple[Tensor, float]]) -> None:
+        self._rates = rates
+        self._steps = [torch.tensor(0.0) for _ in rates]
+        self._means = [torch.zeros_like(flat) for flat, _ in rates]
+        self._squares = [torch.zeros_like(flat) for flat, _ in rates]
 
+    @torch.no_grad()
+    def step(self) -> None:
+        """One step along every tensor's `.grad`."""
+        moments = zip(self._rates, self._means, self._squares, self._steps, strict=True)
+        for (flat, rate), mean, square, step in moments:
+            assert flat.grad is not None
+            adam(
+                [flat], [flat.grad], [mean], [square], [], [step],
+                fused=True, amsgrad=False, beta1=0.9, beta2=0.999, lr=rate, weight_decay=0.0, eps=1e-8, maximize=False,
+            )  # fmt: skip
 
-def load_adam_state(optimiser: torch.optim.Adam, state: Sequence[Mapping[str, Tensor]]) -> None:
-    """Take over what `adam_state` gave; ValueError on another shape (torch itself would accept it)."""
-    tensors = [group["params"][0] for group in optimiser.param_groups]
-    for i, (tensor, moments) in enumerate(zip(tensors, state, strict=True)):
-        shape = tuple(tensor.shape)
-        if moments:
-            check_shapes(f"optimiser state {i}", moments, {"step": (), "exp_avg": shape, "exp_avg_sq": shape})
-        optimiser.state[tensor] = {name: value.clone() for name, value in moments.items()}
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything that evolves, by name; shares memory with the optimiser."""
+        kinds = {"adam_step": self._steps, "adam_mean": self._means, "adam_square": self._squares}
+        return {f"{kind}{i}": tensor for kind, tensors in kinds.items() for i, tensor in enumerate(tensors)}
 
 
 def uniforms(generators: Generators, shape: tuple[int, ...], count: NDArray[np.int64] | None = None) -> Any:
