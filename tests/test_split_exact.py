@@ -240,7 +240,8 @@ def test_priced_split_is_the_linear_programme_with_a_link_per_pair(case):
 def test_a_cheap_busy_server_behind_a_slow_link_is_filled_until_its_link_binds():
     """It could end half of the task at 1.25 by its queue and by its link: more share costs 2.5 a unit, less 0.5.
 
-    With a price of 1 at home the best is that half: 1.25 + 0.5. All at home costs 1.2 + 1, all away 2.5, both ending together 1.94.
+    With a price of 1 at home the best is that half: 1.25 + 0.5. All at home costs 1.2 + 1, all away
+    2.5, both ending together 1.94.
     """
     zero = np.zeros(2)
     free, send, unit = np.array([0.0, 1.0]), np.array([0.0, 2.0]), np.array([1.2, 0.5])
@@ -262,12 +263,13 @@ def test_priced_split_with_a_price_per_server_is_the_linear_programme_with_a_lin
 
 
 @exact
-@given(cases, st.sampled_from([0.0, 0.05, 0.3]))
-def test_priced_split_is_never_better_than_the_linear_programme(case, use_price):
+@given(shared_cases, st.sampled_from([0.0, 0.05, 0.3]))
+def test_priced_split_on_a_shared_port_is_near_the_linear_programme(case, use_price):
     q = busy_quote(case)
     price = draw_prices(case["seed"], case["n_servers"])
     mask = np.ones(case["n_servers"], np.bool_)
-    assert priced(q, mask, price, use_price) >= least_value(q, np.flatnonzero(mask), price, use_price) - 1e-9
+    least = least_value(q, np.flatnonzero(mask), price, use_price)
+    assert least - 1e-9 <= priced(q, mask, price, use_price) <= 1.05 * least
 
 
 # --- additive costs ----------------------------------------------------------------------------------------------
@@ -380,8 +382,15 @@ def test_rounding_to_units_is_optimal_with_a_link_per_pair(case, units):
 @exact
 @given(shared_cases, st.integers(1, 6))
 def test_rounding_to_units_on_a_shared_port_is_near_the_best_allocation(case, units):
-    q = quote_of(case)
-    assert rounded(q, units) >= best_whole_units(q, units) - 1e-9
+    q, best = quote_of(case), best_whole_units(quote_of(case), units)
+    assert best - 1e-9 <= rounded(q, units) <= 1.01 * best
+
+
+def test_a_unit_that_delays_the_shares_behind_it_goes_elsewhere():
+    """Measured: filling up the server that ends first itself lost 47 % here, as it sends before the others."""
+    q = busy_quote({"seed": 1458, "n_servers": 4, "shared": True, "slow_links": 10.0})
+    units = int(stream(1458, "u").integers(1, 9))
+    assert rounded(q, units) == pytest.approx(best_whole_units(q, units), abs=1e-9)
 
 
 @exact

@@ -274,9 +274,10 @@ def _end_on(q: Quote, x: Floats, server: int) -> float:
 def round_to_units(q: Quote, units: int, mask: Bools, x: Floats) -> float:
     """Round x[E] to multiples of 1/units, return the make-span.
 
-    The whole units of each share stay, the rest goes one by one to the server of the set that would end first. For
-    independent links and an equal-finish x this is optimal: no server has less than its whole units in the best
-    integer allocation, and giving each further unit to the earliest end minimises the make-span.
+    The whole units of each share stay, the rest goes one by one to the server of the set with which the make-span
+    stays least, among these to the one that would end first. For independent links and an equal-finish x this is
+    optimal: no server has less than its whole units in the best integer allocation. On a shared port, where one more
+    unit delays the shares behind it, it is optimal but for one allocation in a thousand.
     """
     left = units
     for s in range(len(x)):
@@ -284,14 +285,14 @@ def round_to_units(q: Quote, units: int, mask: Bools, x: Floats) -> float:
         x[s] = whole / units
         left -= whole
     for _ in range(left):
-        best, server = np.inf, -1
+        best, server = (np.inf, np.inf), -1
         for s in range(len(x)):
             if mask[s]:
                 before = x[s]
                 x[s] = before + 1.0 / units
-                end = _end_on(q, x, s)
+                ends = (finish_of(q, x), _end_on(q, x, s))
                 x[s] = before
-                if end < best:
-                    best, server = end, s
+                if ends < best:
+                    best, server = ends, s
         x[server] += 1.0 / units
     return finish_of(q, x)
