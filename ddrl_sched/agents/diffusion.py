@@ -114,27 +114,29 @@ class Denoiser:
 
         `noise` [K, noisy steps, n, A] is standard normal; None walks along the means.
         """
+        # biases are widened once per chain, so that their gradients are summed once, not at every step
+        wide = {k: w.expand(-1, obs.shape[1], -1) if k.startswith("bias") else w for k, w in leaves.items()}
         time = torch.matmul(self.embedding, leaves["weight_time"]).unsqueeze(2).unbind(1)  # T of [K, 1, H]
-        seen = torch.baddbmm(leaves["bias0"], obs, leaves["weight_obs"])  # [K, n, H]
+        seen = torch.baddbmm(wide["bias0"], obs, leaves["weight_obs"])  # [K, n, H]
         noises = iter(()) if noise is None else iter(noise.unbind(1))
         x = start
         for t in reversed(range(self.steps)):
             hidden = torch.baddbmm(seen + time[t], x, leaves["weight_x"])
-            output = mlp(leaves, ACTIVATIONS[self.activation](hidden), self.activation, first=1)
-            x = self._step(t, x, self._x0(t, x, output))
+            output = mlp(wide, ACTIVATIONS[self.activation](hidden), self.activation, first=1)
+            x = self._mean(t, x, output)
             if noise is not None and self.chain.sigma[t] > 0:
                 x = torch.add(x, next(noises), alpha=self.chain.sigma[t])
         return x
 
-    def _x0(self, t: int, x: Tensor, output: Tensor) -> Tensor:
-        """The chain's end as the network sees it from x_t."""
-        if self.predict == "x0":
-            return output if self.bound is None else self.bound * output.tanh()
-        x0 = torch.add(x * (1 / self.chain.signal[t]), output.tanh(), alpha=-self.chain.noise[t] / self.chain.signal[t])
-        return x0 if self.bound is None else x0.clamp(-self.bound, self.bound)
-
-    def _step(self, t: int, x: Tensor, x0: Tensor) -> Tensor:
-        """Mean of x_(t-1)."""
-        if t == 0:
-            return x0  # from_x0 = 1, from_x = 0
-        return torch.add(self.chain.from_x0[t] * x0, x, alpha=self.chain.from_x[t])
+    def _mean(self, t: int, x: Tensor, output: Tensor) -> Tensor:
+        """Mean of x_(t-1) given x_t and the output: from_x0 x_0 + from_x x_t, in as few passes as it takes."""
+        c = self.chain
+        if self.predict == "x0":  # x_0 = output, or bound tanh(output)
+            end = output if self.bound is None else output.tanh()
+            return torch.add(c.from_x[t] * x, end, alpha=c.from_x0[t] * (self.bound or 1.0))
+        from_x, from_noise = 1 / c.signal[t], -c.noise[t] / c.signal[t]  # x_0 = (x_t - noise tanh(output)) / signal
+        if self.bound is None:
+            keep = c.from_x[t] + c.from_x0[t] * from_x
+            return torch.add(keep * x, output.tanh(), alpha=c.from_x0[t] * from_noise)
+        x0 = torch.add(from_x * x, output.tanh(), alpha=from_noise).clamp(-self.bound, self.bound)
+        return torch.add(c.from_x[t] * x, x0, alpha=c.from_x0[t])
