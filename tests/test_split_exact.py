@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
-from ddrl_sched.edge import additive, split
+from ddrl_sched.edge import additive, physics, split
+from ddrl_sched.edge.types import Decision
 from ddrl_sched.run.seeding import stream
+from tests.builders import given_shares, make_scenario, make_tasks
 
 TIGHT = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}
 cases = st.fixed_dictionaries(
@@ -402,3 +404,44 @@ def test_shares_of_whole_units_are_left_as_they_are(case, units):
     y = x.copy()
     split.round_to_units(q, units, np.ones(len(x), np.bool_), y)
     np.testing.assert_allclose(x, y, atol=1e-12)
+
+
+# --- the kernel carries the split out ----------------------------------------------------------------------------
+
+
+@exact
+@given(cases, st.sampled_from(["running", "probed"]))
+def test_exact_knowledge_gives_the_programmes_delay(case, info):
+    """Local tasks first, then one task that is split over all servers: its delay is the least possible one."""
+    rng = stream(case["seed"], "kernel")
+    e = case["n_servers"]
+    scenario = make_scenario(
+        rng.uniform(1.0, 5.0, e),
+        rng.uniform(0.5, 5.0, (e, e)),
+        rng.uniform(0.0, 0.3, (e, e)),
+        port="shared" if case["shared"] else "per_link",
+        probe_s=0.05,
+    )
+    work, overhead, d, r = 3.0, 0.3, 2.0, 0.5
+    load = np.append(rng.uniform(0.0, 5.0, e), work)
+    b = int(rng.integers(0, e))
+    tasks = make_tasks(
+        np.append(np.zeros(e), 0.5), [*range(e), b], d, r, load, np.append(np.zeros(e), overhead), n_servers=e
+    )
+    outcome = physics.empty_outcome(tasks, e)
+    state = physics.initial_state(scenario, 1)
+    local = given_shares(np.eye(e))
+    state = physics.place(scenario, state, tasks, local, np.array([0]), np.array([e]), outcome)
+    everyone = np.ones((1, 1, e), np.bool_)
+    decision = Decision("given", info, "equal_finish", select=everyone, probe=everyone if info == "probed" else None)
+    state = physics.place(scenario, state, tasks, decision, np.array([e]), np.array([e + 1]), outcome)
+    physics.finish(scenario, state, tasks, outcome)
+
+    latency, link, speed = scenario.link_latency_s[b], scenario.link_mbps[b], scenario.speed_gcps
+    dispatch = 2 * latency.max() + 0.05 * (e - 1) if info == "probed" else 0.0
+    free = np.maximum(load[:e] / speed - 0.5, 0.0)
+    order = np.argsort(-link, kind="stable")
+    unit, fixed = work / speed + r / link, overhead / speed + latency
+    q = split.Quote(free, np.full(e, dispatch), d / link, latency, unit, fixed, order, speed, case["shared"], b)
+    assert outcome.probes[0, e] == (e - 1 if info == "probed" else 0)
+    assert outcome.delay_s[0, e] == pytest.approx(least_value(q, range(e)), abs=1e-7)
