@@ -1,0 +1,396 @@
+"""Tables of a report: rows in their CSV form, and the same as text, markdown, LaTeX and JSON."""
+
+import json
+import math
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ddrl_sched.config import InputError, near
+from ddrl_sched.report.load import Loaded, clean, load
+from ddrl_sched.report.sheets import Sheet, as_latex, as_markdown, as_text
+from ddrl_sched.report.statistics import (
+    DelaySums,
+    Estimate,
+    common_traces,
+    delay_sums,
+    mean_delay_s,
+    reduction_pct,
+    task_mean,
+    unpaired_reduction_pct,
+)
+from ddrl_sched.run import records
+
+SCENARIO = ["scenario", "workload", "rule", "scenario_hash", "load"]
+COLUMNS = [
+    *SCENARIO, "realised_load", "scheduler", "info", "n_seeds", "n_traces", "baseline", "mean_delay_s",
+    "mean_delay_lo_s", "mean_delay_hi_s", "reduction_pct", "reduction_lo_pct", "reduction_hi_pct", "p95_delay_s",
+    "p99_delay_s", "late_rate", "probes_per_task", "decide_us",
+]  # fmt: skip
+
+# The study that was published: every scheduler under its own rules. Mean delay of the last 50 episodes in the result
+# files of the AMCoEdge code (capacities 10 .. 50); reductions claimed in the abstract ("at least").
+COMMON_RULE = "amcoedge"
+PUBLISHED_DELAY_S = {
+    "rand_coedge": 0.3014, "drlcoedge": 0.2611, "smcoedge": 0.2479, "amcoedge": 0.2116, "optimal": 0.2069,
+}  # fmt: skip
+PUBLISHED_REDUCTION_PCT = {
+    "amcoedge": {name: 100 * (1 - PUBLISHED_DELAY_S["amcoedge"] / s) for name, s in PUBLISHED_DELAY_S.items()},
+    "ddrl_amsa": {"drlcoedge": 18.22, "smcoedge": 13.54},
+}
+PUBLISHED_COLUMNS = [
+    "scenario", "workload", "load", "reference", "scheduler", "published_s", "own_rule", "own_mean_s", "own_lo_s",
+    "own_hi_s", "common_rule", "common_mean_s", "common_lo_s", "common_hi_s", "reduction_pct", "reduction_lo_pct",
+    "reduction_hi_pct", "unpaired_own_rules_pct", "unpaired_lo_pct", "unpaired_hi_pct", "published_reduction_pct",
+]  # fmt: skip
+
+FORMATS = {"table": "txt", "markdown": "md", "csv": "csv", "latex": "tex", "json": "json"}  # -> ending of the file
+NO_ESTIMATE = Estimate(math.nan, math.nan, math.nan)
+
+
+def main(
+    paths: Sequence[Path | str], baselines: Sequence[str], format: str, out: Path | str | None, strict: bool = False
+) -> int:
+    """Print the report of the run folders at or below `paths`; with `out`, write it there in every form too.
+
+    Data goes to stdout, notes and skipped folders to stderr. Returns the exit code: 3 if `strict` and a folder was
+    skipped, else 0. InputError if nothing can be read, a path is missing or a baseline unknown; RecordsError if `out`
+    cannot be written.
+    """
+    if format not in FORMATS:
+        raise InputError(f"--format: unknown form {clean(format)!r}{near(format, list(FORMATS))}")
+    found = load(paths)
+    notes = list(found.notes)
+    try:
+        if found.rows.empty:
+            raise InputError(f"no finished run folder at or below {', '.join(clean(p) for p in paths)}")
+        rows = report_rows(found.rows, baselines, notes)
+        published = published_rows(found.rows, notes)
+    finally:
+        _tell(found, notes)
+    about = captions(found.rows)
+    sys.stdout.write(render(rows, format, about, published))
+    if out is not None:
+        for name, data in _files(rows, about, published):
+            records.write_bytes(Path(out) / name, data.encode())
+    return 3 if strict and found.skipped else 0
+
+
+def report_rows(df: pd.DataFrame, baselines: Sequence[str], notes: list[str] | None = None) -> pd.DataFrame:
+    """One row per scenario, load, scheduler and baseline (the baseline itself too, with reduction 0): COLUMNS.
+
+    `df` is Loaded.rows. Without `baselines` those of the jobs count, and without these there is one row per scheduler
+    with an empty baseline. Where a baseline was not run the reduction is NaN. What a reader should know beside the
+    numbers is appended to `notes`. InputError for a baseline that no folder holds.
+    """
+    _check_baselines(baselines, sorted(df.scheduler.unique()))
+    remarks: dict[str, list[str]] = {}
+    rows: list[dict[str, Any]] = []
+    for key, group in df.groupby(SCENARIO):
+        names = list(dict.fromkeys(baselines)) or _baselines_of_jobs(group)
+        rows += _scenario_rows(dict(zip(SCENARIO, key, strict=True)), group, names, remarks)
+    if notes is not None:
+        notes += [f"{text}: {_some(where)}" for text, where in remarks.items()]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def published_rows(df: pd.DataFrame, notes: list[str] | None = None) -> pd.DataFrame:
+    """The published comparison beside a fair one: PUBLISHED_COLUMNS, empty unless schedulers stand under several rules.
+
+    Per scheduler: the published number, the mean under its own rules and under COMMON_RULE, what each reference
+    (AMCoEdge, DDRL-AMSA) gains on it under the common rule (paired), and unpaired with each under its own rules.
+    """
+    rows: list[dict[str, Any]] = []
+    for key, group in df[df.rule != "clean"].groupby(["scenario", "workload", "load"]):
+        if group.rule.nunique() < 2 or COMMON_RULE not in set(group.rule):
+            continue
+        if (group.groupby("rule").scenario_hash.nunique() > 1).any():
+            if notes is not None:
+                notes.append(f"no table of the published study: several scenarios are called {key[0]}")
+            continue
+        rows += _published_scenario(dict(zip(("scenario", "workload", "load"), key, strict=True)), group)
+    return pd.DataFrame(rows, columns=PUBLISHED_COLUMNS)
+
+
+def captions(df: pd.DataFrame) -> dict[str, str]:
+    """{scenario_hash: caption} of a table; real arrivals are named with the factor by which they were stretched."""
+    texts = {}
+    for key, group in df.groupby(SCENARIO):
+        scenario, workload, rule, scenario_hash, load_ = key
+        text = f"{scenario}, workload {workload}, rule {rule}, load {load_:.3g} (realised {_realised(group):.3g})"
+        low, high = group.time_scale.min(), group.time_scale.max()
+        if (low, high) != (1, 1):
+            factor = f"{low:.3g}" if f"{low:.3g}" == f"{high:.3g}" else f"{low:.3g} - {high:.3g}"
+            text += f"; real arrival pattern of language-model requests, time-scaled by a factor {factor}"
+        texts[str(scenario_hash)] = text
+    return texts
+
+
+def render(
+    rows: pd.DataFrame,
+    format: str,
+    captions: Mapping[str, str] | None = None,
+    published: pd.DataFrame | None = None,
+) -> str:
+    """The rows of report_rows (and of published_rows) as "table", "markdown", "csv", "latex" or "json"."""
+    if format == "csv":
+        return str(rows.to_csv(index=False, lineterminator="\n"))
+    if format == "json":
+        tables = {"rows": rows, "published": pd.DataFrame() if published is None else published}
+        plain = {name: _plain(table) for name, table in tables.items()}
+        return json.dumps(plain, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+    sheets = [*_sheets(rows, captions or {}), *_published_sheets(published)]
+    draw = {"table": as_text, "markdown": as_markdown, "latex": as_latex}[format]
+    return "\n".join(draw(sheet) for sheet in sheets)
+
+
+# Rows
+
+
+def _check_baselines(baselines: Sequence[str], known: list[str]) -> None:
+    for name in baselines:
+        if name not in known:
+            some = f" (found: {', '.join(known)})"
+            raise InputError(f"--baseline: no results of scheduler {clean(name)!r}{near(name, known)}{some}")
+
+
+def _baselines_of_jobs(group: pd.DataFrame) -> list[str]:
+    names = [name for tuple_ in group.baselines for name in tuple_] if "baselines" in group else []
+    return list(dict.fromkeys(names)) or [""]
+
+
+def _scenario_rows(
+    scenario: dict[str, Any], group: pd.DataFrame, baselines: list[str], remarks: dict[str, list[str]]
+) -> list[dict[str, Any]]:
+    by_scheduler = {str(name): rows for name, rows in group.groupby("scheduler")}
+    sums = {name: delay_sums(rows) for name, rows in by_scheduler.items()}
+    where = f"{scenario['scenario']} {scenario['workload']} {scenario['rule']} load {scenario['load']:.3g}"
+    rows = []
+    for name in sums:
+        about = scenario | _scheduler_row(by_scheduler[name], sums[name])
+        _remark_on(by_scheduler[name], sums[name], f"{name} in {where}", remarks)
+        for baseline in baselines:
+            gain = _gain(sums, name, baseline, where, remarks)
+            rows.append(about | {"baseline": baseline, **_interval("reduction_pct", gain)})
+    return sorted(rows, key=lambda row: (row["mean_delay_s"], row["scheduler"]))
+
+
+def _scheduler_row(rows: pd.DataFrame, sums: DelaySums) -> dict[str, Any]:
+    means = ("p95_delay_s", "p99_delay_s", "late_rate", "probes_per_task", "decide_us")
+    return {
+        "realised_load": _realised(rows),
+        "scheduler": sums.scheduler,
+        "info": "/".join(sorted(rows["info"].unique())),
+        "n_seeds": sums.n_seeds,
+        "n_traces": sums.trace.size,
+        **_interval("mean_delay_s", mean_delay_s(sums)),
+        **{column: task_mean(rows, column) for column in means},
+    }
+
+
+def _realised(rows: pd.DataFrame) -> float:
+    return float(rows.drop_duplicates(["cluster", "trace"]).realised_load.mean())
+
+
+def _interval(column: str, estimate: Estimate) -> dict[str, float]:
+    """ "mean_delay_s" -> mean_delay_s, mean_delay_lo_s, mean_delay_hi_s."""
+    stem, _, unit = column.rpartition("_")
+    return {column: estimate.value, f"{stem}_lo_{unit}": estimate.lo, f"{stem}_hi_{unit}": estimate.hi}
+
+
+def _gain(sums: dict[str, DelaySums], name: str, baseline: str, where: str, remarks: dict[str, list[str]]) -> Estimate:
+    if not baseline:
+        return NO_ESTIMATE
+    if baseline not in sums:
+        _remark(remarks, f"baseline {baseline} was not run in", where)
+        return NO_ESTIMATE
+    one, other = sums[name], sums[baseline]
+    common = common_traces(one, other)[0].trace.size
+    if common < max(one.trace.size, other.trace.size):
+        _remark(remarks, "reduction over common traces only", f"{name} against {baseline} ({common}) in {where}")
+    return reduction_pct(one, other)
+
+
+def _remark_on(rows: pd.DataFrame, sums: DelaySums, where: str, remarks: dict[str, list[str]]) -> None:
+    n_clusters = len(set(sums.cluster.tolist()))
+    for text in sums.notes:
+        _remark(remarks, text, where)
+    if n_clusters < 2:
+        _remark(remarks, "no interval, for all traces are of one cluster", where)
+    elif n_clusters < 5:
+        _remark(remarks, f"a rough interval, for it rests on {n_clusters} clusters of traces", where)
+    if "learned" in rows and rows.learned.any() and sums.n_seeds == 1:
+        _remark(remarks, "one training seed, whose luck is not in the interval", where)
+
+
+def _remark(remarks: dict[str, list[str]], text: str, where: str) -> None:
+    places = remarks.setdefault(text, [])
+    if where not in places:
+        places.append(where)
+
+
+def _some(places: list[str], most: int = 4) -> str:
+    return "; ".join(places[:most]) + (f"; and {len(places) - most} more" if len(places) > most else "")
+
+
+# The published study
+
+
+def _published_scenario(scenario: dict[str, Any], group: pd.DataFrame) -> list[dict[str, Any]]:
+    sums = {(str(name), str(rule)): delay_sums(rows) for (name, rule), rows in group.groupby(["scheduler", "rule"])}
+    schedulers = sorted({name for name, _ in sums}, key=lambda name: (-PUBLISHED_DELAY_S.get(name, 0.0), name))
+    return [
+        {**scenario, "reference": reference, "scheduler": name, **_published_row(sums, reference, name)}
+        for reference in PUBLISHED_REDUCTION_PCT
+        if reference in schedulers
+        for name in schedulers
+    ]
+
+
+def _published_row(sums: dict[tuple[str, str], DelaySums], reference: str, name: str) -> dict[str, Any]:
+    own_rule, common = _own_rule(sums, name), sums.get((name, COMMON_RULE))
+    own = sums.get((name, own_rule))
+    reference_own, reference_common = (
+        sums.get((reference, _own_rule(sums, reference))),
+        sums.get((reference, COMMON_RULE)),
+    )
+    paired = reduction_pct(reference_common, common) if reference_common and common else NO_ESTIMATE
+    unpaired = _across_rules(reference_own, own) if reference_own and own else NO_ESTIMATE
+    own_mean, common_mean = (mean_delay_s(x) if x else NO_ESTIMATE for x in (own, common))
+    return {
+        "published_s": PUBLISHED_DELAY_S.get(name, math.nan),
+        "own_rule": own_rule,
+        **dict(zip(("own_mean_s", "own_lo_s", "own_hi_s"), _three(own_mean), strict=True)),
+        "common_rule": COMMON_RULE,
+        **dict(zip(("common_mean_s", "common_lo_s", "common_hi_s"), _three(common_mean), strict=True)),
+        **_interval("reduction_pct", paired),
+        **dict(zip(("unpaired_own_rules_pct", "unpaired_lo_pct", "unpaired_hi_pct"), _three(unpaired), strict=True)),
+        "published_reduction_pct": PUBLISHED_REDUCTION_PCT[reference].get(name, math.nan),
+    }
+
+
+def _own_rule(sums: Iterable[tuple[str, str]], name: str) -> str:
+    """The rule beside the common one under which a scheduler was run; the common one if there is none."""
+    rules = sorted({rule for scheduler, rule in sums if scheduler == name} - {COMMON_RULE})
+    return "/".join(rules) if rules else COMMON_RULE
+
+
+def _across_rules(one: DelaySums, other: DelaySums) -> Estimate:
+    same = one.scenario_hash == other.scenario_hash
+    return reduction_pct(one, other) if same else unpaired_reduction_pct(one, other)
+
+
+def _three(estimate: Estimate) -> tuple[float, float, float]:
+    return estimate.value, estimate.lo, estimate.hi
+
+
+# Sheets
+
+
+def _sheets(rows: pd.DataFrame, captions: Mapping[str, str]) -> Iterator[Sheet]:
+    for key, group in rows.groupby(SCENARIO, sort=False):
+        scenario, workload, rule, scenario_hash, load_ = key
+        title = f"{scenario}, workload {workload}, rule {rule}, load {load_:.3g}"
+        yield _scenario_sheet(group, captions.get(str(scenario_hash), title))
+
+
+def _scenario_sheet(group: pd.DataFrame, title: str) -> Sheet:
+    """Reductions stand last, so that a narrow page has them in a table of their own."""
+    scale, unit = (1000, "ms") if group.mean_delay_s.median() < 1 else (1, "s")
+    baselines = [name for name in dict.fromkeys(group.baseline) if name]
+    gains = {(row.scheduler, row.baseline): row for row in group.itertuples()}
+    cells = []
+    for row in group.drop_duplicates("scheduler").itertuples():
+        against = [gains[row.scheduler, name] for name in baselines]
+        cells.append(
+            [
+                row.scheduler,
+                row.info,
+                _with_interval(*(scale * x for x in (row.mean_delay_s, row.mean_delay_lo_s, row.mean_delay_hi_s))),
+                *(_number(scale * x) for x in (row.p95_delay_s, row.p99_delay_s)),
+                _fixed(100 * row.late_rate),
+                *(_number(x) for x in (row.probes_per_task, row.decide_us)),
+                f"{row.n_seeds} x {row.n_traces}",
+                *(_with_interval(g.reduction_pct, g.reduction_lo_pct, g.reduction_hi_pct, _fixed) for g in against),
+            ]
+        )
+    measures = [f"mean delay, {unit} [95%]", f"p95, {unit}", f"p99, {unit}", "late, %", "probes", "decide, us"]
+    reductions = [f"reduction vs {name}, % [95%]" for name in baselines]
+    return Sheet(title, ["scheduler", "info", *measures, "seeds x traces", *reductions], cells)
+
+
+def _published_sheets(published: pd.DataFrame | None) -> Iterator[Sheet]:
+    if published is None or published.empty:
+        return
+    for key, group in published.groupby(["scenario", "workload", "load", "reference"], sort=False):
+        scenario, workload, load_, reference = key
+        header = [
+            "scheduler",
+            "own rules",
+            "published, s",
+            "own rules, s [95%]",
+            f"rules of {COMMON_RULE}, s [95%]",
+            f"reduction by {reference}, common rules, paired, % [95%]",
+            "reduction unpaired, own rules, % [95%]",
+            "reduction published, %",
+        ]
+        cells = [
+            [
+                row.scheduler,
+                row.own_rule,
+                _number(row.published_s, 4),
+                _with_interval(row.own_mean_s, row.own_lo_s, row.own_hi_s, _number),
+                _with_interval(row.common_mean_s, row.common_lo_s, row.common_hi_s, _number),
+                _with_interval(row.reduction_pct, row.reduction_lo_pct, row.reduction_hi_pct, _fixed),
+                _with_interval(row.unpaired_own_rules_pct, row.unpaired_lo_pct, row.unpaired_hi_pct, _fixed),
+                _fixed(row.published_reduction_pct),
+            ]
+            for row in group.itertuples()
+        ]
+        yield Sheet(
+            f"{scenario}, workload {workload}, load {load_:.3g}: {reference} as published and fairly", header, cells
+        )
+
+
+def _number(value: float, digits: int = 3) -> str:
+    """`digits` significant digits, thousands apart, never an exponent."""
+    if not math.isfinite(value):
+        return "-"
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value)))) if value else 0
+    return f"{value:,.{min(decimals, 9)}f}"
+
+
+def _fixed(value: float) -> str:
+    """One decimal; no minus before zero."""
+    return f"{round(value, 1) + 0.0:,.1f}" if math.isfinite(value) else "-"
+
+
+def _with_interval(value: float, lo: float, hi: float, write: Any = _number) -> str:
+    if not math.isfinite(lo) or not math.isfinite(hi):
+        return str(write(value))
+    return f"{write(value)} [{write(lo)}, {write(hi)}]"
+
+
+# Output
+
+
+def _plain(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Records with None for NaN."""
+    rows: list[dict[str, Any]] = table.to_dict("records")
+    return [{k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()} for row in rows]
+
+
+def _files(rows: pd.DataFrame, about: Mapping[str, str], published: pd.DataFrame) -> Iterator[tuple[str, str]]:
+    for format, ending in FORMATS.items():
+        if format != "table":
+            yield f"report.{ending}", render(rows, format, about, published)
+    if len(published):
+        yield "published.csv", str(published.to_csv(index=False, lineterminator="\n"))
+
+
+def _tell(found: Loaded, notes: Sequence[str]) -> None:
+    lines = [f"skipped: {path}: {reason}" for path, reason in found.skipped] + [f"note: {text}" for text in notes]
+    sys.stderr.write("".join(line + "\n" for line in lines))
