@@ -255,6 +255,12 @@ def test_numbers_have_three_digits(value, text):
     assert f" {text} " in render(frame, "markdown")
 
 
+@pytest.mark.parametrize(("value", "text"), [(12.34, "12.3"), (-0.04, "0.0"), (-18477.2, "-18,477"), (math.nan, "-")])
+def test_percentages_have_one_decimal(value, text):
+    frame = report_rows(rows("eft", [1.0]), ["eft"]).assign(reduction_pct=value, reduction_lo_pct=math.nan)
+    assert render(frame, "markdown").splitlines()[-1].endswith(f"| {text} |")
+
+
 # The published study
 
 

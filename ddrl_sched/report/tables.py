@@ -364,8 +364,11 @@ def _number(value: float, digits: int = 3) -> str:
 
 
 def _fixed(value: float) -> str:
-    """One decimal; no minus before zero."""
-    return f"{round(value, 1) + 0.0:,.1f}" if math.isfinite(value) else "-"
+    """A percentage with one decimal, from 100 on with none; no minus before zero."""
+    if not math.isfinite(value):
+        return "-"
+    digits = 1 if abs(value) < 100 else 0
+    return f"{round(value, digits) + 0.0:,.{digits}f}"
 
 
 def _with_interval(value: float, lo: float, hi: float, write: Any = _number) -> str:
