@@ -74,6 +74,8 @@ def learned_settings(data: Mapping[str, Any]) -> LearnedSettings:
     """The yaml of a learned scheduler, checked, its agent's numbers included. Raises InputError."""
     settings = validate(LearnedSettings, data, "scheduler")
     agent_settings(settings.agent)
+    if settings.latent_entries > 0 and settings.sharing == "shared":
+        raise InputError("scheduler.latent_entries: must be 0 with shared weights (a task index is a station's own)")
     if settings.decisions == "sample" and settings.agent["name"] == "dqn":
         raise InputError("scheduler.decisions: must be greedy for dqn, which has no policy to draw from")
     if settings.info != "probed" and settings.info != settings.choose:
