@@ -110,7 +110,7 @@ def run_job(data: Mapping[str, Any], command: str, options: Mapping[str, Any]) -
     records.write_job(job.folder, about)
     try:
         _work(job)
-    except (InputError, records.RecordsError):
+    except records.RecordsError:
         raise
     except Exception as error:
         spent = {"duration_s": time.monotonic() - began, "cpu_s": time.process_time() - cpu}
@@ -146,7 +146,7 @@ def prepare(data: Mapping[str, Any], command: str, options: Mapping[str, Any]) -
         "weights": records.file_hash(source / "weights.safetensors") if source else None,
     }
     sha256 = problem.plan.trace.sha256 if problem.plan.trace else ""
-    job_id = records.job_id(identity, sha256, 1, records.code_version())
+    job_id = records.job_id(identity, sha256, records.SCHEMA_VERSION, records.code_version())
     folder = Path(data["runs_dir"]) / settings.name / job_id
     return Job(settings, problem, learned, scheduler, label, folder, job_id, command, overrides, source)
 
@@ -265,7 +265,7 @@ def _comparable(settings: Mapping[str, Any]) -> dict[str, Any]:
 def _about(job: Job) -> dict[str, Any]:
     settings = job.settings
     return {
-        "schema_version": 1,
+        "schema_version": records.SCHEMA_VERSION,
         "job_id": job.job_id,
         "experiment": settings.name,
         "status": "running",
