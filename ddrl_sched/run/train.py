@@ -40,6 +40,7 @@ def train(learner: Learner, episodes: int, traces_of: Callable[[int], Traces]) -
         learner.start_episode()
         metrics: dict[str, Floats] = {}
         step: Step | None = None
+        slot = -1
         for step in rollout(traces, learner, rng):
             learner.note(step.lo, traces.tasks.origin, traces.tasks.arrive_s)
             if not step.epoch_ends:
@@ -47,7 +48,10 @@ def train(learner: Learner, episodes: int, traces_of: Callable[[int], Traces]) -
             settled = settled_tasks(step)
             rewards, known = reward_of(learner, traces, step.outcome, settled)
             learner.collect(rewards, known, traces.scenario)
-            metrics = _per_seed(learner.update(), learner.n_seeds) or metrics
+            now = int(step.epoch * traces.scenario.announce_s / traces.scenario.slot_s + 1e-9)
+            if now > slot:  # slots without a task do not count
+                slot = now
+                metrics = _per_seed(learner.update(), learner.n_seeds) or metrics
         assert step is not None
         tasks_seen = tasks_seen + traces.tasks.valid.sum(1)
         delay_s = np.nanmean(step.outcome.delay_s, 1)

@@ -45,7 +45,7 @@ class LearningSettings(Settings):
     gamma: Annotated[float, Field(ge=0.0, lt=1.0)]  # per task in published worlds, per slot_s of time in clean ones
     memory: Count  # transitions kept per learner
     batch: Count  # transitions per update and learner
-    every_slots: Count  # slots (announcement intervals) between rounds of updates
+    every_slots: Count  # slots (those that hold a task) between rounds of updates
     updates: Count  # updates per round
     start_slots: Annotated[int, Field(ge=0)]  # slots before the first update
     reward: Literal["own", "team"]  # minus the task's delay, or minus the mean delay of all stations in its slot
