@@ -68,7 +68,8 @@ def place(
     """Decide and send tasks lo[r]..hi[r]-1 of every replica r, in order.
 
     Decision arrays [R, M, ...] count from lo. Shares whose service is settled are written into `outcome` at their
-    absolute position; the rest follows in later calls or in `finish`. The input state is left as it was.
+    absolute position; the rest follows in later calls or in `finish`. `outcome` must come from `empty_outcome`: only
+    used shares are written. The input state is left as it was.
     """
     rule = _rule(decision, scenario.n_servers)
     return _advance(scenario, state, tasks, rule, lo, hi, np.full(len(lo), -np.inf), outcome)

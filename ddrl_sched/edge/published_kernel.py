@@ -108,8 +108,6 @@ def place_whole(
             own_slot[r, b, server] += work
             own[r, b, server] += work
             delay = wait + compute + back + transfer
-            for s in range(e):
-                outcome.share[r, i, s] = 0.0
             outcome.share[r, i, server] = 1.0
             outcome.wait_s[r, i] = wait
             outcome.transfer_s[r, i] = transfer
