@@ -88,8 +88,8 @@ def place(
 ) -> State:
     """Decide and place tasks lo[r]..hi[r]-1 of every replica r, in order; padding is passed over.
 
-    Decision arrays [R, M, ...] count from lo; results are written into `outcome` (of `physics.empty_outcome`) at absolute positions. The input state
-    is left as it was. Shares rest on the running waits unless decision.split_info says otherwise (None = running). A
+    Decision arrays [R, M, ...] count from lo; results go into `outcome` (a fresh one) at absolute positions. The input
+    state is left as it was. Shares rest on the running waits unless decision.split_info says otherwise (None = running). A
     server that water-filling leaves dry is not selected; with every other split a server counts with a share of 0 too.
 
     delay_s is what the rule records: exactly the deadline if late (`late` is the published "failed"). The parts are
