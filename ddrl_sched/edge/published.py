@@ -90,7 +90,8 @@ def place(
 
     Decision arrays [R, M, ...] count from lo; results go into `outcome` (a fresh one) at absolute positions. The input
     state is left as it was. Shares rest on the running waits unless decision.split_info says otherwise (None = running).
-    A server that water-filling leaves dry is not selected; with every other split a server counts with a share of 0 too.
+    A server that water-filling leaves dry is not selected; with every other split a server counts with a share of 0
+    too.
 
     delay_s is what the rule records: exactly the deadline if late (`late` is the published "failed"). The parts are
     those of the selected server that ends last (tie: the lower index) and sum to the raw make-span: wait (w_s, clipped
