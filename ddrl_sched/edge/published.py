@@ -89,7 +89,7 @@ def place(
     """Decide and place tasks lo[r]..hi[r]-1 of every replica r, in order; padding is passed over.
 
     Decision arrays [R, M, ...] count from lo; results go into `outcome` (a fresh one) at absolute positions. The input
-    state is left as it was. Shares rest on the running waits unless decision.split_info says otherwise (None = running).
+    state is left as it was. Shares rest on the running waits unless decision.split_info says otherwise (None: running).
     A server that water-filling leaves dry is not selected; with every other split a server counts with a share of 0
     too.
 
