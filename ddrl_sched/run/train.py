@@ -20,7 +20,7 @@ class Progress:
     episode: int  # number, from 0
     tasks_seen: NDArray[np.int64]  # [seeds] since the start
     updates: int  # since the start
-    delay_s: Floats  # [seeds] mean delay of the episode's tasks
+    delay_s: Floats  # [seeds] mean delay of the episode's tasks, NaN where there was none
     late_rate: Floats  # [seeds]
     metrics: dict[str, Floats]  # [seeds] of the last update, mean over a seed's learners
     elapsed_s: float  # wall clock since the start
@@ -52,10 +52,13 @@ def train(learner: Learner, episodes: int, traces_of: Callable[[int], Traces]) -
             if now > slot:  # slots without a task do not count
                 slot = now
                 metrics = _per_seed(learner.update(), learner.n_seeds) or metrics
-        assert step is not None
-        tasks_seen = tasks_seen + traces.tasks.valid.sum(1)
-        delay_s = np.nanmean(step.outcome.delay_s, 1)
-        late_rate = step.outcome.late.sum(1) / traces.tasks.valid.sum(1)
+        n_tasks = traces.tasks.valid.sum(1)
+        tasks_seen = tasks_seen + n_tasks
+        delay_s, late_rate = np.full((2, learner.n_seeds), np.nan)
+        if step is not None:  # a window of a real trace may hold no task
+            some = np.maximum(n_tasks, 1)
+            delay_s = np.where(n_tasks > 0, np.nansum(step.outcome.delay_s, 1) / some, np.nan)
+            late_rate = np.where(n_tasks > 0, step.outcome.late.sum(1) / some, np.nan)
         elapsed_s = time.monotonic() - began
         yield Progress(episode, tasks_seen, learner.updates, delay_s, late_rate, metrics, elapsed_s)
 
