@@ -33,6 +33,7 @@ COLUMNS = [
 
 # The study that was published: every scheduler under its own rules. Mean delay of the last 50 episodes in the result
 # files of the AMCoEdge code (capacities 10 .. 50); reductions claimed in the abstract ("at least").
+AZURE = ("azure_conv", "azure_code")  # workloads whose arrivals are requests to language models
 COMMON_RULE = "amcoedge"
 PUBLISHED_DELAY_S = {
     "rand_coedge": 0.3014, "drlcoedge": 0.2611, "smcoedge": 0.2479, "amcoedge": 0.2116, "optimal": 0.2069,
@@ -124,7 +125,10 @@ def captions(df: pd.DataFrame) -> dict[str, str]:
         low, high = group.time_scale.min(), group.time_scale.max()
         if (low, high) != (1, 1):
             factor = f"{low:.3g}" if f"{low:.3g}" == f"{high:.3g}" else f"{low:.3g} - {high:.3g}"
-            text += f"; real arrival pattern of language-model requests, time-scaled by a factor {factor}"
+            what = (
+                "real arrival pattern of language-model requests" if workload in AZURE else "arrivals of a trace file"
+            )
+            text += f"; {what}, time-scaled by a factor {factor}"
         texts[str(scenario_hash)] = text
     return texts
 

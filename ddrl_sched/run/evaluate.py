@@ -35,7 +35,8 @@ def evaluate(
         made, facts, number, cluster = problem.evaluation(traces, n_seeds)
         seed, made, number, cluster = _cross(problem, made, number, cluster, n_seeds, len(traces))
         if isinstance(scheduler, Learner):
-            scheduler.start_evaluation(len(traces))
+            names = (problem.eval_seed, "policy", label, traces.start)
+            scheduler.start_evaluation(len(traces), [stream(*names, k) for k in range(scheduler.n_learners)])
         outcome, select, decide_s = _run(made, scheduler, label, traces.start, replay_rule is not None)
         about = _about(problem, scheduler, label, facts)
         decide_us = 1e6 * decide_s / max(1, int(made.tasks.valid.sum()))

@@ -14,7 +14,7 @@ from pydantic import Field
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
-from ddrl_sched.config import EnvSettings, InputError, Settings, WorkloadSettings, near, shown, validate
+from ddrl_sched.config import SINGLE_RULES, EnvSettings, InputError, Settings, WorkloadSettings, near, shown, validate
 from ddrl_sched.edge import published
 from ddrl_sched.run import records
 from ddrl_sched.run.evaluate import evaluate
@@ -145,8 +145,7 @@ def prepare(data: Mapping[str, Any], command: str, options: Mapping[str, Any]) -
         "what": "train" if command == "train" else "evaluate",
         "weights": records.file_hash(source / "weights.safetensors") if source else None,
     }
-    sha256 = problem.plan.trace.sha256 if problem.plan.trace else ""
-    job_id = records.job_id(identity, sha256, records.SCHEMA_VERSION, records.code_version())
+    job_id = records.job_id(identity, problem.content_sha256, records.SCHEMA_VERSION, records.code_version())
     folder = Path(data["runs_dir"]) / settings.name / job_id
     return Job(settings, problem, learned, scheduler, label, folder, job_id, command, overrides, source)
 
@@ -194,6 +193,8 @@ def _check_replay(settings: JobSettings, problem: Problem) -> None:
         raise InputError(f"evaluate.replay_rule: unknown rule {shown(rule)}{near(rule, published.RULES)}")
     if not problem.nested:
         raise InputError("evaluate.replay_rule: only decisions of published worlds can be replayed")
+    if (rule in SINGLE_RULES) != (problem.scenario.rule in SINGLE_RULES):
+        raise InputError(f"evaluate.replay_rule: {rule} and {problem.scenario.rule} (env.rule) share no kind of task")
 
 
 def _identity(settings: JobSettings, learned: bool) -> dict[str, Any]:
@@ -216,6 +217,8 @@ def _settings_of_run(source: Path, composed: dict[str, Any], overrides: list[str
     for word in overrides:
         key = word.lstrip("+~").partition("=")[0].partition("@")[0]
         top = key.partition(".")[0].partition("/")[0]
+        if top in ("runs_dir", "launcher", "hydra"):
+            continue
         if top in ("scheduler", "train", "agent", "seeds", "seed", "experiment"):
             raise InputError(
                 f"{key}: belongs to the training; with --run only env, workload, evaluate, name can change"
@@ -252,6 +255,7 @@ def _done_by_other_code(job: Job) -> bool:
         except (OSError, ValueError):
             continue
         same = records.canonical_hash(_comparable(other["settings"])) == wanted and other["scheduler"] == job.label
+        same = same and job.weights_of is None and (folder / "eval.parquet").exists() == (job.command != "train")
         if same and records.is_done(folder):
             print(f"{job.label}: accepted from code {other['code_version'][:12]} ({folder})", file=sys.stderr)
             return True

@@ -1,11 +1,14 @@
 """One scheduling problem: environment and workload settings become a scenario and named, repeatable traces."""
 
+import hashlib
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ddrl_sched.config import EnvSettings, InputError, TraceArrivals, WorkloadSettings
 from ddrl_sched.edge.arrivals import Plan, slot_tasks
+from ddrl_sched.edge.input_file import read_bytes
+from ddrl_sched.edge.topology import MAX_GML_BYTES
 from ddrl_sched.edge.types import Ints, Scenario
 from ddrl_sched.edge.workload import Replica, TraceFacts, build_world, sample
 from ddrl_sched.run.records import canonical_hash
@@ -32,7 +35,18 @@ class Problem:
     def scenario_hash(self) -> str:
         """Hash of what decides the tasks and their delays: environment, workload, load, rule, trace content."""
         parts = [self.env.model_dump(), self.workload.model_dump(), self.eval_seed]
-        return canonical_hash([*parts, self.plan.trace.sha256 if self.plan.trace else ""])[:16]
+        return canonical_hash([*parts, self.content_sha256])[:16]
+
+    @property
+    def content_sha256(self) -> str:
+        """Hash of the files that tasks and network come from: a trace, a graph."""
+        network = self.env.network
+        graph = (
+            read_bytes(network.file, "env.network.file", "topologies", MAX_GML_BYTES)
+            if network.kind == "graph"
+            else b""
+        )
+        return canonical_hash([self.plan.trace.sha256 if self.plan.trace else "", hashlib.sha256(graph).hexdigest()])
 
     def training(self, seed: int, seeds: range, episode: int, slots: int, min_tasks: int) -> tuple[Traces, TraceFacts]:
         """Fresh traces, one per training seed, of `slots` slots or longer until min_tasks are expected."""

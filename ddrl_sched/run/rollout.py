@@ -134,4 +134,5 @@ def _for_world(scenario: Scenario, decision: Decision) -> Decision:
     if scenario.rule == "clean":
         return decision
     split = "water_filling" if decision.split == "equal_finish" else decision.split
-    return replace(decision, split=split, info="own" if decision.info == "level" else decision.info)
+    info = "own" if decision.info == "level" else decision.info
+    return replace(decision, split=split, info=info, split_info=decision.split_info or info)

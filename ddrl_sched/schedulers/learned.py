@@ -141,6 +141,7 @@ class Learner:
         except ValueError as error:
             raise InputError(f"scheduler.{error}") from None
         self._generators = list(generators)
+        self._drawn_by = self._generators
         self.memory = Replay(self.n_learners, settings.learning.memory, spaces, keeps_latent=self.agent.keeps_latent)
         self._open: dict[str, NDArray[Any]] = {}
         self._kept_latent: NDArray[Any] | None = None  # of training, while an evaluation uses copies
@@ -148,9 +149,13 @@ class Learner:
         self.updates = 0
         self._noted: dict[str, NDArray[Any]] = {}
 
-    def start_evaluation(self, n_traces: int) -> None:
-        """Greedy decisions from now on; every trace of a seed gets a copy of the seed's latent actions."""
+    def start_evaluation(self, n_traces: int, generators: Sequence[np.random.Generator]) -> None:
+        """No exploration from now on; every trace of a seed gets a copy of the seed's latent actions.
+
+        `generators` [K] give the random numbers of drawn decisions, so that training leaves no mark on them.
+        """
         self.exploring = False
+        self._drawn_by = list(generators)
         if self.agent.latent is not None:
             self._kept_latent = self.agent.latent if self._kept_latent is None else self._kept_latent
             self.agent.latent = np.tile(self._kept_latent, (1, n_traces, 1))
@@ -158,6 +163,7 @@ class Learner:
     def start_episode(self) -> None:
         """Forget tasks of the last episode that still wait for what comes next (the episode ends there)."""
         self.exploring = True
+        self._drawn_by = self._generators
         self._open = {}
         if self._kept_latent is not None:
             self.agent.latent, self._kept_latent = self._kept_latent, None
@@ -170,7 +176,7 @@ class Learner:
         packed[learner, place] = obs[replica, item]
         index = self._latent_index(view, packed.shape[:2], replica, item, learner, place)
         drawn = self.exploring or self.settings.decisions == "sample"
-        acted = self.agent.act(packed, count, drawn, index)
+        acted = self.agent.act(packed, count, drawn, index, self._drawn_by)
         chosen = acted.action[learner, place]
         select = np.zeros((*view.tasks.shape, view.scenario.n_servers), np.bool_)
         select[replica, item] = self._sets(chosen, view.tasks.origin[replica, item])
@@ -255,7 +261,7 @@ class Learner:
         order = np.lexsort((o["task"], o["station"], o["replica"]))
         here, after = order[:-1], order[1:]
         same = (o["replica"][here] == o["replica"][after]) & (o["station"][here] == o["station"][after])
-        ready = same & settled[o["replica"][here], o["task"][here]]
+        ready = same & _settled_so_far(settled[o["replica"], o["task"]][order], same)[:-1]
         here, after = here[ready], after[ready]
         by_learner = np.lexsort((o["task"][here], o["learner"][here]))
         here, after = here[by_learner], after[by_learner]
@@ -317,6 +323,15 @@ class Learner:
             metrics = self.agent.update(self.memory.sample(learning.batch, self._generators).tensors())
             self.updates += 1
         return metrics
+
+
+def _settled_so_far(settled: Bools, same: Bools) -> Bools:
+    """[n] tasks settled with all before them at their station; same [n - 1]: the next is of the same station."""
+    open_so_far = np.cumsum(~settled)
+    first = np.append(True, ~same)
+    before = np.maximum.accumulate(np.where(first, open_so_far - ~settled, 0))
+    so_far: Bools = open_so_far == before
+    return so_far
 
 
 def _head(settings: ActionSettings, n_servers: int) -> tuple[Bools | None, Head]:

@@ -76,8 +76,8 @@ class WeightedRoundRobin:
 
     @property
     def info(self) -> str:
-        """Announcements are needed for quotas only."""
-        return "own" if self.weight == "own" else "announced"
+        """Quotas rest on announcements and on the work placed since then."""
+        return "own" if self.weight == "own" else "tracked"
 
     def decide(self, view: View, rng: np.random.Generator) -> Decision:
         """The kernel's weighted round robin."""
