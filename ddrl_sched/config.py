@@ -7,9 +7,10 @@ have no default here: they stand in the yaml, each under a comment that gives me
 import difflib
 import re
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from dataclasses import fields
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
 
 MAX_SHOWN = 60  # characters of a wrong value that a message repeats
 
@@ -25,6 +26,7 @@ class Settings(BaseModel):
 
 
 S = TypeVar("S", bound=Settings)
+R = TypeVar("R")
 
 
 def validate(model: type[S], data: Mapping[str, Any], prefix: str) -> S:
@@ -38,6 +40,18 @@ def validate(model: type[S], data: Mapping[str, Any], prefix: str) -> S:
         return model.model_validate(dict(data))
     except ValidationError as error:
         raise InputError("\n".join(_lines(model, data, error, prefix))) from None
+
+
+def validate_record(cls: type[R], data: Mapping[str, Any], prefix: str) -> R:
+    """`data` as an instance of the plain dataclass `cls`: its fields are the keys, checked like those of Settings.
+
+    Raises InputError as `validate` does, and the record's own ValueError.
+    """
+    known = get_type_hints(cls, include_extras=True)
+    keys: dict[str, Any] = {f.name: (known[f.name], ...) for f in fields(cls)}  # type: ignore[arg-type]
+    model = create_model(cls.__name__, __base__=Settings, **keys)
+    checked = validate(model, data, prefix)
+    return cls(**{key: getattr(checked, key) for key in keys})
 
 
 def _lines(model: type[BaseModel], data: Mapping[str, Any], error: ValidationError, prefix: str) -> list[str]:

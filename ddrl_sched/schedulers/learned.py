@@ -1,18 +1,17 @@
 """The learned family: an action table, an agent and a split rule make a scheduler; seeds and stations are stacked."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field, create_model
+from pydantic import Field
 
 from ddrl_sched.agents.base import Agent, Batch, Spaces
 from ddrl_sched.agents.heads import Categorical, Gates, Head
 from ddrl_sched.agents.replay import Replay
-from ddrl_sched.config import InputError, Settings, near, shown, validate
+from ddrl_sched.config import InputError, Settings, near, shown, validate, validate_record
 from ddrl_sched.edge.types import Bools, Decision, Floats, Ints, Scenario
 from ddrl_sched.schedulers import actions
 from ddrl_sched.schedulers.base import View
@@ -102,12 +101,10 @@ def agent_settings(data: Mapping[str, Any]) -> tuple[Any, Any]:
             f"scheduler.agent.name: expected one of {', '.join(agents)}, got {shown(name)}{near(name, agents)}"
         )
     build, cls = agents[name]
-    known = get_type_hints(cls, include_extras=True)
-    keys: dict[str, Any] = {f.name: (known[f.name], ...) for f in fields(cls)}
-    model = create_model(cls.__name__, __base__=Settings, **keys)
-    checked = validate(model, {k: v for k, v in data.items() if k != "name"}, "scheduler.agent")
     try:
-        return build, cls(**{key: getattr(checked, key) for key in keys})
+        return build, validate_record(cls, {k: v for k, v in data.items() if k != "name"}, "scheduler.agent")
+    except InputError:
+        raise
     except ValueError as error:
         raise InputError(f"scheduler.{error}") from None
 

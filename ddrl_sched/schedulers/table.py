@@ -7,13 +7,11 @@ the keys of its yaml, their types are checked strictly, and bounds are written a
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import is_dataclass
 from importlib import import_module
-from typing import Any, get_type_hints
+from typing import Any
 
-from pydantic import create_model
-
-from ddrl_sched.config import InputError, Settings, near, shown, validate
+from ddrl_sched.config import InputError, near, shown, validate_record
 from ddrl_sched.schedulers.base import Scheduler
 
 SCHEDULERS = {
@@ -37,12 +35,7 @@ def build(name: str, settings: Mapping[str, Any]) -> Scheduler:
     Raises InputError for an unknown name, a class that cannot be imported, an unknown, missing or wrong key.
     Imports code by name: only for names that the user gave, never for those of a received run folder.
     """
-    cls = scheduler_class(name)
-    known = get_type_hints(cls, include_extras=True)
-    keys: dict[str, Any] = {f.name: (known[f.name], ...) for f in fields(cls)}
-    model = create_model(cls.__name__, __base__=Settings, **keys)
-    checked = validate(model, settings, "scheduler")
-    scheduler: Scheduler = cls(**{key: getattr(checked, key) for key in keys})
+    scheduler: Scheduler = validate_record(scheduler_class(name), settings, "scheduler")
     return scheduler
 
 
