@@ -115,14 +115,15 @@ class Adam:
         self._squares = [torch.zeros_like(flat) for flat, _ in rates]
 
     @torch.no_grad()
-    def step(self) -> None:
-        """One step along every tensor's `.grad`."""
+    def step(self, rate_factor: float = 1.0) -> None:
+        """One step along every tensor's `.grad`, at its learning rate times `rate_factor`."""
         moments = zip(self._rates, self._means, self._squares, self._steps, strict=True)
         for (flat, rate), mean, square, step in moments:
             assert flat.grad is not None
             adam(
                 [flat], [flat.grad], [mean], [square], [], [step],
-                fused=True, amsgrad=False, beta1=0.9, beta2=0.999, lr=rate, weight_decay=0.0, eps=1e-8, maximize=False,
+                fused=True, amsgrad=False, beta1=0.9, beta2=0.999, lr=rate * rate_factor, weight_decay=0.0, eps=1e-8,
+                maximize=False,
             )  # fmt: skip
 
     def tensors(self) -> dict[str, Tensor]:

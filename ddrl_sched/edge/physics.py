@@ -163,15 +163,18 @@ def _rule(decision: Decision, n_servers: int) -> Rule:
         decision.objective == "wait",
         decision.weight == "quota",
         decision.probe_selected,
-        float(decision.congestion),
         float(decision.mean_work_gcycle),
         bools if select is None else _full(select, np.bool_),
         none3 if shares is None else _full(shares, np.float64),
         np.zeros((0, 0, n_servers), np.bool_) if decision.candidates is None else _full(decision.candidates, np.bool_),
         bools if decision.probe is None else _full(decision.probe, np.bool_),
         none3 if decision.price_s is None else _full(decision.price_s, np.float64),
-        none2 if decision.use_price_s is None else _full(decision.use_price_s, np.float64),
+        *[none2 if a is None else _full(a, np.float64) for a in _per_task(decision)],
     )
+
+
+def _per_task(decision: Decision) -> tuple[Floats | None, ...]:
+    return decision.use_price_s, decision.congestion, decision.echo, decision.balance, decision.level
 
 
 def _full(array: Any, dtype: Any) -> Any:

@@ -46,7 +46,6 @@ class Rule(NamedTuple):
     by_wait: bool
     quota: bool
     probe_selected: bool
-    congestion: float
     mean_work_gcycle: float
     select: Bools
     share: Floats
@@ -54,6 +53,10 @@ class Rule(NamedTuple):
     probe: Bools
     price_s: Floats
     use_price_s: Floats
+    congestion: Floats
+    echo: Floats
+    balance: Floats
+    level: Floats
 
 
 @njit(cache=True, error_model="numpy", inline="always")
@@ -198,9 +201,12 @@ def _known(info: int, s: int, b: int, probed: Bools) -> bool:
 
 @njit(cache=True, error_model="numpy", inline="always")
 def _wait_s(
-    r: int, at: int, s: int, info: int, probed: Bools, world: World, state: Any, tasks: Any
+    r: int, at: int, s: int, info: int, echo: float, probed: Bools, world: World, state: Any, tasks: Any
 ) -> tuple[float, float]:
-    """Seconds until server s is free, as the station of task (r, at) believes at its arrival; the speed it assumes."""
+    """Seconds until server s is free, as the station of task (r, at) believes at its arrival; the speed it assumes.
+
+    `echo` says how much work all stations have placed since the announcement for each unit of the own (tracked).
+    """
     b, now, speed = tasks[0][r, at], tasks[2][r, at], world.speed_gcps[s]
     if _known(info, s, b, probed):
         change_s, factor = tasks[10][r, s], tasks[11][r, s]
@@ -215,7 +221,7 @@ def _wait_s(
     if info == ANNOUNCED:
         return state[7][r, s], speed
     age = now - state[8][r] * world.announce_s
-    return max(state[7][r, s] + state[11][r, b, s] / speed - age, 0.0), speed
+    return max(state[7][r, s] + echo * state[11][r, b, s] / speed - age, 0.0), speed
 
 
 @njit(cache=True, error_model="numpy")
@@ -224,18 +230,34 @@ def estimate(world: World, state: Any, tasks: Any, lo: Ints, hi: Ints, info: int
     for r in range(len(lo)):
         for i in range(lo[r], hi[r]):
             for s in range(len(world.speed_gcps)):
-                wait_s[r, i - lo[r], s] = _wait_s(r, i, s, info, nothing, world, state, tasks)[0]
+                wait_s[r, i - lo[r], s] = _wait_s(r, i, s, info, 1.0, nothing, world, state, tasks)[0]
 
 
 @njit(cache=True, error_model="numpy")
 def _quote(
-    r: int, at: int, dispatch: float, info: int, probed: Bools, world: World, state: Any, tasks: Any, q: Quote
+    r: int,
+    at: int,
+    dispatch: float,
+    info: int,
+    echo: float,
+    level: float,
+    probed: Bools,
+    world: World,
+    state: Any,
+    tasks: Any,
+    q: Quote,
 ) -> None:
-    """Fill the Quote of task (r, at) as a station of class `info` sees it."""
+    """Fill the Quote of task (r, at) as a station of class `info` sees it.
+
+    Servers that it does not know exactly are taken to be at least `level` times as busy as the station's own.
+    """
     b, now = tasks[0][r, at], tasks[2][r, at]
     port_free_s = state[6]
+    least_s = level * _exact_free_s(r, b, now, world, state, tasks) if level > 0.0 else 0.0
     for s in range(len(world.speed_gcps)):
-        q.free_s[s], speed = _wait_s(r, at, s, info, probed, world, state, tasks)
+        q.free_s[s], speed = _wait_s(r, at, s, info, echo, probed, world, state, tasks)
+        if q.free_s[s] < least_s and not _known(info, s, b, probed):
+            q.free_s[s] = least_s
         q.port_s[s] = dispatch
         q.send_s[s] = 0.0
         q.latency_s[s] = world.latency_s[b, s]
@@ -319,15 +341,19 @@ def _choose(
     trial: Floats,
     mask: Bools,
 ) -> None:
-    """Set mask[E] to the candidate of least objective; candidates outside `allowed` are left out."""
+    """Set mask[E] to the candidate of least objective; candidates outside `allowed` are left out.
+
+    Candidates are compared by their equal finish plus prices; a priced split is made of the chosen one only.
+    """
     best, chosen = np.inf, -1
+    weighed = priced and rule.split != split.EQUAL_FINISH
     for i in range(len(sets)):
         inside = True
         for s in range(len(allowed)):
             inside &= allowed[s] or not sets[i, s]
         if not inside:
             continue
-        finish_s = split.split_task(q, rule.split, sets[i], priced, price_s, use_price_s, trial)
+        finish_s = split.split_task(q, rule.split, sets[i], weighed, price_s, 0.0, trial)
         value = split.objective_of(trial, finish_s, price_s, use_price_s)
         if value < best - 1e-12 or chosen < 0:
             best, chosen = value, i
@@ -389,7 +415,9 @@ def run(
             if len(rule.probe) > 0:
                 probed[:] = rule.probe[r, j]
             dispatch, asked = _dispatch(b, probed, world)
-            _quote(r, i, dispatch, rule.info, probed, world, state, tasks, q)
+            echo = rule.echo[r, j] if len(rule.echo) > 0 else 1.0
+            level = rule.level[r, j] if len(rule.level) > 0 else 0.0
+            _quote(r, i, dispatch, rule.info, echo, level, probed, world, state, tasks, q)
 
             # Prices of this task.
             use_price_s = 0.0
@@ -400,9 +428,13 @@ def run(
                 priced = True
             if len(rule.use_price_s) > 0:
                 use_price_s += rule.use_price_s[r, j]
-            if rule.congestion > 0.0:
+            if len(rule.balance) > 0:
+                price_s += rule.balance[r, j] * state[10][r, b] / world.speed_gcps
+                priced = True
+            if len(rule.congestion) > 0:
                 backlog = np.sum(q.free_s * world.speed_gcps)
-                use_price_s += rule.congestion * tasks[6][r, i] / total_gcps * (1.0 + backlog / rule.mean_work_gcycle)
+                kappa = rule.congestion[r, j]
+                use_price_s += kappa * tasks[6][r, i] / total_gcps * (1.0 + backlog / rule.mean_work_gcycle)
             # The set.
             if rule.choice == WRR:
                 _least_used(r, b, tasks[5][r, i], rule.quota, world, state, mask)
@@ -419,7 +451,7 @@ def run(
                 probed[:] = mask
                 dispatch, asked = _dispatch(b, probed, world)
             if rule.probe_selected or rule.split_info != rule.info:
-                _quote(r, i, dispatch, rule.split_info, probed, world, state, tasks, q)
+                _quote(r, i, dispatch, rule.split_info, echo, level, probed, world, state, tasks, q)
             x[:] = 0.0
             if rule.split == split.GIVEN:
                 x[:] = rule.share[r, j]

@@ -89,8 +89,11 @@ class Decision:
     probe_selected: bool = False  # ask the selected servers before the split
     price_s: Floats | None = None  # [R, N, E] price of a unit share on a server
     use_price_s: Floats | None = None  # [R, N] price of every used share
-    congestion: float = 0.0  # kappa: price per used share, kappa x overhead / F x (1 + backlog / mean_work_gcycle)
+    congestion: Floats | None = None  # [R, N] kappa: use price kappa x overhead / F x (1 + backlog / mean_work_gcycle)
     mean_work_gcycle: float = 1.0  # of the workload, for `congestion`
+    echo: Floats | None = None  # [R, N] factor on the own work since the announcement in tracked waits; None = 1
+    balance: Floats | None = None  # [R, N] price of a server per second of own work ever placed on it
+    level: Floats | None = None  # [R, N] servers not known exactly are at least so many times as busy as the own one
     weight: str = "own"  # of "wrr": "own" = speeds, all placed work; "quota" = announced free capacity, since then
 
 

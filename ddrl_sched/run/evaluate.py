@@ -12,8 +12,7 @@ from ddrl_sched.edge.workload import TraceFacts
 from ddrl_sched.run.problem import Problem
 from ddrl_sched.run.rollout import Traces, rollout, world_of
 from ddrl_sched.run.seeding import stream
-from ddrl_sched.schedulers.base import Scheduler
-from ddrl_sched.schedulers.learned import Learner
+from ddrl_sched.schedulers.base import Scheduler, Trained
 
 Rows = list[dict[str, Any]]
 _MAX_CELLS = 40_000_000  # replicas x tasks x servers held at once
@@ -34,7 +33,7 @@ def evaluate(
     for traces in _chunks(problem, n_seeds, n_traces):
         made, facts, number, cluster = problem.evaluation(traces, n_seeds)
         seed, made, number, cluster = _cross(problem, made, number, cluster, n_seeds, len(traces))
-        if isinstance(scheduler, Learner):
+        if isinstance(scheduler, Trained):
             names = (problem.eval_seed, "policy", label, traces.start)
             scheduler.start_evaluation(len(traces), [stream(*names, k) for k in range(scheduler.n_learners)])
         outcome, select, decide_s = _run(made, scheduler, label, traces.start, replay_rule is not None)
@@ -164,7 +163,7 @@ def summarise(outcome: Outcome, replica: int, counted: np.ndarray) -> dict[str, 
 
 def _compile(problem: Problem, scheduler: Scheduler) -> None:
     """Let numba compile the kernel before anything is timed: a few tasks of a trace of its own."""
-    if isinstance(scheduler, Learner):
+    if isinstance(scheduler, Trained):
         return
     scenario = replace(problem.scenario, horizon_s=min(problem.scenario.horizon_s, 4 / problem.plan.demand.tasks_per_s))
     few = replace(problem, scenario=scenario)

@@ -18,17 +18,21 @@ from ddrl_sched.config import SINGLE_RULES, EnvSettings, InputError, Settings, W
 from ddrl_sched.edge import published
 from ddrl_sched.run import records
 from ddrl_sched.run.evaluate import evaluate
+from ddrl_sched.run.evolve import evolve
 from ddrl_sched.run.problem import Problem, build_problem
 from ddrl_sched.run.progress import show
+from ddrl_sched.run.rollout import Traces
 from ddrl_sched.run.seeding import stream
 from ddrl_sched.run.train import train
-from ddrl_sched.schedulers.base import Scheduler
+from ddrl_sched.schedulers.base import Scheduler, Trained
 from ddrl_sched.schedulers.learned import LearnedSettings, Learner, learned_settings
+from ddrl_sched.schedulers.price_policy import PricePolicy, PriceSettings, evolution_settings, price_settings
 from ddrl_sched.schedulers.table import build
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$", max_length=80)]
 OWN_RULES = {"rand_coedge": "randcoedge", "optimal": "optimal"}  # of schedulers without learning, by yaml name
 COMMON_RULE = "amcoedge"
+LEARNED = ("learned", "price_policy")  # `name:` of the schedulers that learn
 _MAX_WEIGHTS = 1 << 30  # bytes of a weights file that is read
 
 
@@ -71,7 +75,7 @@ class Job:
 
     settings: JobSettings
     problem: Problem
-    learned: LearnedSettings | None
+    learned: LearnedSettings | PriceSettings | None
     scheduler: Scheduler | None  # None where it learns
     label: str
     folder: Path
@@ -169,14 +173,15 @@ def _with_own_rule(plain: dict[str, Any], label: str) -> dict[str, Any]:
 
 def _scheduler(
     settings: JobSettings, command: str, source: Path | None
-) -> tuple[LearnedSettings | None, Scheduler | None]:
+) -> tuple[LearnedSettings | PriceSettings | None, Scheduler | None]:
     name = settings.scheduler.get("name")
-    if name == "learned":
+    if name in LEARNED:
         if command == "eval" and source is None:
             raise InputError(
                 "ddrl eval: a learned scheduler needs its weights: --run DIR (ddrl sweep trains and evaluates)"
             )
-        return learned_settings(settings.scheduler), None
+        learned = learned_settings if name == "learned" else price_settings
+        return learned(settings.scheduler), None
     if command == "train":
         raise InputError(f"ddrl train: scheduler {shown(name)} does not learn; ddrl eval evaluates it")
     if source is not None:
@@ -296,9 +301,14 @@ def _n_seeds(job: Job) -> int:
     return job.settings.evaluate.policy_seeds if getattr(job.scheduler, "draws", False) else 1
 
 
-def _learner(settings: JobSettings, problem: Problem, learned: LearnedSettings) -> Learner:
-    per_seed = 1 if learned.sharing == "shared" else problem.scenario.n_servers
+def _learner(
+    settings: JobSettings, problem: Problem, learned: LearnedSettings | PriceSettings
+) -> Learner | PricePolicy:
+    shared = isinstance(learned, PriceSettings) or learned.sharing == "shared"
+    per_seed = 1 if shared else problem.scenario.n_servers
     generators = [stream(settings.seed, "learner", seed, k) for seed in range(settings.seeds) for k in range(per_seed)]
+    if isinstance(learned, PriceSettings):
+        return PricePolicy(learned, problem.scenario, settings.seeds, generators)
     return Learner(learned, problem.scenario, settings.seeds, generators)
 
 
@@ -320,19 +330,29 @@ def _work(job: Job) -> None:
     records.write_table(job.folder / "eval.parquet", pd.DataFrame(rows), records.EVAL_SCHEMA)
 
 
-def _train(job: Job, learner: Learner) -> None:
+def _train(job: Job, learner: Learner | PricePolicy) -> None:
     """Train, then write curves, weights and the log."""
     settings, budget = job.settings, job.settings.train
     problems = [_at_load(job.problem, load) for load in budget.loads] or [job.problem]
     seeds = range(settings.seeds)
 
-    def traces_of(episode: int) -> Any:
-        problem = problems[episode % len(problems)]
+    def fresh(problem: Problem, episode: int) -> Traces:
         return problem.training(settings.seed, seeds, episode, budget.episode_slots, budget.episode_tasks)[0]
 
+    def traces_of(episode: int) -> Traces:
+        return fresh(problems[episode % len(problems)], episode)
+
+    def every_load(episode: int) -> list[Traces]:
+        return [fresh(problem, episode) for problem in problems]
+
+    training = (
+        evolve(learner, budget.episodes, every_load)
+        if isinstance(learner, PricePolicy)
+        else train(learner, budget.episodes, traces_of)
+    )
     curve: list[dict[str, Any]] = []
     log: list[str] = []
-    for progress in show(train(learner, budget.episodes, traces_of), budget.episodes, job.label):
+    for progress in show(training, budget.episodes, job.label):
         values = {"delay_s": progress.delay_s, "late_rate": progress.late_rate, **progress.metrics}
         for metric, per_seed in values.items():
             for seed in seeds:
@@ -349,7 +369,7 @@ def _at_load(problem: Problem, load: float) -> Problem:
     return build_problem(problem.env, problem.workload.model_copy(update={"load": load}), problem.eval_seed)
 
 
-def _load_weights(source: Path, learner: Learner) -> None:
+def _load_weights(source: Path, learner: Trained) -> None:
     """Weights of a run folder, checked against its manifest and the learner's shapes. Raises InputError."""
     try:
         data = records.read_verified(source, "weights.safetensors", records.read_manifest(source), _MAX_WEIGHTS)
@@ -376,6 +396,11 @@ def _estimate_s(job: Job) -> float:
     if job.learned is None:
         return seconds
     slots = settings.train.episodes * settings.train.episode_slots
+    if isinstance(job.learned, PriceSettings):
+        per_task = 1e-5 if job.learned.candidates == "any_subset" else 5e-6
+        loads = max(1, len(settings.train.loads))
+        tried = 2 * evolution_settings(job.learned).pairs * settings.seeds * loads
+        return seconds + per_task * tried * slots * job.problem.scenario.slot_s * demand.tasks_per_s
     learning = job.learned.learning
     stack = settings.seeds * (1 if job.learned.sharing == "shared" else job.problem.scenario.n_servers)
     per_update = 0.008 + 1e-6 * stack * learning.batch

@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit
 
 from ddrl_sched.edge import physics, published
-from ddrl_sched.edge.types import Decision, Ints, Outcome, Scenario, Tasks
+from ddrl_sched.edge.types import Decision, Floats, Ints, Outcome, Scenario, Tasks
 from ddrl_sched.schedulers.base import Scheduler, View
 
 
@@ -51,12 +51,14 @@ def rollout(traces: Traces, scheduler: Scheduler, rng: np.random.Generator) -> I
     state = world.initial_state(scenario, tasks.shape[0])
     outcome = physics.empty_outcome(tasks, scenario.n_servers)
     windows = list_windows(tasks, scenario.announce_s, scheduler.cadence)
+    memory_s = getattr(scheduler, "rate_memory_s", None)
+    own_rate = None if memory_s is None else recent_rate(tasks, scenario.n_servers, memory_s)
     for number, (epoch, epoch_ends, lo, hi) in enumerate(windows):
         began = time.process_time()
         if scheduler.cadence != "trace":
             begin_s = np.where(lo < hi, epoch * scenario.announce_s, -np.inf)
             state = world.advance(scenario, state, tasks, begin_s, outcome)
-        view = _view(traces, scheduler, world, state, lo, hi)
+        view = _view(traces, scheduler, world, state, lo, hi, own_rate)
         decision = _for_world(scenario, scheduler.decide(view, rng))
         state = world.place(scenario, state, tasks, decision, lo, hi, outcome)
         if number == len(windows) - 1:
@@ -102,6 +104,29 @@ def _until_repeat(origin: Any, lo: Any, end: Any) -> Any:
     return hi
 
 
+def recent_rate(tasks: Tasks, n_stations: int, memory_s: float) -> Floats:
+    """[R, N] tasks per second that a task's station has seen before it: exponentially weighted with time constant
+    memory_s, and corrected for the short past at the start of a trace."""
+    rate = np.zeros(tasks.shape)
+    _recent_rate(tasks.origin, tasks.arrive_s, tasks.valid, n_stations, memory_s, rate)
+    return rate
+
+
+@njit(cache=True)
+def _recent_rate(origin: Any, arrive_s: Any, valid: Any, n_stations: int, memory_s: float, rate: Any) -> None:
+    for r in range(len(origin)):
+        level, last = np.zeros(n_stations), np.zeros(n_stations)
+        for i in range(origin.shape[1]):
+            if not valid[r, i]:
+                break
+            b, now = origin[r, i], arrive_s[r, i]
+            level[b] *= np.exp((last[b] - now) / memory_s)
+            last[b] = now
+            past = memory_s * (1.0 - np.exp(-now / memory_s))
+            rate[r, i] = level[b] / past if past > 1e-9 else 0.0
+            level[b] += 1.0
+
+
 def window_of(tasks: Tasks, lo: Ints, hi: Ints) -> Tasks:
     """Tasks lo[r]..hi[r]-1 of every replica as a record [R, M] of its own (padding repeats a task, not valid)."""
     width = int((hi - lo).max(initial=0))
@@ -117,16 +142,21 @@ def window_of(tasks: Tasks, lo: Ints, hi: Ints) -> Tasks:
     return replace(Tasks(**values), valid=inside)
 
 
-def _view(traces: Traces, scheduler: Scheduler, world: Any, state: Any, lo: Ints, hi: Ints) -> View:
+def _view(
+    traces: Traces, scheduler: Scheduler, world: Any, state: Any, lo: Ints, hi: Ints, own_rate: Floats | None
+) -> View:
     scenario, tasks = traces.scenario, window_of(traces.tasks, lo, hi)
-    wait_s, age_s = None, None
+    wait_s, age_s, rate = None, None, None
     if scheduler.cadence != "trace":
         info = getattr(scheduler, "choose_info", scheduler.info)
         wait_s = world.estimates(scenario, state, traces.tasks, lo, hi, info)
         age_s = np.maximum(
             tasks.arrive_s - np.floor(tasks.arrive_s / scenario.announce_s + 1e-9) * scenario.announce_s, 0.0
         )
-    return View(scenario, tasks, wait_s, age_s, traces.mean_work_gcycle, traces.slot_tasks, traces.drawn_order)
+    if own_rate is not None:
+        at = np.minimum(lo[:, None] + np.arange(tasks.shape[1]), own_rate.shape[1] - 1)
+        rate = np.take_along_axis(own_rate, at, 1)
+    return View(scenario, tasks, wait_s, age_s, traces.mean_work_gcycle, traces.slot_tasks, traces.drawn_order, rate)
 
 
 def _for_world(scenario: Scenario, decision: Decision) -> Decision:

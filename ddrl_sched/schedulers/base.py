@@ -1,7 +1,8 @@
 """What a scheduler sees (View) and the one protocol that all of them follow."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -21,6 +22,7 @@ class View:
     mean_work_gcycle: float  # of the workload
     slot_tasks: Floats | None  # [N] expected number of tasks at index n of a station's slot; None unless slotted
     drawn_order: bool  # True: tasks that arrive together are served in drawn order; False: station 0 first
+    own_rate: Floats | None = None  # [R, M] tasks/s at the own station lately, for those with `rate_memory_s`
 
 
 class Scheduler(Protocol):
@@ -42,4 +44,24 @@ class Scheduler(Protocol):
 
     def decide(self, view: View, rng: np.random.Generator) -> Decision:
         """Decision for view.tasks, arrays [R, M, ...]. `rng` is the scheduler's own named stream."""
+        ...
+
+
+@runtime_checkable
+class Trained(Protocol):
+    """A scheduler with weights that were learned: several training seeds, decided for side by side, seed-major."""
+
+    n_seeds: int
+    n_learners: int
+
+    def start_evaluation(self, n_traces: int, generators: Sequence[np.random.Generator]) -> None:
+        """No exploration from now on; random numbers come from `generators` [n_learners]."""
+        ...
+
+    def weights(self) -> dict[str, Any]:
+        """Copies of the learned tensors by name."""
+        ...
+
+    def load_weights(self, weights: dict[str, Any]) -> None:
+        """Take over weights; ValueError on other names or shapes."""
         ...

@@ -63,7 +63,7 @@ class BestSet:
             split_info="probed" if probed else None,
             candidates=candidate_sets(self.actions, view.scenario.n_servers, self.k),
             probe_selected=probed,
-            congestion=self.congestion,
+            congestion=np.full(view.tasks.shape, self.congestion) if self.congestion > 0 else None,
             mean_work_gcycle=view.mean_work_gcycle,
         )
 

@@ -1,0 +1,109 @@
+"""Evolution strategies: K learners climb by comparing mirrored random changes of their weights, without a gradient.
+
+Axes: K learners, P weights of one learner, H pairs of mirrored candidates, C cases.
+Both candidates of a pair are to be judged on the same cases (common random numbers), so their difference is the work
+of the change alone. Salimans et al. 2017, with mirrored sampling and Adam; each learner draws from its own generator.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from annotated_types import Gt, Le
+from torch import Tensor
+
+from ddrl_sched.agents.base import Array
+from ddrl_sched.agents.stack import (
+    Adam,
+    Generators,
+    Leaf,
+    Stack,
+    check_shapes,
+    generator_states,
+    load_generator_states,
+    normals,
+)
+
+MOST = 2.0  # root mean squares
+
+
+@dataclass(frozen=True)
+class EvolutionSettings:
+    """Numbers of the search."""
+
+    pairs: Annotated[int, Gt(0)]  # H, mirrored pairs of candidates per generation
+    sigma: Annotated[float, Gt(0.0)]  # standard deviation of the changes
+    lr: Annotated[float, Gt(0.0)]  # of Adam in the first generation
+    lr_final: Annotated[float, Gt(0.0), Le(1.0)]  # fraction of it in the last one, linear between
+
+
+class EvolutionStrategy:
+    """K learners [K, P], each searched by itself. `ask` for candidates, judge them, `tell` their costs."""
+
+    def __init__(
+        self, leaves: Sequence[Leaf], flat: Tensor, settings: EvolutionSettings, generators: Generators
+    ) -> None:
+        self.settings = settings
+        self.leaves = list(leaves)
+        self.stack = Stack(leaves, flat, trained=False)
+        self.stack.flat.grad = self.stack.grad
+        self._generators = generators
+        self._adam = Adam([(self.stack.flat, settings.lr)])
+        self._change = torch.zeros(len(flat), settings.pairs, flat.shape[1])
+        self.generation = 0
+
+    def ask(self) -> Stack:
+        """Candidates [K x 2H, P], learner-major, in each learner first the H changes added, then subtracted."""
+        pairs, n_weights = self.settings.pairs, self.stack.flat.shape[1]
+        self._change = torch.from_numpy(normals(self._generators, (pairs, n_weights)))
+        step = self.settings.sigma * self._change
+        mean = self.stack.flat.detach().unsqueeze(1)
+        candidates = torch.cat([mean + step, mean - step], dim=1)
+        return Stack(self.leaves, candidates.reshape(-1, n_weights).contiguous(), trained=False)
+
+    def tell(self, cost: Array, progress: float) -> dict[str, Array]:
+        """One step by the costs [C, K, 2H] of the candidates of the last `ask` in C cases; `progress` in [0, 1].
+
+        Costs enter as differences of a pair, in units of their root mean square in the case (within +-MOST of them):
+        the step knows no unit of cost, and a case with large differences does not drown the others.
+        Returns metrics [K]: grad_norm, spread (that root mean square, mean over the cases).
+        """
+        pairs, s = self.settings.pairs, self.settings
+        difference = np.asarray(cost[..., :pairs] - cost[..., pairs:], np.float64)
+        spread = np.sqrt(np.mean(difference**2, axis=2, keepdims=True))
+        score = np.clip(difference / np.maximum(spread, 1e-12), -MOST, MOST)
+        weight = score.mean(0) / (2 * pairs)
+        with torch.no_grad():
+            per_pair = torch.from_numpy(weight.astype(np.float32)).unsqueeze(1)
+            self.stack.grad.copy_(torch.bmm(per_pair, self._change).squeeze(1))
+        norm = torch.linalg.vector_norm(self.stack.grad, dim=1).numpy().copy()
+        self._adam.step(1.0 + (s.lr_final - 1.0) * progress)
+        self.generation += 1
+        return {"grad_norm": norm, "spread": spread.mean((0, 2))}
+
+    def weights(self) -> dict[str, Tensor]:
+        """Copies of the learners' layers."""
+        return self.stack.weights()
+
+    def load_weights(self, weights: dict[str, Tensor]) -> None:
+        """Take over layers of the same names and shapes; ValueError otherwise."""
+        self.stack.load_weights(weights)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that evolves between a `tell` and the next `ask`."""
+        tensors = {name: value.clone() for name, value in self._tensors().items()}
+        return {"tensors": tensors, "generators": generator_states(self._generators), "generation": self.generation}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from what `state_dict` gave; ValueError on other names or shapes."""
+        mine = self._tensors()
+        check_shapes("state", state["tensors"], {name: tuple(value.shape) for name, value in mine.items()})
+        load_generator_states(self._generators, state["generators"])
+        self.generation = int(state["generation"])
+        for name, value in mine.items():
+            value.copy_(state["tensors"][name])
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return {"mean": self.stack.flat} | self._adam.tensors()

@@ -1,0 +1,327 @@
+"""Schedulers that learn prices: a diffusion actor over servers sets them, the world's exact split and choice obey.
+
+The actor answers, for every task and server, a price per unit share and whether to ask the server for its backlog, and
+for every task four factors of the kernel's rule (edge.types.Decision): congestion, echo, balance, level. Without a
+price the rule is the myopic optimum of its information class, so learning starts from a strong policy. One network for
+all servers and stations: its cost grows linearly with the servers, and it fits any number of them. The team's mean
+delay is what counts, so weights are searched by evolution strategies on the simulator itself (run/evolve.py).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor
+
+from ddrl_sched.agents.diffusion import Denoiser, Schedule, betas, denoiser_leaves, reverse_chain, time_embedding
+from ddrl_sched.agents.evolution import EvolutionSettings, EvolutionStrategy
+from ddrl_sched.agents.nets import mlp, mlp_leaves
+from ddrl_sched.agents.stack import Generators, Leaf, Stack, first_weights
+from ddrl_sched.config import InputError, Settings, validate, validate_record
+from ddrl_sched.edge.types import Decision, Floats, Scenario
+from ddrl_sched.schedulers.actions import table
+from ddrl_sched.schedulers.base import View
+from ddrl_sched.schedulers.sets import all_servers, externality_s, still_to_come
+
+PER_SERVER = ("price", "probe")
+PER_TASK = ("congestion", "echo", "balance", "level")
+OUTPUTS = (*PER_SERVER, *PER_TASK)
+N_SEEN, N_SECONDS = 14, 6  # numbers of one server that the network sees; those in seconds that a price may add up
+ACTOR = "mlp", "diffusion"
+Positive = Annotated[float, Field(gt=0.0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class StartSettings(Settings):
+    """Where learning starts; what is not learned stays there."""
+
+    probe: float  # a server is asked where this plus the actor's output is positive
+    congestion: Annotated[float, Field(ge=0.0)]
+    echo: Annotated[float, Field(ge=0.0)]
+    balance: Annotated[float, Field(ge=0.0)]
+    level: Annotated[float, Field(ge=0.0)]
+
+
+class ScaleSettings(Settings):
+    """Fixed constants: numbers in seconds are observed as log(1 + value / constant)."""
+
+    time_s: Positive  # of sending and computing a whole task; also the unit of prices
+    wait_s: Positive
+
+
+class ActorSettings(Settings):
+    """The network."""
+
+    kind: Literal["mlp", "diffusion"]
+    hidden: list[Count]
+    bound: Positive  # largest |output|; factors of a task are start x exp(output)
+    steps: Count  # T of the reverse chain
+    schedule: Schedule
+    beta_min: Positive
+    beta_max: Positive
+    time_width: Annotated[int, Field(gt=0, multiple_of=2)]
+    start: Literal["zero", "noise"]  # where the chain starts; noise: fresh for every decision
+
+
+class PriceSettings(Settings):
+    """The yaml of a price policy."""
+
+    name: Literal["price_policy"]
+    info: Literal["announced", "tracked", "probed", "running"]
+    candidates: Literal["single", "any_subset", "all"]  # sets compared by the rule; all: every server, no comparison
+    split: Literal["whole", "equal_finish"]
+    learn: list[Literal["price", "probe", "congestion", "echo", "balance", "level"]]
+    rate_memory_s: Positive  # time constant of the station's own count of arrivals
+    ask_noise: Annotated[float, Field(ge=0.0)]  # in training: scale of a logistic number added to `probe` for each task
+    start: StartSettings
+    scale: ScaleSettings
+    actor: ActorSettings
+    evolution: dict[str, Any]
+
+
+def price_settings(data: Mapping[str, Any]) -> PriceSettings:
+    """The yaml of a price policy, checked. Raises InputError naming keys."""
+    settings = validate(PriceSettings, data, "scheduler")
+    evolution_settings(settings)
+    if not settings.learn or len(set(settings.learn)) < len(settings.learn):
+        raise InputError(f"scheduler.learn: at least one of {', '.join(OUTPUTS)}, each once")
+    if not settings.actor.hidden:
+        raise InputError("scheduler.actor.hidden: at least one layer")
+    if "probe" in settings.learn and settings.info != "probed":
+        raise InputError("scheduler.learn: probe needs scheduler.info probed")
+    for name in PER_TASK:
+        if name in settings.learn and getattr(settings.start, name) == 0.0:
+            raise InputError(f"scheduler.start.{name}: must be above 0 where it is learned (it is multiplied)")
+    return settings
+
+
+def evolution_settings(settings: PriceSettings) -> EvolutionSettings:
+    """The checked numbers of the search. Raises InputError naming scheduler.evolution keys."""
+    numbers: EvolutionSettings = validate_record(EvolutionSettings, settings.evolution, "scheduler.evolution")
+    return numbers
+
+
+class PricePolicy:
+    """A price policy of several training seeds, one set of weights each (K = seeds).
+
+    Replica r of a View belongs to row r // (R / rows) of the weights in use.
+    """
+
+    cadence = "epoch"
+
+    def __init__(self, settings: PriceSettings, scenario: Scenario, n_seeds: int, generators: Generators) -> None:
+        _check_world(settings, scenario)
+        self.info: str = settings.info
+        self.choose_info = "tracked" if settings.info == "probed" else settings.info
+        self.rate_memory_s = settings.rate_memory_s
+        self.settings = settings
+        self.n_seeds = self.n_learners = n_seeds
+        self._actor = _actor(settings)
+        leaves = actor_leaves(settings)
+        self.search = EvolutionStrategy(
+            leaves, _quiet(leaves, first_weights(leaves, generators)), evolution_settings(settings), list(generators)
+        )
+        self._stack = self.search.stack
+        self._drawn_by = list(generators)
+        self._exploring = False
+        self._sets = None
+        if settings.candidates != "all":
+            self._sets = table(settings.candidates, scenario.n_servers)
+
+    def use(self, candidates: Stack | None) -> None:
+        """Decide with these candidates from now on, as in training (None: with the learners' own weights)."""
+        self._stack = self.search.stack if candidates is None else candidates
+        self._exploring = candidates is not None
+
+    def start_evaluation(self, n_traces: int, generators: Sequence[np.random.Generator]) -> None:
+        """Decide with the learned weights; `generators` [K] give the noise of chains that start from noise."""
+        self.use(None)
+        self._drawn_by = list(generators)
+
+    def decide(self, view: View, rng: np.random.Generator) -> Decision:
+        """Prices, probes and factors for the window; the kernel chooses and splits by them."""
+        valid = view.tasks.valid
+        replica, item = np.nonzero(valid)
+        seen, seconds = observe(view, self.settings)
+        rows = len(self._stack.flat)
+        learner = replica // (valid.shape[0] // rows)
+        count = np.bincount(learner, minlength=rows)
+        place = np.arange(len(learner)) - np.repeat(np.cumsum(count) - count, count)
+        packed = np.zeros((rows, int(count.max(initial=0)), *seen.shape[2:]), np.float32)
+        packed[learner, place] = seen[replica, item]
+        output = self._output(packed)[learner, place]  # [n, E, outputs]
+        answer = np.zeros((*valid.shape, *output.shape[1:]))
+        answer[replica, item] = output
+        return self._decision(view, answer, self._linear_price(seconds))
+
+    @torch.inference_mode()
+    def _output(self, packed: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Outputs [K, n, E, outputs] within +-bound for what is seen of servers [K, n, E, N_SEEN]."""
+        k, n, e, _ = packed.shape
+        seen = torch.from_numpy(packed).view(k, n * e, N_SEEN)
+        start = torch.zeros(k, n * e, len(self.settings.learn))
+        if self.settings.actor.start == "noise":
+            drawn = np.resize(np.arange(len(self._drawn_by)), k)  # candidates of a seed differ, their noise need not
+            noise = [self._drawn_by[i].standard_normal(start.shape[1:], np.float32) for i in sorted(set(drawn))]
+            start = torch.from_numpy(np.stack(noise)).repeat_interleave(k // len(noise), 0)
+        return self._actor(self._stack.leaves, seen, start).view(k, n, e, -1).numpy()
+
+    def _linear_price(self, seconds: Floats) -> Floats:
+        """[R, M, E] s: learned weights times the numbers in seconds [R, M, E, N_SECONDS]."""
+        weight = self._stack.leaves["price_of_seconds"].detach().numpy()[:, :, 0]  # [K, N_SECONDS]
+        return np.einsum("rmes,rs->rme", seconds, np.repeat(weight, len(seconds) // len(weight), 0))
+
+    def _decision(self, view: View, answer: Floats, linear_s: Floats) -> Decision:
+        s, learn = self.settings, self.settings.learn
+        everyone = all_servers(view)
+        price_s = None
+        if "price" in learn:
+            price_s = linear_s + s.scale.time_s * answer[..., learn.index("price")]
+        if s.candidates == "all":
+            return Decision("given", s.info, split=s.split, select=everyone, price_s=price_s)
+        probe = None
+        if s.info == "probed":
+            probe = everyone & (self._ask(answer) > 0.0)
+        return Decision(
+            "best",
+            s.info,
+            split=s.split,
+            candidates=self._sets,
+            probe=probe,
+            price_s=price_s,
+            mean_work_gcycle=view.mean_work_gcycle,
+            **{name: self._factor(name, answer) for name in PER_TASK},  # type: ignore[arg-type]
+        )
+
+    def _ask(self, answer: Floats) -> Floats:
+        """[R, M, E] a server is asked where this is positive.
+
+        In training a number drawn for each task (the same for all candidates of a seed) is added: whether asking
+        pays shows in every comparison, however sure the actor is.
+        """
+        if "probe" not in self.settings.learn:
+            return np.full(answer.shape[:3], self.settings.start.probe)
+        ask: Floats = self.settings.start.probe + answer[..., self.settings.learn.index("probe")]
+        if self._exploring and self.settings.ask_noise > 0.0:
+            uniform = np.stack([g.random(answer.shape[1]) for g in self._drawn_by])
+            noise = np.log(uniform) - np.log1p(-uniform)
+            ask = ask + self.settings.ask_noise * np.repeat(noise, len(answer) // len(noise), 0)[..., None]
+        return ask
+
+    def _factor(self, name: str, answer: Floats) -> Floats | None:
+        """Factor [R, M] of the kernel's rule: start x exp(mean output over the servers); None where it does nothing."""
+        start = float(getattr(self.settings.start, name))
+        if name in self.settings.learn:
+            factor: Floats = start * np.exp(answer[..., self.settings.learn.index(name)].mean(-1))
+            return factor
+        return None if start == (1.0 if name == "echo" else 0.0) else np.full(answer.shape[:2], start)
+
+    def weights(self) -> dict[str, Tensor]:
+        """Copies of the learned layers."""
+        return self.search.weights()
+
+    def load_weights(self, weights: dict[str, Tensor]) -> None:
+        """Take over what `weights` gave. ValueError on other names or shapes."""
+        self.search.load_weights(weights)
+
+
+def actor_leaves(settings: PriceSettings) -> list[Leaf]:
+    """Layers of the actor, one network for all servers, and the weights of the linear price."""
+    a, n_out = settings.actor, len(settings.learn)
+    net = mlp_leaves(N_SEEN, a.hidden, n_out)
+    if a.kind == "diffusion":
+        net = denoiser_leaves(n_out, a.time_width, N_SEEN, a.hidden)
+    return [*net, Leaf("price_of_seconds", N_SECONDS, 1, 1)]
+
+
+def _quiet(leaves: Sequence[Leaf], flat: Tensor) -> Tensor:
+    """The same first weights with an output of zero: learning starts from the rule of `start`."""
+    seen = Stack(leaves, flat, trained=False).leaves
+    last = max(int(name.removeprefix("bias")) for name in seen if name.startswith("bias"))
+    for name in (f"weight{last}", f"bias{last}", "price_of_seconds"):
+        seen[name].zero_()
+    return flat
+
+
+def _actor(settings: PriceSettings) -> Any:
+    """f(leaves, seen [K, n, N_SEEN], start [K, n, outputs]) -> outputs [K, n, outputs] within +-bound."""
+    a = settings.actor
+    if a.kind == "mlp":
+        return lambda leaves, seen, start: a.bound * torch.tanh(mlp(leaves, seen, "relu"))
+    try:
+        chain = reverse_chain(betas(a.schedule, a.steps, a.beta_min, a.beta_max), final_noise=False)
+    except ValueError as error:
+        raise InputError(f"scheduler.{str(error).replace('agent.', 'actor.')}") from None
+    denoiser = Denoiser(chain, time_embedding(a.steps, a.time_width), "relu", "x0", a.bound)
+    return lambda leaves, seen, start: denoiser.logits(leaves, seen, start, None)
+
+
+def _check_world(settings: PriceSettings, scenario: Scenario) -> None:
+    published = scenario.rule != "clean"
+    if published and (settings.candidates != "all" or settings.learn != ["price"] or settings.info != "running"):
+        raise InputError(
+            f"scheduler: under the published rule {scenario.rule} a price policy can have candidates all, "
+            "learn [price] and info running only"
+        )
+    if settings.candidates == "any_subset" and 2**scenario.n_servers > 4096:
+        raise InputError(f"scheduler.candidates: any_subset is for few servers, this world has {scenario.n_servers}")
+
+
+def observe(view: View, settings: PriceSettings) -> tuple[NDArray[np.float32], Floats]:
+    """What the actor sees of every server [R, M, E, N_SEEN], and numbers in seconds [R, M, E, N_SECONDS].
+
+    Seen: wait (own class, as of the start of the interval), computing, sending and overhead of the whole task, whether
+    the server is the own one, its speed, the age of the announcement; the backlog of all, of the own and of the least
+    busy server; work and overhead of the task relative to the mean; the load by the station's own count of arrivals;
+    the tasks still expected in the slot from the own station and from that of the server (slotted worlds, else 0).
+    """
+    tasks, scenario, scale = view.tasks, view.scenario, settings.scale
+    assert view.wait_s is not None
+    assert view.age_s is not None
+    assert view.own_rate is not None
+    wait_s, speed = view.wait_s, scenario.speed_gcps
+    unit_s, overhead_s = tasks.work_gcycle[..., None] / speed, tasks.overhead_gcycle[..., None] / speed
+    send_s = tasks.input_mbit[..., None] / scenario.link_mbps[tasks.origin]
+    own = tasks.origin[..., None] == np.arange(len(speed))
+    coming = np.zeros_like(wait_s)
+    external_s = [coming, coming]
+    if view.slot_tasks is not None:
+        coming = still_to_come(view, view.slot_tasks, see_all=settings.info == "running")
+        external_s = list(externality_parts_s(view, coming))
+    slot_mean = 1.0 if view.slot_tasks is None else max(float(view.slot_tasks.sum()), 1e-9)
+    own_coming = np.take_along_axis(coming, tasks.origin[..., None], -1)
+    load = view.own_rate * len(speed) * view.mean_work_gcycle / speed.sum()
+    relative = np.maximum(tasks.work_gcycle / view.mean_work_gcycle, 1e-6)
+    columns = [
+        np.log1p(wait_s / scale.wait_s),
+        np.log1p(unit_s / scale.time_s),
+        np.log1p(send_s / scale.time_s),
+        np.log1p(overhead_s / scale.time_s),
+        own.astype(np.float64),
+        np.broadcast_to(np.log(speed / speed.mean()), wait_s.shape),
+        *(
+            np.broadcast_to(value[..., None], wait_s.shape)
+            for value in (
+                view.age_s / scenario.announce_s,
+                np.log1p(wait_s @ speed / speed.sum() / scale.wait_s),
+                np.log1p((wait_s * own).sum(-1) / scale.wait_s),
+                np.log1p(wait_s.min(-1) / scale.wait_s),
+                np.log(relative),
+                load,
+                own_coming[..., 0] / slot_mean,
+            )
+        ),
+        coming / slot_mean,
+    ]
+    seconds = [wait_s, unit_s, send_s, overhead_s, *external_s]
+    return np.stack(columns, -1).astype(np.float32), np.stack(seconds, -1)
+
+
+def externality_parts_s(view: View, coming: Floats) -> tuple[Floats, Floats]:
+    """The externality of sets.externality_s in its two parts: the own port and the server's own station."""
+    whole = externality_s(view, coming)
+    at_server = coming * view.tasks.work_gcycle[..., None] / view.scenario.speed_gcps
+    return whole - at_server, at_server

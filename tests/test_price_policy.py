@@ -1,0 +1,289 @@
+"""Price policies: at the start they are the rule they start from, the kernel's factors by hand, and they learn."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from ddrl_sched.config import InputError
+from ddrl_sched.edge import physics
+from ddrl_sched.edge.types import Decision
+from ddrl_sched.run.evolve import evolve
+from ddrl_sched.run.rollout import Traces, recent_rate, rollout
+from ddrl_sched.run.seeding import stream
+from ddrl_sched.schedulers.actions import table
+from ddrl_sched.schedulers.price_policy import PricePolicy, actor_leaves, price_settings
+from ddrl_sched.schedulers.table import build
+from tests.builders import make_scenario, make_tasks
+from tests.test_schedulers import MEAN_WORK_GCYCLE, edge5, poisson
+
+SLOT_TASKS = np.full(20, 0.3)
+CONF = Path(__file__).parents[1] / "conf" / "scheduler"
+YAMLS = [file.stem for file in CONF.glob("*.yaml") if "name: price_policy" in file.read_text(encoding="utf-8")]
+
+
+def read(label, **changes):
+    data = yaml.safe_load((CONF / f"{label}.yaml").read_text(encoding="utf-8"))
+    for key, value in changes.items():
+        data[key] = {**data[key], **value} if isinstance(value, dict) else value
+    return data
+
+
+def policy(label, scenario, n_seeds=1, first=0, **changes):
+    generators = [stream(0, "learner", first + k) for k in range(n_seeds)]
+    return PricePolicy(price_settings(read(label, **changes)), scenario, n_seeds, generators)
+
+
+def run(scheduler, scenario, tasks, slot_tasks=None, drawn_order=True):
+    traces = Traces(scenario, tasks, MEAN_WORK_GCYCLE, slot_tasks, drawn_order)
+    return list(rollout(traces, scheduler, stream(0, "policy")))[-1].outcome
+
+
+def fixed(label, **changes):
+    settings = yaml.safe_load((CONF / f"{label}.yaml").read_text(encoding="utf-8")) | changes
+    return build(settings.pop("name"), settings)
+
+
+def same(one, other):
+    np.testing.assert_allclose(one.delay_s, other.delay_s, rtol=1e-9)
+    np.testing.assert_array_equal(one.probes, other.probes)
+
+
+def slotted(n_slots=40, seed=0, n_replicas=1, stations=5):
+    """Tasks of the published kind: at each of 20 indices of each station and slot with probability 0.3."""
+    rows = []
+    for r in range(n_replicas):
+        rng = np.random.default_rng([seed, r])
+        slot, station, index = np.nonzero(rng.random((n_slots, stations, len(SLOT_TASKS))) < SLOT_TASKS)
+        rows.append(
+            (slot.astype(float), station, index, rng.uniform(2, 5, len(slot)), rng.uniform(0.3, 1.2, len(slot)))
+        )
+    width = max(len(row[0]) for row in rows)
+    valid = np.arange(width) < np.array([[len(row[0])] for row in rows])
+
+    def column(i, pad):
+        return np.stack([np.pad(row[i], (0, width - len(row[i])), constant_values=pad) for row in rows])
+
+    return make_tasks(
+        column(0, n_slots),
+        column(1, 0),
+        input_mbit=column(3, 0),
+        work_gcycle=column(4, 0),
+        index=column(2, 0),
+        valid=valid,
+        n_servers=stations,
+        deadline_s=1.0,
+    )
+
+
+def published5():
+    return make_scenario([10, 20, 30, 40, 50], np.tile([400.0, 425, 450, 475, 500], (5, 1)), rule="amcoedge")
+
+
+@pytest.mark.parametrize("label", YAMLS)
+def test_every_yaml_is_built_and_decides(label):
+    data = read(label)
+    scenario = published5() if data["candidates"] == "all" else edge5("shared")
+    tasks = slotted() if data["candidates"] == "all" else poisson(0.6, 300, 0.05)
+    outcome = run(policy(label, scenario), scenario, tasks, SLOT_TASKS if data["candidates"] == "all" else None)
+    assert np.isfinite(outcome.delay_s[tasks.valid]).all()
+
+
+def test_without_learned_prices_it_is_shortest_expected_delay():
+    scenario, tasks = edge5("shared"), poisson(0.6, 500, 0.05)
+    same(run(policy("ddrl_ats_price", scenario, learn=["price"], start={"balance": 0.0}), scenario, tasks),
+         run(fixed("sed_tracked"), scenario, tasks))  # fmt: skip
+
+
+def test_without_learned_prices_it_is_the_priced_rule_that_asks_everybody():
+    scenario, tasks = edge5("shared", probe_s=0.002), poisson(0.6, 500, 0.05)
+    everyone = np.ones((*tasks.shape, 5), bool)
+    mean = {"mean_work_gcycle": MEAN_WORK_GCYCLE, "congestion": np.full(tasks.shape, 1.0)}
+    rule = Decision("best", "probed", split="equal_finish", candidates=table("any_subset", 5), probe=everyone, **mean)
+    outcome = run(
+        policy("ddrl_amsa_price", scenario, start={"level": 0.0, "probe": 1.0}, learn=["price", "congestion"]),
+        scenario,
+        tasks,
+    )
+    same(outcome, run(_Rule(rule), scenario, tasks))
+    assert (outcome.probes[tasks.valid] == 4).all()
+
+
+class _Rule:
+    info, cadence = "probed", "trace"
+
+    def __init__(self, decision):
+        self.decision = decision
+
+    def decide(self, view, rng):
+        return self.decision
+
+
+def test_without_learned_prices_it_is_the_myopic_optimum_of_the_published_world():
+    scenario, tasks = published5(), slotted()
+    same(run(policy("ddrl_price_slotted", scenario), scenario, tasks, SLOT_TASKS, False),
+         run(fixed("equal_finish"), scenario, tasks, SLOT_TASKS, False))  # fmt: skip
+
+
+def test_the_price_of_seconds_can_be_the_published_formula():
+    scenario, tasks = published5(), slotted()
+    learned = policy("ddrl_price_slotted", scenario)
+    learned.search.stack.leaves["price_of_seconds"][0, -2:, 0] = 1.0  # port and server
+    outcome = run(learned, scenario, tasks, SLOT_TASKS, False)
+    same(outcome, run(fixed("priced_slotted"), scenario, tasks, SLOT_TASKS, False))
+    plain = run(fixed("equal_finish"), scenario, tasks, SLOT_TASKS, False)
+    assert np.nanmean(outcome.delay_s) < np.nanmean(plain.delay_s)
+
+
+def place(scenario, tasks, decision):
+    outcome = physics.empty_outcome(tasks, scenario.n_servers)
+    state = physics.initial_state(scenario, 1)
+    n = np.array([tasks.shape[1]])
+    physics.finish(
+        scenario, physics.place(scenario, state, tasks, decision, np.zeros(1, int), n, outcome), tasks, outcome
+    )
+    return outcome.share[0].argmax(1)
+
+
+def test_echo_multiplies_own_work_since_the_announcement():
+    # two remote servers of speed 2 and 1: work 2 takes 1 s or 2 s; station 0 has already placed 1 s on server 1
+    scenario = make_scenario([1e-3, 2.0, 1.0])
+    tasks = make_tasks([0.1, 0.1, 0.1], origin=0, work_gcycle=2.0, n_servers=3)
+
+    def chosen(echo):
+        decision = Decision("best", "tracked", candidates=table("single", 3), echo=np.full(tasks.shape, echo))
+        return place(scenario, tasks, decision).tolist()
+
+    assert chosen(0.5) == [1, 1, 1]  # 1, then 1 + 0.4 (at age 0.1), then 1 + 0.9 < 2
+    assert chosen(3.0) == [1, 2, 1]  # then 1 + 2.9 > 2; then both are late: 1 + 2.9 < 2 + 5.9
+
+
+def test_balance_alone_is_weighted_round_robin():
+    scenario, tasks = edge5("shared"), poisson(0.6, 1500)
+    huge = np.full(tasks.shape, 1e9)
+    rule = Decision("best", "static", candidates=table("single", 5), balance=huge)
+    ours, theirs = run(_Rule(rule), scenario, tasks), run(fixed("wrr_own"), scenario, tasks)
+    placed = [
+        (o.share * tasks.work_gcycle[..., None])[tasks.valid].sum(0) / scenario.speed_gcps for o in (ours, theirs)
+    ]
+    assert np.ptp(placed[0]) / placed[0].mean() < 0.2
+    assert np.ptp(placed[1]) / placed[1].mean() < 0.2
+
+
+def test_level_takes_others_to_be_as_busy_as_the_own_server():
+    # the own server holds 4 s of work; a remote one of equal speed looks empty, or as busy
+    scenario = make_scenario([1.0, 1.0], link_mbps=1.0)
+    tasks = make_tasks([0.0, 0.0], origin=0, work_gcycle=[4.0, 1.0], input_mbit=[0.0, 1.0], n_servers=2)
+    first = np.array([[[True, False], [True, True]]])
+
+    def chosen(level):
+        rule = Decision("best", "own", select=first, candidates=table("single", 2), level=np.full(tasks.shape, level))
+        return place(scenario, tasks, rule).tolist()
+
+    assert chosen(0.0) == [0, 1]  # 1 s to send, 1 s to compute
+    assert chosen(1.0) == [0, 0]  # 4 + 1 on both, and sending is longer than nothing
+    assert chosen(0.5) == [0, 1]  # max(1, 2) + 1 < 5
+
+
+def test_recent_rate_of_a_steady_station_and_of_a_silent_one():
+    tasks = make_tasks(np.arange(1, 200) * 0.1, origin=np.where(np.arange(199) == 150, 1, 0), n_servers=2)
+    rate = recent_rate(tasks, 2, 3.0)[0]
+    assert rate[0] == 0.0
+    assert rate[150] == 0.0
+    np.testing.assert_allclose(rate[100], 10.0, rtol=0.05)
+
+
+def test_asks_only_where_the_actor_says_so():
+    scenario, tasks = edge5("shared"), poisson(0.36, 200, 0.05)
+    silent = policy("ddrl_amsa_price", scenario, start={"probe": -1.0})
+    assert run(silent, scenario, tasks).probes.sum() == 0
+    bias = [name for name in silent.search.stack.leaves if name.startswith("bias")][-1]
+    silent.search.stack.leaves[bias][0, 0, silent.settings.learn.index("probe")] = 3.0
+    assert (run(silent, scenario, tasks).probes[tasks.valid] == 4).all()
+
+
+def traces_of(scenario, seed, n_seeds):
+    tasks = slotted(40, seed, n_seeds)
+    return Traces(scenario, tasks, MEAN_WORK_GCYCLE, SLOT_TASKS, False)
+
+
+def trained(n_seeds, generations, first=0):
+    scenario = published5()
+    learner = policy("ddrl_price_slotted", scenario, n_seeds, first, evolution={"lr": 0.1, "pairs": 4})
+
+    def fresh(generation):
+        traces = traces_of(scenario, generation, first + n_seeds)
+        return [replace(traces, tasks=traces.tasks.replicas(np.arange(first, first + n_seeds)))]
+
+    list(evolve(learner, generations, fresh))
+    return learner
+
+
+def test_learns_to_leave_servers_to_others():
+    scenario, learner = published5(), trained(2, 30)
+    held_out = traces_of(scenario, 999, 4)
+    learner.start_evaluation(2, [np.random.default_rng(0)] * 2)
+    ours = run(learner, scenario, held_out.tasks, SLOT_TASKS, False).delay_s
+    myopic = run(fixed("equal_finish"), scenario, held_out.tasks, SLOT_TASKS, False).delay_s
+    assert np.nanmean(ours) < 0.985 * np.nanmean(myopic)
+
+
+def test_a_seed_in_a_stack_learns_as_alone():
+    together, alone = trained(2, 3), trained(1, 3, first=1)
+    np.testing.assert_allclose(
+        together.search.stack.flat[1].numpy(), alone.search.stack.flat[0].numpy(), rtol=1e-4, atol=1e-6
+    )
+
+
+def test_weights_come_back():
+    scenario, tasks = edge5("shared"), poisson(0.6, 200, 0.05)
+    one, other = policy("ddrl_amsa_price", scenario), policy("ddrl_amsa_price", scenario, first=5)
+    one.search.stack.flat += 0.3
+    other.load_weights(one.weights())
+    same(run(one, scenario, tasks), run(other, scenario, tasks))
+    assert {leaf.name for leaf in actor_leaves(one.settings)} == set(one.weights())
+    wide = policy("ddrl_amsa_price", scenario, actor={"hidden": [8]})
+    with pytest.raises(ValueError, match="shape"):
+        wide.load_weights(one.weights())
+
+
+def test_noise_at_the_start_changes_decisions_by_the_given_generators_alone():
+    scenario, tasks = edge5("shared"), poisson(0.6, 200, 0.05)
+    noisy = policy("ddrl_amsa_price", scenario, actor={"start": "noise", "steps": 2})
+    noisy.search.stack.flat += 0.05 * torch.randn(noisy.search.stack.flat.shape, generator=torch.manual_seed(0))
+
+    def delays(seed):
+        noisy.start_evaluation(1, [np.random.default_rng(seed)])
+        return run(noisy, scenario, tasks).delay_s
+
+    first = delays(1)
+    np.testing.assert_array_equal(first, delays(1))
+    assert (first != delays(2)).any()
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"learn": []}, "scheduler.learn"),
+        ({"learn": ["price", "price"]}, "scheduler.learn"),
+        ({"info": "tracked"}, "scheduler.learn"),
+        ({"start": {"congestion": 0.0}}, "scheduler.start.congestion"),
+        ({"actor": {"hidden": []}}, "scheduler.actor.hidden"),
+        ({"evolution": {"pairs": 0}}, "scheduler.evolution.pairs"),
+        ({"evolution": {"paris": 1}}, "scheduler.evolution.paris"),
+        ({"start": {"level": float("nan")}}, "scheduler.start.level"),
+    ],
+)
+def test_wrong_settings_are_named(changes, key):
+    with pytest.raises(InputError, match=key.replace(".", r"\.")):
+        price_settings(read("ddrl_amsa_price", **changes))
+
+
+def test_worlds_that_do_not_fit_are_refused():
+    with pytest.raises(InputError, match="published rule"):
+        policy("ddrl_amsa_price", published5())
+    with pytest.raises(InputError, match="any_subset"):
+        policy("ddrl_amsa_price", make_scenario(np.ones(20)))
