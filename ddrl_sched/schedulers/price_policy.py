@@ -155,7 +155,7 @@ class PricePolicy:
         output = self._output(packed)[learner, place]  # [n, E, outputs]
         answer = np.zeros((*valid.shape, *output.shape[1:]))
         answer[replica, item] = output
-        return self._decision(view, answer, self._linear_price(seconds))
+        return self._decision(view, answer, seconds)
 
     @torch.inference_mode()
     def _output(self, packed: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -167,19 +167,26 @@ class PricePolicy:
             drawn = np.resize(np.arange(len(self._drawn_by)), k)  # candidates of a seed differ, their noise need not
             noise = [self._drawn_by[i].standard_normal(start.shape[1:], np.float32) for i in sorted(set(drawn))]
             start = torch.from_numpy(np.stack(noise)).repeat_interleave(k // len(noise), 0)
-        return self._actor(self._stack.leaves, seen, start).view(k, n, e, -1).numpy()
+        output = self._actor(self._stack.leaves, seen, start) + torch.bmm(seen, self._stack.leaves["linear"])
+        bound = self.settings.actor.bound
+        return output.clamp_(-bound, bound).view(k, n, e, -1).numpy()
 
-    def _linear_price(self, seconds: Floats) -> Floats:
-        """[R, M, E] s: learned weights times the numbers in seconds [R, M, E, N_SECONDS]."""
+    def _linear_price(self, seconds: Sequence[Floats]) -> Floats:
+        """[R, M, E] s: learned weights times the numbers in seconds."""
         weight = self._stack.leaves["price_of_seconds"].detach().numpy()[:, :, 0]  # [K, N_SECONDS]
-        return np.einsum("rmes,rs->rme", seconds, np.repeat(weight, len(seconds) // len(weight), 0))
+        weight = np.repeat(weight, len(seconds[0]) // len(weight), 0)
+        price_s: Floats = weight[:, 0, None, None] * seconds[0]
+        for i, value in enumerate(seconds[1:], start=1):
+            if weight[:, i].any():
+                price_s += weight[:, i, None, None] * value
+        return price_s
 
-    def _decision(self, view: View, answer: Floats, linear_s: Floats) -> Decision:
+    def _decision(self, view: View, answer: Floats, seconds: Sequence[Floats]) -> Decision:
         s, learn = self.settings, self.settings.learn
         everyone = all_servers(view)
         price_s = None
         if "price" in learn:
-            price_s = linear_s + s.scale.time_s * answer[..., learn.index("price")]
+            price_s = self._linear_price(seconds) + s.scale.time_s * answer[..., learn.index("price")]
         if s.candidates == "all":
             return Decision("given", s.info, split=s.split, select=everyone, price_s=price_s)
         probe = None
@@ -229,19 +236,19 @@ class PricePolicy:
 
 
 def actor_leaves(settings: PriceSettings) -> list[Leaf]:
-    """Layers of the actor, one network for all servers, and the weights of the linear price."""
+    """Layers of the actor, one network for all servers, its linear part, and the weights of the linear price."""
     a, n_out = settings.actor, len(settings.learn)
     net = mlp_leaves(N_SEEN, a.hidden, n_out)
     if a.kind == "diffusion":
         net = denoiser_leaves(n_out, a.time_width, N_SEEN, a.hidden)
-    return [*net, Leaf("price_of_seconds", N_SECONDS, 1, 1)]
+    return [*net, Leaf("linear", N_SEEN, n_out, N_SEEN), Leaf("price_of_seconds", N_SECONDS, 1, 1)]
 
 
 def _quiet(leaves: Sequence[Leaf], flat: Tensor) -> Tensor:
     """The same first weights with an output of zero: learning starts from the rule of `start`."""
     seen = Stack(leaves, flat, trained=False).leaves
     last = max(int(name.removeprefix("bias")) for name in seen if name.startswith("bias"))
-    for name in (f"weight{last}", f"bias{last}", "price_of_seconds"):
+    for name in (f"weight{last}", f"bias{last}", "linear", "price_of_seconds"):
         seen[name].zero_()
     return flat
 
@@ -270,8 +277,8 @@ def _check_world(settings: PriceSettings, scenario: Scenario) -> None:
         raise InputError(f"scheduler.candidates: any_subset is for few servers, this world has {scenario.n_servers}")
 
 
-def observe(view: View, settings: PriceSettings) -> tuple[NDArray[np.float32], Floats]:
-    """What the actor sees of every server [R, M, E, N_SEEN], and numbers in seconds [R, M, E, N_SECONDS].
+def observe(view: View, settings: PriceSettings) -> tuple[NDArray[np.float32], list[Floats]]:
+    """What the actor sees of every server [R, M, E, N_SEEN], and N_SECONDS numbers in seconds [R, M, E].
 
     Seen: wait (own class, as of the start of the interval), computing, sending and overhead of the whole task, whether
     the server is the own one, its speed, the age of the announcement; the backlog of all, of the own and of the least
@@ -286,38 +293,28 @@ def observe(view: View, settings: PriceSettings) -> tuple[NDArray[np.float32], F
     unit_s, overhead_s = tasks.work_gcycle[..., None] / speed, tasks.overhead_gcycle[..., None] / speed
     send_s = tasks.input_mbit[..., None] / scenario.link_mbps[tasks.origin]
     own = tasks.origin[..., None] == np.arange(len(speed))
-    coming = np.zeros_like(wait_s)
-    external_s = [coming, coming]
+    coming: Floats = np.zeros(1)
+    external_s: tuple[Floats, ...] = ()
+    slot_mean, own_coming = 1.0, coming
     if view.slot_tasks is not None:
         coming = still_to_come(view, view.slot_tasks, see_all=settings.info == "running")
-        external_s = list(externality_parts_s(view, coming))
-    slot_mean = 1.0 if view.slot_tasks is None else max(float(view.slot_tasks.sum()), 1e-9)
-    own_coming = np.take_along_axis(coming, tasks.origin[..., None], -1)
+        external_s = externality_parts_s(view, coming)
+        slot_mean = max(float(view.slot_tasks.sum()), 1e-9)
+        own_coming = np.take_along_axis(coming, tasks.origin[..., None], -1)
     load = view.own_rate * len(speed) * view.mean_work_gcycle / speed.sum()
-    relative = np.maximum(tasks.work_gcycle / view.mean_work_gcycle, 1e-6)
-    columns = [
-        np.log1p(wait_s / scale.wait_s),
-        np.log1p(unit_s / scale.time_s),
-        np.log1p(send_s / scale.time_s),
-        np.log1p(overhead_s / scale.time_s),
-        own.astype(np.float64),
-        np.broadcast_to(np.log(speed / speed.mean()), wait_s.shape),
-        *(
-            np.broadcast_to(value[..., None], wait_s.shape)
-            for value in (
-                view.age_s / scenario.announce_s,
-                np.log1p(wait_s @ speed / speed.sum() / scale.wait_s),
-                np.log1p((wait_s * own).sum(-1) / scale.wait_s),
-                np.log1p(wait_s.min(-1) / scale.wait_s),
-                np.log(relative),
-                load,
-                own_coming[..., 0] / slot_mean,
-            )
-        ),
-        coming / slot_mean,
-    ]
-    seconds = [wait_s, unit_s, send_s, overhead_s, *external_s]
-    return np.stack(columns, -1).astype(np.float32), np.stack(seconds, -1)
+    relative = np.log(np.maximum(tasks.work_gcycle / view.mean_work_gcycle, 1e-6))
+    seen = np.empty((*wait_s.shape, N_SEEN), np.float32)
+    for column, value in enumerate((wait_s / scale.wait_s, *(x / scale.time_s for x in (unit_s, send_s, overhead_s)))):
+        seen[..., column] = np.log1p(value.astype(np.float32))
+    seen[..., 4] = own
+    seen[..., 5] = np.log(speed / speed.mean())
+    backlogs = (wait_s @ speed / speed.sum(), (wait_s * own).sum(-1), wait_s.min(-1))
+    per_task = (view.age_s / scenario.announce_s, *(np.log1p(b / scale.wait_s) for b in backlogs), relative, load)
+    for column, value in enumerate(per_task, start=6):
+        seen[..., column] = value[..., None]
+    seen[..., 12] = own_coming / slot_mean
+    seen[..., 13] = coming / slot_mean
+    return seen, [wait_s, unit_s, send_s, overhead_s, *external_s]
 
 
 def externality_parts_s(view: View, coming: Floats) -> tuple[Floats, Floats]:

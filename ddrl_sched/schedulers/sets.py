@@ -41,8 +41,9 @@ class BestSet:
     """The set of an action table with the least estimated make-span plus congestion price.
 
     A used server costs congestion x overhead / sum of speeds x (1 + backlog / mean work): what its overhead takes
-    from the tasks that follow. 0 is the myopic choice, which splits too much under load. With info "probed" the set
-    rests on tracked estimates, its members are asked, and the shares are exact. Beyond MAX_ROWS sets `any_subset`
+    from the tasks that follow. 0 is the myopic choice, which splits too much under load. With info "probed" and ask
+    "selected" the set rests on tracked estimates, its members are asked, and the shares are exact; with ask "all" every
+    server is asked before the choice. Beyond MAX_ROWS sets `any_subset`
     compares the prefixes of the servers sorted by estimated single finish.
     """
 
@@ -51,18 +52,21 @@ class BestSet:
     split: Split
     info: Info
     congestion: Annotated[float, Field(ge=0)]
+    ask: Literal["selected", "all"]
     cadence: ClassVar[str] = "trace"
 
     def decide(self, view: View, rng: np.random.Generator) -> Decision:
         """The best set. Raises InputError for an impossible or too large `k`."""
         probed = self.info == "probed"
+        later = probed and self.ask == "selected"
         return Decision(
             "best",
-            "tracked" if probed else self.info,
+            "tracked" if later else self.info,
             split=self.split,
-            split_info="probed" if probed else None,
+            split_info="probed" if later else None,
             candidates=candidate_sets(self.actions, view.scenario.n_servers, self.k),
-            probe_selected=probed,
+            probe=all_servers(view) if probed and not later else None,
+            probe_selected=later,
             congestion=np.full(view.tasks.shape, self.congestion) if self.congestion > 0 else None,
             mean_work_gcycle=view.mean_work_gcycle,
         )
