@@ -20,7 +20,6 @@ from ddrl_sched.run.records import read_regular
 from ddrl_sched.saving import remove, remove_leftovers, write_bytes
 
 FOLDER, FILE = "resume", "state.pt"
-_MAX_BYTES = 1 << 36
 T = TypeVar("T")
 
 
@@ -53,7 +52,7 @@ def load(folder: Path, about: Mapping[str, Any], parts: Mapping[str, Stateful]) 
     path = folder / FOLDER / FILE
     if not path.exists():
         return False
-    digest, _, content = read_regular(path, _MAX_BYTES).partition(b"\n")
+    digest, _, content = read_regular(path, path.stat().st_size).partition(b"\n")
     if hashlib.sha256(content).hexdigest().encode() != digest:
         raise ValueError(f"{path} does not fit its sha256: damaged")
     saved = torch.load(io.BytesIO(content), weights_only=True)
