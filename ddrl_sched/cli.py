@@ -1,13 +1,13 @@
 """The command line `ddrl`. Imports typer alone; each command imports what it needs when it runs."""
 
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Any, Literal
 
 import typer
+
+from ddrl_sched import stopping
 
 app = typer.Typer(
     help="Fair, fast benchmark of schedulers for generative AI tasks on collaborating edge servers.",
@@ -35,6 +35,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Check and list the jobs
 @app.command()
 def train(
     overrides: Overrides = None,
+    resume: Annotated[Path | None, typer.Option("--resume", help="Run folder of an interrupted job to finish.")] = None,
     multirun: Multirun = False,
     cfg: Cfg = None,
     resolve: Resolve = False,
@@ -48,7 +49,8 @@ def train(
 ) -> None:
     """Train a learned scheduler and keep its weights."""
     flags = _hydra_flags(cfg, resolve, package, info, config_dir, hydra_help)
-    options = {"accept_code": accept_code, "retry_failed": retry_failed, "debug": debug}
+    folder = str(resume.resolve()) if resume else None
+    options = {"resume": folder, "accept_code": accept_code, "retry_failed": retry_failed, "debug": debug}
     _launch("train", overrides, flags, options, multirun=multirun)
 
 
@@ -134,14 +136,8 @@ def replay(
 
 def main() -> None:
     """Entry point: signals first, for the imports that follow take seconds."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _leave)
+    stopping.listen()
     app()
-
-
-def _leave(number: int, _frame: FrameType | None) -> None:
-    signal.signal(number, signal.SIG_DFL)  # a second signal ends the program at once
-    raise SystemExit(128 + number)
 
 
 def _launch(command: str, overrides: list[str] | None, flags: list[str], options: dict[str, Any], **how: bool) -> None:

@@ -31,7 +31,7 @@ from ddrl_sched.listing import conf_dir
 SHOWS = ("--cfg", "--info", "--hydra-help")  # Hydra's flags that print something and run nothing
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 OF_LAUNCHER = ("launcher=", "launcher.", "hydra/launcher", "hydra.launcher")
-STATES = ("done", "skipped", "failed")  # what run_job answers
+STATES = ("done", "skipped", "failed")  # what run_job answers, beside "claimed"
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,9 @@ def launch(
         return DONE
     words = [*["--multirun"] * multirun, *flags, *overrides]
     reports = _jobs(command, words, options, "run", quiet=not multirun)
+    for report in reports:
+        if report["state"] == "claimed":
+            _run_claimed(report, command, options)
     if not multirun and len(reports) == 1:
         return _tell(reports[0])
     print(summary(reports), flush=True)
@@ -96,13 +99,14 @@ def job(told: Told, config: DictConfig) -> None:
     report: dict[str, Any] = {"code": DONE, "state": "done", "message": "", "overrides": overrides, "label": ""}
     try:
         name = label(about.runtime.choices["scheduler"], overrides, told.command)
-        report["label"] = told.options.get("run") or name  # with --run the folder says which scheduler it is
+        # with --run and --resume the folder says which scheduler it is
+        report["label"] = told.options.get("run") or told.options.get("resume") or name
         data = plain(config, overrides, name, told.cwd)
         if told.phase == "plan":
             report["plan"] = _plan_job(data, told)
         else:
-            report["state"] = _run_job(data, told)
-            report["code"] = FAILED if report["state"] == "failed" else DONE
+            waits = {} if told.quiet else {"wait": False}  # one of many jobs is passed over while another has it
+            report |= _run_job(data, told.command, told.options | waits)
     except Exception as error:
         if told.options.get("debug"):
             traceback.print_exc()
@@ -194,12 +198,26 @@ def _plan_job(data: dict[str, Any], told: Told) -> dict[str, Any]:
     return plan_job(data, told.command, told.options)
 
 
-def _run_job(data: dict[str, Any], told: Told) -> str:
+def _run_job(data: dict[str, Any], command: str, options: dict[str, Any]) -> dict[str, Any]:
+    """What a report says of the job; one that another process works on can be run again by what it holds."""
     from ddrl_sched.run.job import run_job  # lazy: torch and numba come with it
 
-    state = run_job(data, told.command, told.options)
+    state = run_job(data, command, options)
+    if state == "claimed":
+        return {"state": state, "again": data}
     assert state in STATES, state
-    return state
+    return {"state": state, "code": FAILED if state == "failed" else DONE}
+
+
+def _run_claimed(report: dict[str, Any], command: str, options: dict[str, Any]) -> None:
+    """Wait for the process that works on a job that was passed over, and finish the job if it did not."""
+    data = report.pop("again")
+    try:
+        report |= _run_job(data, command, options)
+    except Exception as error:
+        report["code"], report["message"] = explain(error)
+        report["state"] = "failed"
+    print(_line(report), flush=True)
 
 
 def _jobs(command: str, words: list[str], options: dict[str, Any], phase: str, *, quiet: bool) -> list[dict[str, Any]]:

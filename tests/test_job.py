@@ -24,7 +24,7 @@ def settings(tmp_path, scheduler="eft", **change):
         "env": plain("env", "edge5"),
         "workload": plain("workload", "poisson"),
         "scheduler": plain("scheduler", scheduler),
-        "train": {"name": "tiny", "episodes": 2, "episode_slots": 6, "episode_tasks": 0, "loads": []},
+        "train": plain("train", "tiny") | {"episode_slots": 6, "episode_tasks": 0},
         "evaluate": {"seed": 1, "traces": 3, "policy_seeds": 2, "replay_rule": None},
         "baselines": [],
         "label": scheduler,

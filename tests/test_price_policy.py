@@ -11,7 +11,7 @@ import yaml
 from ddrl_sched.config import InputError
 from ddrl_sched.edge import physics
 from ddrl_sched.edge.types import Decision
-from ddrl_sched.run.evolve import evolve
+from ddrl_sched.run.evolve import Evolution
 from ddrl_sched.run.rollout import Traces, recent_rate, rollout
 from ddrl_sched.run.seeding import stream
 from ddrl_sched.schedulers.actions import table
@@ -218,7 +218,7 @@ def trained(n_seeds, generations, first=0):
         traces = traces_of(scenario, generation, first + n_seeds)
         return [replace(traces, tasks=traces.tasks.replicas(np.arange(first, first + n_seeds)))]
 
-    list(evolve(learner, generations, fresh))
+    list(Evolution(learner, generations, fresh))
     return learner
 
 

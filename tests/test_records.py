@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ddrl_sched import saving
 from ddrl_sched.run import records
 
 
@@ -194,7 +195,7 @@ def test_order_of_a_write(tmp_path, monkeypatch):
 
 def test_a_new_folder_is_synced_into_its_parent(tmp_path, monkeypatch):
     synced = []
-    monkeypatch.setattr(records, "_sync_folder", synced.append)
+    monkeypatch.setattr(saving, "_sync_folder", synced.append)
     records.write_bytes(tmp_path / "runs" / "job" / "a", b"")
     assert synced == [tmp_path, tmp_path / "runs", tmp_path / "runs" / "job"]
 

@@ -286,7 +286,7 @@ def test_the_output_appears_whole_or_not_at_all(tmp_path, monkeypatch):
         raise OSError("disk full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(replay.os, "replace", fail)
+        patch.setattr(os, "replace", fail)
         with pytest.raises(OSError, match="disk full"):
             replay.replay(tmp_path / "in.npz", tmp_path / "out")
     assert replaced == [(tmp_path, tmp_path / "out", True)]

@@ -1,8 +1,7 @@
 """Replays one file of published inputs and decisions (the format of PAPER 6) and writes what the rules make of it."""
 
+import io
 import math
-import os
-import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from ddrl_sched.edge import published
 from ddrl_sched.edge.physics import empty_outcome
 from ddrl_sched.edge.published_kernel import LOCAL_AND_ONE
 from ddrl_sched.edge.types import Bools, Decision, Floats, Ints, Scenario, Tasks
+from ddrl_sched.saving import write_bytes
 
 SINGLE = ("dedgeai", "opt_ts")
 SPLITS = {"CWA": "cwa", "HECWA": "hecwa", "SE": "cwa", "HEWA": "hecwa"}
@@ -47,8 +47,9 @@ def replay(in_path: str | Path, out_path: str | Path) -> None:
 
     Raises InputError naming file and key for anything but a well-formed file, OSError if the output cannot be written.
     """
-    outputs = play(read_case(Path(in_path)))
-    _write_whole(Path(out_path), outputs)
+    archive = io.BytesIO()
+    np.savez_compressed(archive, **play(read_case(Path(in_path))))  # type: ignore[arg-type]
+    write_bytes(out_path, archive.getbuffer())
 
 
 def play(case: Case) -> dict[str, NDArray[Any]]:
@@ -315,17 +316,3 @@ class _Arrays:
         if not fits:
             wanted = ", ".join("any" if want is None else str(want) for want in shape)
             self.refuse(key, f"expected shape ({wanted}), got {array.shape}")
-
-
-def _write_whole(path: Path, outputs: dict[str, NDArray[Any]]) -> None:
-    """Write the npz under a temporary name, then rename it."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez_compressed(file, **outputs)  # type: ignore[arg-type]
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

@@ -1,50 +1,93 @@
 """Training of price policies: every generation, all candidates meet the same fresh traces and are told their delay."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+import torch
 
 from ddrl_sched.edge.types import Floats, Ints
 from ddrl_sched.run.rollout import Traces, rollout
 from ddrl_sched.run.train import Progress
 from ddrl_sched.schedulers.price_policy import PricePolicy
 
+Trial = tuple[Floats, Floats, Ints]  # mean delay [seeds, candidates], late rate, tasks of a trace [seeds]
 
-def evolve(policy: PricePolicy, generations: int, traces_of: Callable[[int], list[Traces]]) -> Iterator[Progress]:
-    """Train all seeds side by side; `traces_of(generation)` gives traces [R = seeds] for each load.
 
-    The cost of a candidate at a load is log(mean delay of its trace), and all loads weigh the same: one policy for
-    all of them, whatever the size of their delays. Progress holds means over all candidates and loads.
+class Evolution:
+    """The training of all seeds side by side, to be iterated once; its state can be saved whenever it has yielded.
+
+    Yields a Progress at the end of a generation and None at the moments between. `traces_of(generation)` gives traces
+    [R = seeds] for each load. The cost of a candidate at a load is log(mean delay of its trace), and all loads weigh
+    the same: one policy for all of them, whatever the size of their delays. Progress holds means over all candidates
+    and loads.
     """
-    began = time.monotonic()
-    n_seeds, n_candidates = policy.n_seeds, 2 * policy.search.settings.pairs
-    tasks_seen = np.zeros(n_seeds, np.int64)
-    rng = np.random.default_rng(0)  # policies draw from their own generators
-    for generation in range(generations):
-        policy.use(policy.search.ask())
-        per_load = [_trial(policy, traces, n_candidates, rng) for traces in traces_of(generation)]
+
+    def __init__(self, policy: PricePolicy, generations: int, traces_of: Callable[[int], list[Traces]]) -> None:
+        self._policy = policy
+        self._generations = generations
+        self._traces_of = traces_of
+        self._began = time.monotonic()
+        self._generation = 0  # the one that runs, or comes next
+        self._tasks_seen = np.zeros(policy.n_seeds, np.int64)
+        self._search = policy.search.state_dict()  # as the generation began
+
+    def __iter__(self) -> Iterator[Progress | None]:
+        """Train from where it stands to the end."""
+        policy = self._policy
+        rng = np.random.default_rng(0)  # policies draw from their own generators
+        while self._generation < self._generations:
+            policy.use(policy.search.ask())
+            per_load = []
+            for traces in self._traces_of(self._generation):
+                per_load.append((yield from _trial(policy, traces, 2 * policy.search.settings.pairs, rng)))
+            progress = self._told(per_load)
+            policy.use(None)
+            self._generation, self._tasks_seen = self._generation + 1, progress.tasks_seen
+            self._search = policy.search.state_dict()
+            yield progress
+
+    def _told(self, per_load: Sequence[Trial]) -> Progress:
+        """Judge the candidates of the generation by their trials."""
+        search, generation = self._policy.search, self._generation
         delay_s = np.stack([delay for delay, _, _ in per_load])  # [loads, seeds, candidates]
         late = np.stack([rate for _, rate, _ in per_load])
-        metrics = policy.search.tell(np.log(delay_s), generation / max(generations - 1, 1))
-        policy.use(None)
-        tasks_seen = tasks_seen + sum(n_tasks for _, _, n_tasks in per_load) * n_candidates
+        metrics = search.tell(np.log(delay_s), generation / max(self._generations - 1, 1))
+        seen = self._tasks_seen + sum(n_tasks for _, _, n_tasks in per_load) * delay_s.shape[2]
         values: dict[str, Floats] = {"log_delay": np.log(delay_s).mean((0, 2)), **metrics}
-        elapsed_s = time.monotonic() - began
+        elapsed_s = time.monotonic() - self._began
         delay = delay_s.mean((0, 2))
-        yield Progress(generation, tasks_seen, generation + 1, delay, late.mean((0, 2)), values, elapsed_s)
+        return Progress(generation, seen, generation + 1, delay, late.mean((0, 2)), values, elapsed_s)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that evolves, as it was when the generation began: what it has tried so far is tried again."""
+        return {
+            "search": self._search,
+            "generation": self._generation,
+            "tasks_seen": torch.from_numpy(self._tasks_seen),
+            "elapsed_s": time.monotonic() - self._began,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave. ValueError on other names or shapes."""
+        self._policy.search.load_state_dict(state["search"])
+        self._search, self._generation = state["search"], state["generation"]
+        self._tasks_seen = state["tasks_seen"].numpy().copy()
+        self._began = time.monotonic() - state["elapsed_s"]
 
 
 def _trial(
     policy: PricePolicy, traces: Traces, n_candidates: int, rng: np.random.Generator
-) -> tuple[Floats, Floats, Ints]:
-    """(mean delay [seeds, candidates], late rate, tasks of a trace [seeds]): candidates of a seed share its trace."""
+) -> Generator[None, None, Trial]:
+    """Run all candidates; those of a seed share its trace. Yields None after every window."""
     crossed = np.repeat(np.arange(policy.n_seeds), n_candidates)
     tasks = traces.tasks.replicas(crossed)
     outcome = None
     for step in rollout(replace(traces, tasks=tasks), policy, rng):
         outcome = step.outcome
+        yield None
     n_tasks = traces.tasks.valid.sum(1)
     shape, some = (policy.n_seeds, n_candidates), np.maximum(n_tasks, 1)[:, None]
     if outcome is None:

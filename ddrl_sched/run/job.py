@@ -2,11 +2,11 @@
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import pandas as pd
 import torch
@@ -14,16 +14,19 @@ from pydantic import Field
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
+from ddrl_sched import stopping
 from ddrl_sched.config import SINGLE_RULES, EnvSettings, InputError, Settings, WorkloadSettings, near, shown, validate
 from ddrl_sched.edge import published
-from ddrl_sched.run import records
+from ddrl_sched.run import checkpoint, records
+from ddrl_sched.run.claim import claim, is_claimed
+from ddrl_sched.run.curve import Curve
 from ddrl_sched.run.evaluate import evaluate
-from ddrl_sched.run.evolve import evolve
+from ddrl_sched.run.evolve import Evolution
 from ddrl_sched.run.problem import Problem, build_problem
 from ddrl_sched.run.progress import show
 from ddrl_sched.run.rollout import Traces
 from ddrl_sched.run.seeding import stream
-from ddrl_sched.run.train import train
+from ddrl_sched.run.train import Training
 from ddrl_sched.schedulers.base import Scheduler, Trained
 from ddrl_sched.schedulers.learned import LearnedSettings, Learner, learned_settings
 from ddrl_sched.schedulers.price_policy import PricePolicy, PriceSettings, evolution_settings, price_settings
@@ -33,6 +36,7 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$", max_length
 OWN_RULES = {"rand_coedge": "randcoedge", "optimal": "optimal"}  # of schedulers without learning, by yaml name
 COMMON_RULE = "amcoedge"
 LEARNED = ("learned", "price_policy")  # `name:` of the schedulers that learn
+T = TypeVar("T")
 _MAX_WEIGHTS = 1 << 30  # bytes of a weights file that is read
 
 
@@ -44,6 +48,12 @@ class TrainSettings(Settings):
     episode_slots: Annotated[int, Field(ge=1, le=10**6)]
     episode_tasks: Annotated[int, Field(ge=0, le=10**7)]  # expected; an episode is lengthened to hold as many
     loads: list[Annotated[float, Field(gt=0, le=10)]]  # one after the other, episode by episode; empty: workload.load
+
+
+class SavingSettings(Settings):
+    """Keys of `train` that leave the result as it is; they are no part of a job's settings."""
+
+    checkpoint_s: Annotated[float, Field(ge=0, le=86_400)]  # between two saves of the training's state
 
 
 class EvaluateSettings(Settings):
@@ -83,14 +93,19 @@ class Job:
     command: str
     overrides: list[str]
     weights_of: Path | None  # run folder of the weights to evaluate
+    checkpoint_s: float | None  # where it trains
 
 
 def plan_job(data: Mapping[str, Any], command: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Check a job without running it: id, state ("done", "failed", "interrupted", "to do"), estimate_s, label, ..."""
+    """Check a job without running it: id, state, estimate_s, label, ...
+
+    The state is "done", "failed", "running" (by a living process), "interrupted" or "to do".
+    """
     job = prepare(data, command, options)
+    state = _state(job, options)
     return {
         "job_id": job.job_id,
-        "state": _state(job, options),
+        "state": "running" if state != "done" and is_claimed(job.folder) else state,
         "estimate_s": _estimate_s(job),
         "label": job.label,
         "scenario": job.problem.env.name,
@@ -99,33 +114,61 @@ def plan_job(data: Mapping[str, Any], command: str, options: Mapping[str, Any]) 
 
 
 def run_job(data: Mapping[str, Any], command: str, options: Mapping[str, Any]) -> str:
-    """Run a job unless it is done. Returns "done", "skipped" or "failed"; raises InputError, RecordsError."""
+    """Run a job unless it is done. Returns "done", "skipped", "failed" or "claimed"; raises InputError, RecordsError.
+
+    A job that was interrupted goes on from its last checkpoint. One that another process works on is waited for, or
+    with options["wait"] False passed over ("claimed").
+    """
     torch.set_num_threads(1)
     job = prepare(data, command, options)
-    state = _state(job, options)
-    if state == "done":
+    if _state(job, options) == "done" and not (job.folder / checkpoint.FOLDER).exists():
         return "skipped"
-    if state == "failed" and not options.get("retry_failed"):
+    with claim(job.folder, wait=options.get("wait", True)) as mine:
+        return _run_claimed(job, options) if mine else "claimed"
+
+
+def _run_claimed(job: Job, options: Mapping[str, Any]) -> str:
+    state = _state(job, options)  # it may have changed before the job was ours
+    if state == "done":
+        checkpoint.discard(job.folder)
+        return "skipped"
+    if state == "failed" and not (options.get("retry_failed") or options.get("resume")):
         print(f"{job.label}: failed before ({job.folder}); --retry-failed runs it again", file=sys.stderr)
         return "failed"
     records.remove_leftovers(job.folder)
-    began, cpu = time.monotonic(), time.process_time()
+    if state == "failed" and options.get("retry_failed"):
+        checkpoint.discard(job.folder)
+    clock = Clock()
     about = _about(job)
     records.write_job(job.folder, about)
     try:
-        _work(job)
+        _work(job, clock)
     except records.RecordsError:
         raise
     except Exception as error:
-        spent = {"duration_s": time.monotonic() - began, "cpu_s": time.process_time() - cpu}
-        records.write_job(
-            job.folder, {**about, **spent, "status": "failed", "error": f"{type(error).__name__}: {error}"}
-        )
+        failure = {"status": "failed", "error": f"{type(error).__name__}: {error}"}
+        records.write_job(job.folder, {**about, **clock.state_dict(), **failure})
         raise
-    spent = {"duration_s": time.monotonic() - began, "cpu_s": time.process_time() - cpu}
-    records.write_job(job.folder, {**about, **spent, "status": "done", "numerics": records.numerics()})
+    records.write_job(job.folder, {**about, **clock.state_dict(), "status": "done", "numerics": records.numerics()})
     records.write_manifest(job.folder)
+    checkpoint.discard(job.folder)
     return "done"
+
+
+class Clock:
+    """Time spent on a job, by all processes that worked on it one after the other (up to their last checkpoint)."""
+
+    def __init__(self) -> None:
+        self._began, self._began_cpu = time.monotonic(), time.process_time()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Seconds so far."""
+        return {"duration_s": time.monotonic() - self._began, "cpu_s": time.process_time() - self._began_cpu}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Count these seconds too."""
+        self._began -= state["duration_s"]
+        self._began_cpu -= state["cpu_s"]
 
 
 def prepare(data: Mapping[str, Any], command: str, options: Mapping[str, Any]) -> Job:
@@ -133,8 +176,12 @@ def prepare(data: Mapping[str, Any], command: str, options: Mapping[str, Any]) -
     plain = {key: value for key, value in data.items() if key not in ("label", "overrides", "runs_dir", "experiment")}
     label, overrides = str(data["label"]), [str(word) for word in data["overrides"]]
     source = Path(options["run"]) if options.get("run") else None
+    begun = Path(options["resume"]) if options.get("resume") else None
+    saving = _take_saving_settings(plain)
     if source is not None:
         label, plain = _settings_of_run(source, plain, overrides)
+    if begun is not None:
+        label, plain, overrides = _settings_of_begun(begun, overrides)
     plain = _with_own_rule(plain, label)
     settings = _validated(plain)
     learned, scheduler = _scheduler(settings, command, source)
@@ -146,12 +193,32 @@ def prepare(data: Mapping[str, Any], command: str, options: Mapping[str, Any]) -
     identity = {
         "settings": _identity(settings, learned is not None),
         "label": label,
-        "what": "train" if command == "train" else "evaluate",
         "weights": records.file_hash(source / "weights.safetensors") if source else None,
     }
-    job_id = records.job_id(identity, problem.content_sha256, records.SCHEMA_VERSION, records.code_version())
-    folder = Path(data["runs_dir"]) / settings.name / job_id
-    return Job(settings, problem, learned, scheduler, label, folder, job_id, command, overrides, source)
+    if begun is not None:
+        command, job_id = _command_of_begun(begun, identity, problem)
+        folder = begun
+    else:
+        job_id = _job_id(identity, command, problem)
+        folder = Path(data["runs_dir"]) / settings.name / job_id
+    checkpoint_s = validate(SavingSettings, saving, "train").checkpoint_s if learned is not None else None
+    return Job(settings, problem, learned, scheduler, label, folder, job_id, command, overrides, source, checkpoint_s)
+
+
+def _job_id(identity: Mapping[str, Any], command: str, problem: Problem) -> str:
+    what = "train" if command == "train" else "evaluate"
+    return records.job_id(
+        {**identity, "what": what}, problem.content_sha256, records.SCHEMA_VERSION, records.code_version()
+    )
+
+
+def _take_saving_settings(plain: dict[str, Any]) -> dict[str, Any]:
+    """The keys of SavingSettings, taken out of the composed group `train`."""
+    train = plain.get("train")
+    if not isinstance(train, Mapping):
+        return {}
+    plain["train"] = {key: value for key, value in train.items() if key not in SavingSettings.model_fields}
+    return {key: value for key, value in train.items() if key in SavingSettings.model_fields}
 
 
 def _validated(plain: Mapping[str, Any]) -> JobSettings:
@@ -230,6 +297,30 @@ def _settings_of_run(source: Path, composed: dict[str, Any], overrides: list[str
             )
         plain[top] = _merged(plain.get(top), composed.get(top), key.split(".")[1:])
     return str(job["scheduler"]), plain
+
+
+def _settings_of_begun(folder: Path, overrides: list[str]) -> tuple[str, dict[str, Any], list[str]]:
+    """(label, settings, overrides) with which the job in `folder` was begun. The folder is only data."""
+    own = ("train.checkpoint_s", "launcher", "hydra")  # what concerns this process alone
+    foreign = [word for word in overrides if not word.lstrip("+~").startswith(own)]
+    if foreign:
+        raise InputError(
+            f"{foreign[0]}: with --resume only train.checkpoint_s can be given; the rest stands in {folder}"
+        )
+    try:
+        job = records.read_job(folder)
+    except (OSError, ValueError) as error:
+        raise InputError(f"--resume {folder}: {error}") from None
+    return str(job["scheduler"]), dict(job["settings"]), list(job["overrides"])
+
+
+def _command_of_begun(folder: Path, identity: Mapping[str, Any], problem: Problem) -> tuple[str, str]:
+    """(command, job id) of the job that was begun in `folder`; InputError if it cannot go on there."""
+    begun = records.read_job(folder)["job_id"]
+    for command in ("train", "sweep"):
+        if _job_id(identity, command, problem) == begun:
+            return command, begun
+    raise InputError(f"--resume {folder}: begun with other code or input files, so it cannot go on bit for bit")
 
 
 def _merged(old: Any, new: Any, path: list[str]) -> Any:
@@ -312,7 +403,7 @@ def _learner(
     return Learner(learned, problem.scenario, settings.seeds, generators)
 
 
-def _work(job: Job) -> None:
+def _work(job: Job, clock: Clock) -> None:
     settings, problem = job.settings, job.problem
     scheduler = job.scheduler
     if job.learned is not None:
@@ -320,7 +411,7 @@ def _work(job: Job) -> None:
         if job.weights_of is not None:
             _load_weights(job.weights_of, learner)
         else:
-            _train(job, learner)
+            _train(job, learner, clock)
         scheduler = learner
     if job.command == "train":
         return
@@ -330,8 +421,8 @@ def _work(job: Job) -> None:
     records.write_table(job.folder / "eval.parquet", pd.DataFrame(rows), records.EVAL_SCHEMA)
 
 
-def _train(job: Job, learner: Learner | PricePolicy) -> None:
-    """Train, then write curves, weights and the log."""
+def _train(job: Job, learner: Learner | PricePolicy, clock: Clock) -> None:
+    """Train, from the last checkpoint if there is one, then write curves, weights and the log."""
     settings, budget = job.settings, job.settings.train
     problems = [_at_load(job.problem, load) for load in budget.loads] or [job.problem]
     seeds = range(settings.seeds)
@@ -345,24 +436,35 @@ def _train(job: Job, learner: Learner | PricePolicy) -> None:
     def every_load(episode: int) -> list[Traces]:
         return [fresh(problem, episode) for problem in problems]
 
-    training = (
-        evolve(learner, budget.episodes, every_load)
-        if isinstance(learner, PricePolicy)
-        else train(learner, budget.episodes, traces_of)
-    )
-    curve: list[dict[str, Any]] = []
-    log: list[str] = []
-    for progress in show(training, budget.episodes, job.label):
-        values = {"delay_s": progress.delay_s, "late_rate": progress.late_rate, **progress.metrics}
-        for metric, per_seed in values.items():
-            for seed in seeds:
-                seen = int(progress.tasks_seen[seed])
-                row = {"seed": seed, "tasks_seen": seen, "update": progress.updates}
-                curve.append({**row, "metric": metric, "value": float(per_seed[seed])})
-        log.append(f"episode {progress.episode} {progress.elapsed_s:.1f} s mean delay {progress.delay_s.mean():.6f} s")
-    records.write_table(job.folder / "curves.parquet", pd.DataFrame(curve), records.CURVES_SCHEMA)
+    training: Training | Evolution
+    if isinstance(learner, PricePolicy):
+        training = Evolution(learner, budget.episodes, every_load)
+    else:
+        training = Training(learner, job.problem.scenario, budget.episodes, traces_of)
+    curve = Curve()
+    parts: dict[str, checkpoint.Stateful] = {"training": training, "curve": curve, "clock": clock}
+    for progress in show(_resumable(job, training, parts), budget.episodes, job.label):
+        curve.add(progress)
+    records.write_table(job.folder / "curves.parquet", curve.frame(), records.CURVES_SCHEMA)
     records.write_bytes(job.folder / "weights.safetensors", save_tensors(learner.weights()))
-    records.write_bytes(job.folder / "run.log", ("\n".join(log) + "\n").encode())
+    records.write_bytes(job.folder / "run.log", ("\n".join(curve.log) + "\n").encode())
+
+
+def _resumable(job: Job, training: Iterable[T | None], parts: Mapping[str, checkpoint.Stateful]) -> Iterator[T]:
+    """What `training` yields, from the last checkpoint of the job on, saved with all `parts` as time passes."""
+    about = {"job_id": job.job_id, "packages": records.package_versions(), "numerics": records.numerics()}
+
+    def save() -> None:
+        checkpoint.save(job.folder, about, parts)
+        if stopping.asked():
+            print(f"{job.label}: state saved; the same command goes on from here ({job.folder})", file=sys.stderr)
+
+    try:
+        checkpoint.load(job.folder, about, parts)
+    except ValueError as error:
+        print(f"{job.label}: trained from the start, for {error}", file=sys.stderr)
+    assert job.checkpoint_s is not None
+    yield from checkpoint.resumable(training, save, job.checkpoint_s)
 
 
 def _at_load(problem: Problem, load: float) -> Problem:

@@ -13,7 +13,6 @@ import json
 import math
 import os
 import platform
-import secrets
 import stat
 import sys
 import unicodedata
@@ -25,6 +24,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from ddrl_sched.saving import RecordsError as RecordsError
+from ddrl_sched.saving import remove_leftovers as remove_leftovers
+from ddrl_sched.saving import write_bytes as write_bytes
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
@@ -105,10 +108,6 @@ _PLAIN: dict[str, Any] = {
 }
 
 
-class RecordsError(OSError):
-    """A file could not be written (disk full, read-only, ...); the message names its path. Exit code 4."""
-
-
 # Writing
 
 
@@ -145,32 +144,6 @@ def write_manifest(folder: Path | str) -> None:
     write_bytes(folder / MANIFEST, json.dumps(hashes, indent=1, sort_keys=True).encode())
 
 
-def write_bytes(path: Path | str, data: bytes) -> None:
-    """Write `path` so that a reader, a crash or a full disk finds the old file or the new one, never a part.
-
-    Temporary name in the same folder, fsync, rename, fsync of the folder. Raises RecordsError naming the path.
-    """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
-    try:
-        _make_folder(path.parent)
-        try:
-            _write_synced(temporary, data)
-            os.replace(temporary, path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        _sync_folder(path.parent)
-    except OSError as error:
-        raise RecordsError(f"cannot write {path}: {error.strerror or error}") from error
-
-
-def remove_leftovers(folder: Path | str) -> None:
-    """Remove temporary files that a killed writer left. Only for the one who owns the job at this moment."""
-    for path in Path(folder).glob(".*.tmp"):
-        path.unlink(missing_ok=True)
-
-
 def _column(series: Any, field: pa.Field) -> pa.Array:
     values = list(series) if field.type == _TEXT else series.to_numpy()
     try:
@@ -180,29 +153,6 @@ def _column(series: Any, field: pa.Field) -> pa.Array:
     if array.null_count:
         raise ValueError(f"column {field.name} has {array.null_count} missing values")
     return array
-
-
-def _make_folder(folder: Path) -> None:
-    if folder.is_dir():
-        return
-    _make_folder(folder.parent)
-    folder.mkdir(exist_ok=True)
-    _sync_folder(folder.parent)
-
-
-def _write_synced(path: Path, data: bytes) -> None:
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666), "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 # Reading (a folder may come from a stranger)

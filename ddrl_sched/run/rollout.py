@@ -37,6 +37,16 @@ class Step:
     epoch: int  # number of the announcement interval
     epoch_ends: bool  # no task of this interval is left
     decide_s: float  # CPU seconds for deciding and placing
+    n_windows: int  # done so far
+
+
+@dataclass(frozen=True)
+class Halt:
+    """Where a rollout can go on: what it had reached after a number of windows."""
+
+    n_windows: int
+    state: Any  # of the world
+    outcome: Outcome
 
 
 def world_of(scenario: Scenario) -> Any:
@@ -44,16 +54,22 @@ def world_of(scenario: Scenario) -> Any:
     return physics if scenario.rule == "clean" else published
 
 
-def rollout(traces: Traces, scheduler: Scheduler, rng: np.random.Generator) -> Iterator[Step]:
-    """Run `scheduler` over all traces at once, yielding after every answer; everything is resolved after the last."""
+def rollout(
+    traces: Traces, scheduler: Scheduler, rng: np.random.Generator, begin: Halt | None = None
+) -> Iterator[Step]:
+    """Run `scheduler` over all traces at once, yielding after every answer; everything is resolved after the last.
+
+    With `begin` it goes on from there (and fills the outcome given with it).
+    """
     scenario, tasks = traces.scenario, traces.tasks
     world = world_of(scenario)
-    state = world.initial_state(scenario, tasks.shape[0])
-    outcome = physics.empty_outcome(tasks, scenario.n_servers)
+    if begin is None:
+        begin = Halt(0, world.initial_state(scenario, tasks.shape[0]), physics.empty_outcome(tasks, scenario.n_servers))
+    state, outcome = begin.state, begin.outcome
     windows = list_windows(tasks, scenario.announce_s, scheduler.cadence)
     memory_s = getattr(scheduler, "rate_memory_s", None)
     own_rate = None if memory_s is None else recent_rate(tasks, scenario.n_servers, memory_s)
-    for number, (epoch, epoch_ends, lo, hi) in enumerate(windows):
+    for number, (epoch, epoch_ends, lo, hi) in enumerate(windows[begin.n_windows :], begin.n_windows + 1):
         began = time.process_time()
         if scheduler.cadence != "trace":
             begin_s = np.where(lo < hi, epoch * scenario.announce_s, -np.inf)
@@ -61,10 +77,10 @@ def rollout(traces: Traces, scheduler: Scheduler, rng: np.random.Generator) -> I
         view = _view(traces, scheduler, world, state, lo, hi, own_rate)
         decision = _for_world(scenario, scheduler.decide(view, rng))
         state = world.place(scenario, state, tasks, decision, lo, hi, outcome)
-        if number == len(windows) - 1:
+        if number == len(windows):
             state = world.finish(scenario, state, tasks, outcome)
         spent_s = time.process_time() - began
-        yield Step(view, decision, lo, hi, state, outcome, epoch, epoch_ends, spent_s)
+        yield Step(view, decision, lo, hi, state, outcome, epoch, epoch_ends, spent_s, number)
 
 
 def list_windows(tasks: Tasks, announce_s: float, cadence: str) -> list[tuple[int, bool, Ints, Ints]]:

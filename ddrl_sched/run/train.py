@@ -1,15 +1,17 @@
-"""Training: a generator that runs episodes and yields what happened; counting, showing and saving are up to others."""
+"""Training: runs episodes and yields what happened; counting, showing and saving are up to others."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from ddrl_sched.edge import published
 from ddrl_sched.edge.types import Bools, Floats, Outcome, Scenario, Tasks
-from ddrl_sched.run.rollout import Step, Traces, rollout
+from ddrl_sched.run.rollout import Halt, Step, Traces, rollout, world_of
 from ddrl_sched.schedulers.learned import Learner
 
 
@@ -23,44 +25,95 @@ class Progress:
     delay_s: Floats  # [seeds] mean delay of the episode's tasks, NaN where there was none
     late_rate: Floats  # [seeds]
     metrics: dict[str, Floats]  # [seeds] of the last update, mean over a seed's learners
-    elapsed_s: float  # wall clock since the start
+    elapsed_s: float  # wall clock of training since the start
 
 
-def train(learner: Learner, episodes: int, traces_of: Callable[[int], Traces]) -> Iterator[Progress]:
-    """Train all seeds side by side; `traces_of(episode)` gives the fresh traces [R = seeds] of an episode.
+class Training:
+    """The training of all seeds side by side, to be iterated once; its state can be saved whenever it has yielded.
 
-    Replica i trains seed i. A task's reward enters the memory when its delay is known and its station's next task
-    has been observed. The end of an episode truncates: its last tasks are dropped, nothing counts as terminal.
+    Yields a Progress at the end of an episode and None at the moments between. `traces_of(episode)` gives the fresh
+    traces [R = seeds] of an episode, all under the rule of `scenario`. Replica i trains seed i. A task's reward enters
+    the memory when its delay is known and its station's next task has been observed. The end of an episode truncates:
+    its last tasks are dropped, nothing counts as terminal.
     """
-    began = time.monotonic()
-    tasks_seen = np.zeros(learner.n_seeds, np.int64)
-    rng = np.random.default_rng(0)  # learners draw from their own generators
-    for episode in range(episodes):
-        traces = traces_of(episode)
-        learner.start_episode()
-        metrics: dict[str, Floats] = {}
-        step: Step | None = None
-        slot = -1
-        for step in rollout(traces, learner, rng):
-            learner.note(step.lo, traces.tasks.origin, traces.tasks.arrive_s)
-            if not step.epoch_ends:
-                continue
-            settled = settled_tasks(step)
-            rewards, known = reward_of(learner, traces, step.outcome, settled)
-            learner.collect(rewards, known, traces.scenario)
-            now = int(step.epoch * traces.scenario.announce_s / traces.scenario.slot_s + 1e-9)
-            if now > slot:  # slots without a task do not count
-                slot = now
-                metrics = _per_seed(learner.update(), learner.n_seeds) or metrics
+
+    def __init__(self, learner: Learner, scenario: Scenario, episodes: int, traces_of: Callable[[int], Traces]) -> None:
+        self._learner = learner
+        self._world = world_of(scenario)
+        self._episodes = episodes
+        self._traces_of = traces_of
+        self._began = time.monotonic()
+        self._episode = 0  # the one that runs, or comes next
+        self._tasks_seen = np.zeros(learner.n_seeds, np.int64)
+        self._halt: Halt | None = None  # within the episode
+        self._slot = -1  # of the last updates in the episode
+        self._metrics: dict[str, Floats] = {}  # of the last update in the episode
+
+    def __iter__(self) -> Iterator[Progress | None]:
+        """Train from where it stands to the end."""
+        rng = np.random.default_rng(0)  # learners draw from their own generators
+        while self._episode < self._episodes:
+            traces = self._traces_of(self._episode)
+            if self._halt is None:
+                self._learner.start_episode()
+                self._slot, self._metrics = -1, {}
+            for step in rollout(traces, self._learner, rng, self._halt):
+                self._learn(traces, step)
+                self._halt = Halt(step.n_windows, step.state, step.outcome)
+                yield None
+            progress = self._progress(traces)
+            self._halt, self._episode, self._tasks_seen = None, self._episode + 1, progress.tasks_seen
+            yield progress
+
+    def _learn(self, traces: Traces, step: Step) -> None:
+        """Take in what a window brought; the updates are due when a slot (one without a task does not count) ends."""
+        learner, scenario = self._learner, traces.scenario
+        learner.note(step.lo, traces.tasks.origin, traces.tasks.arrive_s)
+        if not step.epoch_ends:
+            return
+        settled = settled_tasks(step)
+        rewards, known = reward_of(learner, traces, step.outcome, settled)
+        learner.collect(rewards, known, scenario)
+        now = int(step.epoch * scenario.announce_s / scenario.slot_s + 1e-9)
+        if now > self._slot:
+            self._slot = now
+            self._metrics = _per_seed(learner.update(), learner.n_seeds) or self._metrics
+
+    def _progress(self, traces: Traces) -> Progress:
         n_tasks = traces.tasks.valid.sum(1)
-        tasks_seen = tasks_seen + n_tasks
-        delay_s, late_rate = np.full((2, learner.n_seeds), np.nan)
-        if step is not None:  # a window of a real trace may hold no task
-            some = np.maximum(n_tasks, 1)
-            delay_s = np.where(n_tasks > 0, np.nansum(step.outcome.delay_s, 1) / some, np.nan)
-            late_rate = np.where(n_tasks > 0, step.outcome.late.sum(1) / some, np.nan)
-        elapsed_s = time.monotonic() - began
-        yield Progress(episode, tasks_seen, learner.updates, delay_s, late_rate, metrics, elapsed_s)
+        delay_s, late_rate = np.full((2, self._learner.n_seeds), np.nan)
+        if self._halt is not None:  # a window of a real trace may hold no task
+            outcome, some = self._halt.outcome, np.maximum(n_tasks, 1)
+            delay_s = np.where(n_tasks > 0, np.nansum(outcome.delay_s, 1) / some, np.nan)
+            late_rate = np.where(n_tasks > 0, outcome.late.sum(1) / some, np.nan)
+        seen, elapsed_s = self._tasks_seen + n_tasks, time.monotonic() - self._began
+        return Progress(self._episode, seen, self._learner.updates, delay_s, late_rate, self._metrics, elapsed_s)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that evolves, learner included, as tensors (that may share memory) and plain data."""
+        halt = self._halt
+        return {
+            "learner": self._learner.state_dict(),
+            "episode": self._episode,
+            "tasks_seen": torch.from_numpy(self._tasks_seen),
+            "elapsed_s": time.monotonic() - self._began,
+            "slot": self._slot,
+            "metrics": _tensors(self._metrics),
+            "n_windows": halt.n_windows if halt else 0,
+            "world": _tensors(vars(halt.state)) if halt else {},
+            "outcome": _tensors(vars(halt.outcome)) if halt else {},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave. ValueError on other names or shapes."""
+        self._learner.load_state_dict(state["learner"])
+        self._episode, self._slot = state["episode"], state["slot"]
+        self._tasks_seen = state["tasks_seen"].numpy().copy()
+        self._began = time.monotonic() - state["elapsed_s"]
+        self._metrics, self._halt = _arrays(state["metrics"]), None
+        if state["n_windows"]:
+            world = self._world.State(**_arrays(state["world"]))
+            self._halt = Halt(state["n_windows"], world, Outcome(**_arrays(state["outcome"])))
 
 
 def settled_tasks(step: Step) -> Bools:
@@ -102,3 +155,11 @@ def _team_mean(own: Floats, settled: Bools, scenario: Scenario, tasks: Tasks) ->
 
 def _per_seed(metrics: dict[str, NDArray[np.float32]], n_seeds: int) -> dict[str, Floats]:
     return {name: np.asarray(value, np.float64).reshape(n_seeds, -1).mean(1) for name, value in metrics.items()}
+
+
+def _tensors(arrays: Mapping[str, NDArray[Any]]) -> dict[str, torch.Tensor]:
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+
+def _arrays(tensors: Mapping[str, torch.Tensor]) -> dict[str, NDArray[Any]]:
+    return {name: tensor.numpy().copy() for name, tensor in tensors.items()}

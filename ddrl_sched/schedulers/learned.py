@@ -308,6 +308,24 @@ class Learner:
         if latent is not None:
             self.agent.latent, self._kept_latent = latent.numpy().copy(), None
 
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that evolves in training, between two windows, as tensors and plain data."""
+        return {
+            "agent": self.agent.state_dict(),  # with the generators
+            "memory": self.memory.state_dict(),
+            "open": {name: torch.from_numpy(value) for name, value in self._open.items()},
+            "slots": self.slots,
+            "updates": self.updates,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Train on from what `state_dict` gave. ValueError on other names or shapes."""
+        self.start_episode()
+        self.agent.load_state_dict(state["agent"])
+        self.memory.load_state_dict(state["memory"])
+        self._open = {name: value.numpy().copy() for name, value in state["open"].items()}
+        self.slots, self.updates = state["slots"], state["updates"]
+
     def update(self) -> dict[str, NDArray[Any]]:
         """The updates that are due at the end of a slot; the last one's metrics [K], none if nothing was due."""
         self.slots += 1

@@ -1,0 +1,57 @@
+"""One process at a time works on a job, however many sweeps share its folder."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from ddrl_sched.saving import RecordsError, make_folder
+
+FILE = ".claim"  # stays, empty: the lock on it counts, which ends with the process that holds it
+_POLL_S = 0.2
+
+
+@contextmanager
+def claim(folder: Path, *, wait: bool) -> Iterator[bool]:
+    """True inside if `folder` is ours now; else another living process has it, and with `wait` its turn is awaited.
+
+    Made with flock: on a network file system it holds as far as that supports flock. RecordsError if the folder cannot
+    be written.
+    """
+    try:
+        make_folder(folder)
+        lock = FileLock(folder / FILE, poll_interval=_POLL_S)
+        mine = _acquire(lock, folder, wait)
+    except OSError as error:
+        raise RecordsError(f"cannot write {folder / FILE}: {error.strerror or error}") from error
+    try:
+        yield mine
+    finally:
+        lock.release()
+
+
+def is_claimed(folder: Path) -> bool:
+    """Whether a living process works on the job in `folder`."""
+    if not (folder / FILE).exists():
+        return False
+    lock = FileLock(folder / FILE)
+    try:
+        with lock.acquire(blocking=False):
+            return False
+    except Timeout:
+        return True
+    except OSError:  # not ours to write in
+        return False
+
+
+def _acquire(lock: FileLock, folder: Path, wait: bool) -> bool:
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        if not wait:
+            return False
+        print(f"{folder}: another process works on this job; waiting for it", file=sys.stderr)
+        lock.acquire()
+    return True

@@ -1,0 +1,154 @@
+"""Several sweeps in one folder, killed or not: no job is lost, none is done twice, no result depends on it."""
+
+import os
+import random
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+from ddrl_sched import saving
+from ddrl_sched.launch import launch
+from ddrl_sched.run import records
+from ddrl_sched.run.claim import claim, is_claimed
+from ddrl_sched.run.job import plan_job, run_job
+from tests.resume_jobs import NO_OPTIONS, child, folder_of, kill_after, outcome, status_of
+from tests.test_job import settings
+
+OPTIONS = {"debug": False, "accept_code": False, "retry_failed": False}
+ALL = ["env.clock.horizon_s=4.0", "evaluate.traces=1", "evaluate.policy_seeds=1"]
+FEW = [*ALL, "scheduler=eft,random,sed_own", "workload.load=0.1,0.2,0.3,0.4"]  # jobs without learning
+MANY = [*ALL, "scheduler=eft,jsq,random,sed_own", "workload.load=0.1,0.15,0.2,0.25,0.3,0.35,0.4,0.45,0.5,0.55"]
+N_FEW, N_MANY = 12, 40
+
+
+def journal_of(folder: Path):
+    """A fault point that notes every job that is completed: its manifest is in place."""
+
+    def point(moment, path):
+        if moment == "renamed" and path.name == records.MANIFEST:
+            descriptor = os.open(folder / "journal", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+            os.write(descriptor, f"{path.parent.name}\n".encode())
+            os.close(descriptor)
+
+    return point
+
+
+def sweep(folder: Path, words=FEW):
+    """A process that runs a sweep in `folder`."""
+
+    def act():
+        torch.set_num_threads(1)
+        saving.fault_point = journal_of(folder)
+        os.chdir(folder)
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 1)
+        os._exit(launch("sweep", words, [], dict(OPTIONS), multirun=True))
+
+    return child(act)
+
+
+def completed(folder: Path) -> list[str]:
+    """Jobs in the order in which they were completed."""
+    return (folder / "journal").read_text().split() if (folder / "journal").exists() else []
+
+
+def results(folder: Path) -> dict[str, object]:
+    """Outcome of every job below `folder`."""
+    return {job.name: outcome(job) for job in sorted((folder / "runs" / "adhoc").iterdir())}
+
+
+def backwards(words):
+    """The same sweep in the opposite order."""
+    pairs = [word.split("=") for word in words]
+    return [f"{key}={','.join(reversed(values.split(',')))}" for key, values in pairs]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """Results of a sweep that nobody disturbed."""
+    made = {}
+
+    def of(words):
+        if str(words) not in made:
+            folder = tmp_path_factory.mktemp("undisturbed")
+            assert status_of(sweep(folder, words)) == 0
+            made[str(words)] = results(folder)
+        return made[str(words)]
+
+    return of
+
+
+def check_sweeps_side_by_side(folder, words, n_jobs, n_sweeps, undisturbed):
+    folder.mkdir()
+    running = [sweep(folder, backwards(words) if i % 2 else words) for i in range(n_sweeps)]
+    assert [status_of(pid) for pid in running] == [0] * n_sweeps
+    done = completed(folder)
+    print(f"{n_sweeps} sweeps of {n_jobs} jobs in one folder: {len(done)} completed, {len(set(done))} different")
+    assert len(done) == len(set(done)) == n_jobs
+    assert results(folder) == undisturbed(words)
+
+
+def test_two_sweeps_in_one_folder_do_every_job_once_in_whatever_order(tmp_path, undisturbed):
+    check_sweeps_side_by_side(tmp_path / "two é", FEW, N_FEW, 2, undisturbed)
+
+
+@pytest.mark.slow
+def test_four_sweeps_in_one_folder_do_every_job_once_in_whatever_order(tmp_path, undisturbed):
+    check_sweeps_side_by_side(tmp_path / "four é", MANY, N_MANY, 4, undisturbed)
+
+
+def kill_sweeps(folder, words, n_jobs, n_kills, at_once):
+    """(folder, killed so far) of one finished sweep after the other, each begun again until it was complete.
+
+    `at_once` sweeps run side by side, and are killed at random moments.
+    """
+    rng, kills = random.Random(3), 0
+    while kills < n_kills:
+        folder, known = folder.with_name(folder.name + "'"), set()
+        folder.mkdir()
+        while len(known) < n_jobs and kills < n_kills:
+            running = [sweep(folder, words) for _ in range(at_once)]
+            kills += sum(kill_after(pid, rng.uniform(0.05, 1.0)) == -signal.SIGKILL for pid in running)
+            whole = {job.name for job in (folder / "runs" / "adhoc").glob("*") if records.is_done(job)}
+            assert known <= whole  # nothing that was done is lost
+            known = whole
+        assert status_of(sweep(folder, words)) == 0
+        yield folder, kills
+
+
+def check_killed_sweeps(folder, words, n_jobs, n_kills, at_once, undisturbed):
+    finished = []
+    for one, kills in kill_sweeps(folder, words, n_jobs, n_kills, at_once):
+        done = completed(one)
+        finished.append((kills, len(done) - len(set(done))))
+        assert results(one) == undisturbed(words)
+    twice = sum(n for _, n in finished)
+    print(f"{finished[-1][0]} sweeps killed, {len(finished)} x {n_jobs} jobs complete, 0 lost, {twice} done twice")
+    assert twice == 0
+
+
+def test_killed_sweeps_lose_and_double_nothing(tmp_path, undisturbed):
+    check_killed_sweeps(tmp_path / "killed", FEW, N_FEW, 6, 2, undisturbed)
+
+
+@pytest.mark.slow
+def test_a_hundred_killed_sweeps_lose_and_double_nothing(tmp_path, undisturbed):
+    check_killed_sweeps(tmp_path / "killed é", MANY, N_MANY, 100, 4, undisturbed)
+
+
+def test_a_claimed_job_is_passed_over_then_waited_for_and_then_seen_as_done(tmp_path):
+    data = settings(tmp_path)
+    folder = folder_of(data)
+    with claim(folder, wait=False) as mine:
+        assert mine
+        assert status_of(child(lambda: os._exit(claimed(data)))) == 0
+    assert not is_claimed(folder)
+    assert run_job(data, "sweep", {**NO_OPTIONS, "wait": False}) == "done"
+
+
+def claimed(data):
+    """0 if the job is claimed by another process, as every question about it says."""
+    answers = run_job(data, "sweep", {**NO_OPTIONS, "wait": False}), plan_job(data, "sweep", NO_OPTIONS)["state"]
+    return 0 if answers == ("claimed", "running") else 1
