@@ -408,10 +408,13 @@ def _work(job: Job, clock: Clock) -> None:
     scheduler = job.scheduler
     if job.learned is not None:
         learner = _learner(settings, problem, job.learned)
-        if job.weights_of is not None:
-            _load_weights(job.weights_of, learner)
+        trained = job.weights_of or _trained_before(job)
+        if trained is not None:
+            _load_weights(trained, learner)
         else:
             _train(job, learner, clock)
+        if trained is not None and job.weights_of is None:
+            _copy_training(trained, job.folder)
         scheduler = learner
     if job.command == "train":
         return
@@ -419,6 +422,37 @@ def _work(job: Job, clock: Clock) -> None:
     evaluation = settings.evaluate
     rows = evaluate(problem, scheduler, job.label, _n_seeds(job), evaluation.traces, evaluation.replay_rule)
     records.write_table(job.folder / "eval.parquet", pd.DataFrame(rows), records.EVAL_SCHEMA)
+
+
+def _trained_before(job: Job) -> Path | None:
+    """A finished job of the experiment, by the same code, whose training was the same; only its evaluation differs."""
+    wanted = _training_of(job.settings.model_dump())
+    for folder in sorted(job.folder.parent.glob("*")):
+        try:
+            other = records.read_job(folder)
+        except (OSError, ValueError):
+            continue
+        same = other["scheduler"] == job.label and other["code_version"] == records.code_version()
+        same = same and other["packages"] == records.package_versions() and folder != job.folder
+        same = same and (folder / "weights.safetensors").exists()
+        if same and _training_of(other["settings"]) == wanted and records.is_done(folder):
+            return folder
+    return None
+
+
+def _training_of(settings: Mapping[str, Any]) -> str:
+    """Hash of what a training depends on: with train.loads not on workload.load."""
+    parts = {key: settings[key] for key in ("seed", "seeds", "env", "scheduler", "train", "workload")}
+    if settings["train"]["loads"]:
+        parts["workload"] = {key: value for key, value in settings["workload"].items() if key != "load"}
+    return records.canonical_hash([*parts.values(), settings["evaluate"]["seed"]])
+
+
+def _copy_training(source: Path, folder: Path) -> None:
+    """The files of a training, checked, from one job's folder to another's: every folder is whole by itself."""
+    manifest = records.read_manifest(source)
+    for name in ("curves.parquet", "weights.safetensors", "run.log"):
+        records.write_bytes(folder / name, records.read_verified(source, name, manifest, _MAX_WEIGHTS))
 
 
 def _train(job: Job, learner: Learner | PricePolicy, clock: Clock) -> None:

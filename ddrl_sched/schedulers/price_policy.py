@@ -48,8 +48,9 @@ class StartSettings(Settings):
 class ScaleSettings(Settings):
     """Fixed constants: numbers in seconds are observed as log(1 + value / constant)."""
 
-    time_s: Positive  # of sending and computing a whole task; also the unit of prices
+    time_s: Positive  # of sending and computing a whole task
     wait_s: Positive
+    price_s: Positive  # unit of the actor's prices
 
 
 class ActorSettings(Settings):
@@ -186,7 +187,7 @@ class PricePolicy:
         everyone = all_servers(view)
         price_s = None
         if "price" in learn:
-            price_s = self._linear_price(seconds) + s.scale.time_s * answer[..., learn.index("price")]
+            price_s = self._linear_price(seconds) + s.scale.price_s * answer[..., learn.index("price")]
         if s.candidates == "all":
             return Decision("given", s.info, split=s.split, select=everyone, price_s=price_s)
         probe = None
@@ -309,7 +310,7 @@ def observe(view: View, settings: PriceSettings) -> tuple[NDArray[np.float32], l
     seen[..., 4] = own
     seen[..., 5] = np.log(speed / speed.mean())
     backlogs = (wait_s @ speed / speed.sum(), (wait_s * own).sum(-1), wait_s.min(-1))
-    per_task = (view.age_s / scenario.announce_s, *(np.log1p(b / scale.wait_s) for b in backlogs), relative, load)
+    per_task = (view.age_s / scenario.announce_s, *(np.log1p(b / scale.wait_s) for b in backlogs), relative, 2.0 * load - 1.0)
     for column, value in enumerate(per_task, start=6):
         seen[..., column] = value[..., None]
     seen[..., 12] = own_coming / slot_mean
