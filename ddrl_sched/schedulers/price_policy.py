@@ -309,8 +309,9 @@ def observe(view: View, settings: PriceSettings) -> tuple[NDArray[np.float32], l
         seen[..., column] = np.log1p(value.astype(np.float32))
     seen[..., 4] = own
     seen[..., 5] = np.log(speed / speed.mean())
-    backlogs = (wait_s @ speed / speed.sum(), (wait_s * own).sum(-1), wait_s.min(-1))
-    per_task = (view.age_s / scenario.announce_s, *(np.log1p(b / scale.wait_s) for b in backlogs), relative, 2.0 * load - 1.0)
+    backlogs = [wait_s @ speed / speed.sum(), (wait_s * own).sum(-1), wait_s.min(-1)]
+    backlogs = [np.log1p(value / scale.wait_s) for value in backlogs]
+    per_task = (view.age_s / scenario.announce_s, *backlogs, relative, 2.0 * load - 1.0)
     for column, value in enumerate(per_task, start=6):
         seen[..., column] = value[..., None]
     seen[..., 12] = own_coming / slot_mean
