@@ -103,3 +103,35 @@ def test_wrong_settings_name_their_key(tmp_path):
     data["evaluate"]["replay_rule"] = "amcoedge"
     with pytest.raises(InputError, match=r"evaluate\.replay_rule"):
         run_job(data, "sweep", NO_OPTIONS)
+
+
+def test_one_training_serves_all_loads_it_was_made_for(tmp_path, monkeypatch):
+    data = settings(tmp_path, "ddrl_amsa_price")
+    data["train"]["loads"] = [0.2, 0.4]
+    data["scheduler"]["evolution"]["pairs"] = 2
+    first = plan_job(data, "sweep", NO_OPTIONS)["job_id"]
+    assert run_job(data, "sweep", NO_OPTIONS) == "done"
+    again = {**data, "workload": {**data["workload"], "load": 0.5}}
+    second = plan_job(again, "sweep", NO_OPTIONS)["job_id"]
+    other_loads = {**again, "train": {**again["train"], "loads": [0.5]}}
+    monkeypatch.setattr("ddrl_sched.run.job._train", lambda *_: pytest.fail("trained again"))
+    assert run_job(again, "sweep", NO_OPTIONS) == "done"
+    for name in ("weights.safetensors", "curves.parquet"):
+        one, other = (records.file_hash(tmp_path / "jobs" / job_id / name) for job_id in (first, second))
+        assert one == other
+    with pytest.raises(pytest.fail.Exception, match="trained again"):
+        run_job(other_loads, "sweep", NO_OPTIONS)
+
+
+def test_a_damaged_training_is_not_taken_over(tmp_path, monkeypatch):
+    data = settings(tmp_path, "ddrl_amsa_price")
+    data["train"]["loads"] = [0.2]
+    data["scheduler"]["evolution"]["pairs"] = 1
+    assert run_job(data, "sweep", NO_OPTIONS) == "done"
+    weights = tmp_path / "jobs" / plan_job(data, "sweep", NO_OPTIONS)["job_id"] / "weights.safetensors"
+    damaged = bytearray(weights.read_bytes())
+    damaged[-1] ^= 1
+    weights.write_bytes(bytes(damaged))
+    monkeypatch.setattr("ddrl_sched.run.job._train", lambda *_: pytest.fail("trained again"))
+    with pytest.raises(pytest.fail.Exception, match="trained again"):
+        run_job({**data, "workload": {**data["workload"], "load": 0.5}}, "sweep", NO_OPTIONS)

@@ -451,8 +451,9 @@ def _training_of(settings: Mapping[str, Any]) -> str:
 def _copy_training(source: Path, folder: Path) -> None:
     """The files of a training, checked, from one job's folder to another's: every folder is whole by itself."""
     manifest = records.read_manifest(source)
-    for name in ("curves.parquet", "weights.safetensors", "run.log"):
+    for name in ("curves.parquet", "weights.safetensors"):
         records.write_bytes(folder / name, records.read_verified(source, name, manifest, _MAX_WEIGHTS))
+    records.write_bytes(folder / "run.log", f"the training of {source.name}\n".encode())
 
 
 def _train(job: Job, learner: Learner | PricePolicy, clock: Clock) -> None:
