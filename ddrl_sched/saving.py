@@ -1,5 +1,6 @@
 """The one atomic way to write a file: whoever reads, crashes or runs out of disk finds the old file or the new one."""
 
+import errno
 import os
 import secrets
 from pathlib import Path
@@ -56,7 +57,11 @@ def make_folder(folder: Path) -> None:
     if folder.is_dir():
         return
     make_folder(folder.parent)
-    folder.mkdir(exist_ok=True)
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        if not folder.is_dir():  # another process may just have made it
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder)) from None
     fault_point("made", folder)
     _sync_folder(folder.parent)
 

@@ -10,26 +10,30 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+import yaml
 
 from ddrl_sched import saving
 from ddrl_sched.run import records
 from ddrl_sched.run.job import plan_job, run_job
+from tests.conf_files import CONF
 from tests.test_job import learned, settings
 
 NO_OPTIONS = {"debug": False}
 SMALL = {  # networks and memories of no use but to be saved
     "agent": {"hidden": [6]},
     "learning": {"memory": 7, "batch": 3, "start_slots": 0, "every_slots": 1, "updates": 1},
+    "evolution": {"pairs": 2},
 }
 COMPARED = ("curves.parquet", "weights.safetensors", "eval.parquet")
 
 
 def tiny(folder, name="ddrl_amsa_tuned", *, checkpoint_s=0.0, episodes=2, slots=3, **change):
     """A job of two seeds that trains `name` for a moment and evaluates it."""
-    scheduler = learned(name)
+    scheduler = learned(name) if "defaults" in plain_yaml(name) else plain_yaml(name)
     for group, values in SMALL.items():
-        scheduler[group] = scheduler[group] | values
-    if scheduler["agent"]["name"] == "dqn":
+        if group in scheduler:
+            scheduler[group] = scheduler[group] | values
+    if scheduler.get("agent", {}).get("name") == "dqn":
         scheduler["agent"]["target_copy_every"] = 3
     data = settings(folder, seeds=2, **change) | {"scheduler": scheduler, "label": name}
     data["train"] |= {"episodes": episodes, "episode_slots": slots, "episode_tasks": 0, "checkpoint_s": checkpoint_s}
@@ -37,6 +41,11 @@ def tiny(folder, name="ddrl_amsa_tuned", *, checkpoint_s=0.0, episodes=2, slots=
     data["env"]["clock"] |= {"horizon_s": 4.0}
     data["workload"]["load"] = 0.1
     return data
+
+
+def plain_yaml(name):
+    """The yaml of a scheduler as it stands."""
+    return yaml.safe_load((CONF / "scheduler" / f"{name}.yaml").read_text(encoding="utf-8"))
 
 
 def folder_of(data, command="sweep") -> Path:

@@ -187,7 +187,9 @@ def wait_in(folder: Path, package: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{REPOSITORY}"}
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR2, 143), (signal.SIGHUP, 143)]
+)
 def test_a_signal_during_a_heavy_import_ends_quietly(tmp_path, number, status):
     command = [sys.executable, "-c", "from ddrl_sched.cli import main; main()", "train"]
     process = subprocess.Popen(
