@@ -15,16 +15,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ddrl_sched.config import InputError
-from ddrl_sched.report.load import clean, load
+from ddrl_sched.config import InputError, clean
+from ddrl_sched.report.load import load
 from ddrl_sched.run import records
 from tests.test_records import curves_frame, eval_frame, job
 
 
 def write_run(folder, *, rows=None, curves=False, **changes):
     """A finished run folder; `changes` of job.json."""
-    records.write_job(folder, job(**{"job_id": folder.name, **changes}))
-    records.write_table(folder / "eval.parquet", eval_frame(3) if rows is None else rows, records.EVAL_SCHEMA)
+    rows = eval_frame(3) if rows is None else rows
+    scheduler = rows.scheduler.iloc[0] if len(rows) else "x"
+    records.write_job(folder, job(**{"job_id": folder.name, "scheduler": scheduler, **changes}))
+    records.write_table(folder / "eval.parquet", rows, records.EVAL_SCHEMA)
     if curves:
         records.write_table(folder / "curves.parquet", curves_frame(), records.CURVES_SCHEMA)
     records.write_manifest(folder)
@@ -150,7 +152,7 @@ def test_names_lose_what_a_terminal_would_obey(tmp_path):
         ({"late_rate": 1.5}, "late_rate is 1.5"),
         ({"time_scale": -1.0}, "time_scale is -1.0"),
         ({"trace": 0}, "two rows"),
-        ({"scheduler": "x" * 201}, "more than 200 characters"),
+        ({"scenario": "x" * 201}, "more than 200 characters"),
     ],
 )
 def test_rows_that_cannot_be_averaged_are_refused(tmp_path, change, reason):
