@@ -87,7 +87,7 @@ def clean(text: object) -> str:
 def near(word: object, known: Iterable[str]) -> str:
     """'; did you mean ...?' where a known word resembles `word`, else nothing."""
     close = difflib.get_close_matches(str(word), list(known), n=1, cutoff=0.6)
-    return f"; did you mean '{close[0]}'?" if close else ""
+    return f"; did you mean '{clean(close[0])}'?" if close else ""
 
 
 def _got(error: Any) -> str:

@@ -136,7 +136,7 @@ def _check_end(content: bytes, where: str, column: str) -> None:
     if not content.endswith(b"\n"):
         line = _line_at(content, len(content))
         raise InputError(
-            f"{where}, line {line}: ends within column {shown(column)}, perhaps cut off: a whole file ends with a newline"
+            f"{where}, line {line}: ends within column {shown(column)}, perhaps cut off (no newline follows)"
         )
 
 

@@ -12,7 +12,7 @@ from pydantic import Field
 from ddrl_sched.agents.base import Agent, Batch, Spaces
 from ddrl_sched.agents.heads import Categorical, Gates, Head
 from ddrl_sched.agents.replay import Replay
-from ddrl_sched.config import LARGEST, InputError, Settings, near, shown, validate, validate_record
+from ddrl_sched.config import LARGEST, InputError, Rule, Settings, near, shown, validate, validate_record
 from ddrl_sched.edge.types import Bools, Decision, Floats, Ints, Scenario
 from ddrl_sched.schedulers import actions
 from ddrl_sched.schedulers.base import View
@@ -59,7 +59,7 @@ class LearnedSettings(Settings):
     """One member of the learned family."""
 
     name: Literal["learned"]
-    published_rule: str  # the published rule set in which the method was introduced
+    published_rule: Rule  # the published rule set in which the method was introduced
     info: Literal["announced", "tracked", "probed"]
     choose: Literal["announced", "tracked"]  # what the choice of the set rests on; "probed" adds exact splits
     sharing: Literal["per_station", "shared"]
@@ -362,7 +362,9 @@ def _head(settings: ActionSettings, n_servers: int) -> tuple[Bools | None, Head]
             return None, Gates(n_servers, settings.k or 0)
         table = actions.table(settings.name, n_servers, settings.k)
     except ValueError as error:
-        raise InputError(f"scheduler.actions.{error}") from None
+        text = str(error)
+        key = "name: " if text.startswith("actions: ") else ""
+        raise InputError(f"scheduler.actions.{key}{text.removeprefix('actions: ')}") from None
     return table, Categorical(table.shape[1])
 
 
