@@ -28,6 +28,7 @@ from ddrl_sched.config import (
     validate,
 )
 from ddrl_sched.edge import published
+from ddrl_sched.edge.input_file import PACKAGE
 from ddrl_sched.run import checkpoint, records
 from ddrl_sched.run.claim import claim, is_claimed
 from ddrl_sched.run.curve import Curve
@@ -323,6 +324,7 @@ def _settings_of_run(
     except (OSError, ValueError) as error:
         raise InputError(f"--run {source}: {clean(error)}") from None
     plain = dict(job["settings"])
+    given: set[str] = set()
     for word in overrides:
         key = word.lstrip("+~").partition("=")[0].partition("@")[0]
         top = key.partition(".")[0].partition("/")[0]
@@ -333,7 +335,20 @@ def _settings_of_run(
                 f"{key}: belongs to the training; with --run only env, workload, evaluate, name can change"
             )
         plain[top] = _merged(plain.get(top), composed.get(top), key.split(".")[1:])
+        given.add(key)
+    _refuse_files(source, plain, given)
     return clean(job["scheduler"]), plain, manifest
+
+
+def _refuse_files(source: Path, plain: Mapping[str, Any], given: set[str]) -> None:
+    """InputError if the folder, not the user, names a file outside the package: a stranger may name any."""
+    for key in ("workload.path", "env.network.file"):
+        value: Any = plain
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, Mapping) else None
+        theirs = not given.intersection({key, *(key.rsplit(".", n)[0] for n in range(1, key.count(".") + 1))})
+        if isinstance(value, str) and not value.startswith(PACKAGE) and theirs:
+            raise InputError(f"{key}: --run {source} names the file {shown(value)}; to read it, give +{key}=FILE")
 
 
 def _settings_of_begun(folder: Path, overrides: list[str]) -> tuple[str, dict[str, Any], list[str]]:
