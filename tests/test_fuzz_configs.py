@@ -73,7 +73,7 @@ def damage(data, rng):
         elif kind == "lost":
             del here[last]
         elif kind == "misspelt":
-            here[last[:-1] + rng.choice("xyz")] = here.pop(last)
+            here[str(last)[:-1] + rng.choice("xyz")] = here.pop(last)
         else:
             here[rng.choice(["_target_", "kk", "\x1b]0;x", "a.b", ""])] = rng.choice(VALUES)
     return data

@@ -383,7 +383,7 @@ def _merged(old: Any, new: Any, path: list[str]) -> Any:
 
 
 def _state(job: Job, options: Mapping[str, Any]) -> str:
-    if records.is_done(job.folder):
+    if records.is_done(job.folder) and records.read_job(job.folder)["job_id"] == job.job_id:
         return "done"
     if options.get("accept_code") and _done_by_other_code(job):
         return "done"

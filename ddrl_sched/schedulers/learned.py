@@ -99,7 +99,7 @@ def agent_settings(data: Mapping[str, Any]) -> tuple[Any, Any]:
         "dsac": (dsac, DSACSettings),
     }
     name = data.get("name")
-    if name not in agents:
+    if not isinstance(name, str) or name not in agents:
         raise InputError(
             f"scheduler.agent.name: expected one of {', '.join(agents)}, got {shown(name)}{near(name, agents)}"
         )
