@@ -362,9 +362,9 @@ def _head(settings: ActionSettings, n_servers: int) -> tuple[Bools | None, Head]
             return None, Gates(n_servers, settings.k or 0)
         table = actions.table(settings.name, n_servers, settings.k)
     except ValueError as error:
-        text = str(error)
-        key = "name: " if text.startswith("actions: ") else ""
-        raise InputError(f"scheduler.actions.{key}{text.removeprefix('actions: ')}") from None
+        key, _, text = str(error).partition(": ")
+        yaml_key = {"actions": "name", "gates": "k"}.get(key, key)
+        raise InputError(f"scheduler.actions.{yaml_key}: {text}") from None
     return table, Categorical(table.shape[1])
 
 
