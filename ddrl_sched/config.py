@@ -79,10 +79,15 @@ def shown(value: Any) -> str:
     return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 3] + "..."
 
 
+def clean(text: object) -> str:
+    """Text that is safe to print on one line: control, format and other invisible characters become "?"."""
+    return "".join(c if c.isprintable() else "?" for c in str(text))
+
+
 def near(word: object, known: Iterable[str]) -> str:
     """'; did you mean ...?' where a known word resembles `word`, else nothing."""
     close = difflib.get_close_matches(str(word), list(known), n=1, cutoff=0.6)
-    return f"; did you mean '{close[0]}'?" if close else ""
+    return f"; did you mean '{clean(close[0])}'?" if close else ""
 
 
 def _got(error: Any) -> str:

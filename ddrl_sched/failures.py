@@ -1,18 +1,21 @@
 """What a failure tells the user: an exit status and a message, without a traceback."""
 
+from ddrl_sched.config import clean
+
 DONE, FAILED, BAD_INPUT, IO_ERROR, INTERRUPTED = 0, 1, 2, 4, 130
 
 
 def explain(error: BaseException) -> tuple[int, str]:
-    """Exit status and message of an error.
+    """Exit status and message of an error; whatever its text quotes, nothing in it steers a terminal.
 
     2 for a ValueError (InputError among them: the user's input), 4 for an OSError (RecordsError among them: records
     that cannot be read or written), 130 for an interrupt from the keyboard, 1 for anything else (a mistake of ours).
     """
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED, "interrupted"
+    text = "\n".join(clean(line) for line in str(error).split("\n"))
     if isinstance(error, ValueError):
-        return BAD_INPUT, str(error)
+        return BAD_INPUT, text
     if isinstance(error, OSError):
-        return IO_ERROR, str(error)
-    return FAILED, f"{type(error).__name__}: {error} (--debug shows where)"
+        return IO_ERROR, text
+    return FAILED, f"{type(error).__name__}: {text} (--debug shows where)"

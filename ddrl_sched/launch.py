@@ -24,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
-from ddrl_sched.config import InputError, near
+from ddrl_sched.config import InputError, clean, near
 from ddrl_sched.failures import BAD_INPUT, DONE, FAILED, explain
 from ddrl_sched.listing import conf_dir
 
@@ -140,7 +140,7 @@ def label(scheduler: str, overrides: Sequence[str], command: str) -> str:
         if path.startswith(roots):
             changes[path] = value
     inside = ",".join(f"{_short(path, list(changes))}={changes[path]}" for path in sorted(changes))
-    return f"{scheduler}({inside})" if inside else scheduler
+    return clean(f"{scheduler}({inside})" if inside else scheduler)
 
 
 def plan_table(plans: Sequence[dict[str, Any]]) -> str:
@@ -279,7 +279,7 @@ def _tell(report: dict[str, Any]) -> int:
 
 def _line(report: dict[str, Any]) -> str:
     words = [report["state"], report["label"], *report["overrides"]]
-    line = "  ".join(word for word in words if word)
+    line = "  ".join(clean(word) for word in words if word)
     return f"{line}\n  error: {report['message']}" if report["message"] else line
 
 

@@ -3,6 +3,7 @@
 import ast
 import re
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -170,3 +171,27 @@ def test_unsafe_calls_are_found(line, n_found):
 )
 def test_writes_are_found(line, n_found):
     assert len(file_writes(ast.parse(line))) == n_found
+
+
+FLOORS = {"torch": "2.10", "pyarrow": "23.0.1", "hydra-core": "1.3.8"}  # older ones run code that data hides
+
+
+@pytest.mark.parametrize("package", FLOORS)
+def test_no_version_with_a_known_hole_may_be_installed(package):
+    project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    (wanted,) = [word for word in project["project"]["dependencies"] if re.match(rf"{package}\b(?!-)", word)]
+    lowest = re.search(r">=([\d.]+)", wanted)[1]
+    assert _version(lowest) >= _version(FLOORS[package])
+    pinned = re.search(rf"^{package}==([\d.]+)", (PACKAGE.parent / "constraints.txt").read_text(), re.MULTILINE)[1]
+    assert _version(pinned) >= _version(lowest)
+
+
+def _version(text):
+    return [int(part) for part in text.split(".")]
+
+
+def test_the_rules_for_safe_code_are_on():
+    lint = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["ruff"]["lint"]
+    assert "S" in lint["select"]
+    assert [rule for rule in lint["ignore"] if rule.startswith("S")] == ["S101"]  # assert
+    assert not any("noqa: S" in file.read_text(encoding="utf-8") for file in FILES)

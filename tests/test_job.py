@@ -1,10 +1,13 @@
 """One job from settings to run folder, and what of it can be taken up again."""
 
 import json
+import shutil
+from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
+from safetensors.torch import load, save
 
 from ddrl_sched.config import InputError
 from ddrl_sched.run import records
@@ -13,6 +16,7 @@ from ddrl_sched.schedulers.learned import learned_settings
 from tests.conf_files import CONF, names, plain
 
 NO_OPTIONS = {"debug": True}
+GOLDEN = Path(__file__).parent / "data" / "runs_v1"
 
 
 def settings(tmp_path, scheduler="eft", **change):
@@ -92,6 +96,120 @@ def test_every_yaml_of_a_learned_scheduler_is_valid(name):
     assert learned_settings(data).actions.name == data["actions"]["name"]
     with pytest.raises(InputError, match=r"scheduler\.learning\.batch"):
         learned_settings(data | {"learning": data["learning"] | {"batch": 0}})
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "change", "message"),
+    [
+        ("best_k", {"k": 6}, r"scheduler\.k: exactly_k needs a k of 1 to 5 \(the number of servers\), got 6"),
+        ("jsq2", {"sample": 6}, r"scheduler\.sample: at most 5 \(the number of servers\), got 6"),
+        ("priced_slotted", {}, r"scheduler: priced_slotted needs a slotted workload"),
+    ],
+)
+def test_what_a_scheduler_cannot_decide_is_found_before_the_job_runs(tmp_path, scheduler, change, message):
+    data = settings(tmp_path, scheduler)
+    with pytest.raises(InputError, match=message):
+        plan_job(data | {"scheduler": data["scheduler"] | change}, "sweep", NO_OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("agent", "hidden"), [65_536] * 16, "scheduler.agent.hidden: for 10 learners it takes"),
+        (("learning", "memory"), 10**9, "scheduler.learning.memory: for 10 learners it takes"),
+        (("learning", "batch"), 10**9, "scheduler.learning.batch: for 10 learners it takes"),
+        (("actions", "k"), 6, "scheduler.actions.k: exactly 6 of 5 cannot be open"),
+    ],
+)
+def test_what_no_memory_holds_is_refused_before_it_is_taken(tmp_path, path, value, message):
+    data = settings(tmp_path) | {"scheduler": learned("smcoedge")}
+    data["scheduler"][path[0]] = data["scheduler"][path[0]] | {path[1]: value}
+    with pytest.raises(InputError) as caught:
+        plan_job(data, "sweep", NO_OPTIONS)
+    assert message in str(caught.value)
+
+
+def test_an_episode_that_no_memory_holds_is_refused(tmp_path):
+    data = settings(tmp_path) | {"scheduler": learned("smcoedge")}
+    data["train"]["episode_slots"] = 10**6
+    data["seeds"] = 1000
+    with pytest.raises(InputError, match=r"train\.episode_slots, train\.episode_tasks: an episode holds"):
+        plan_job(data, "sweep", NO_OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda w: {name: tensor[..., :-1].contiguous() for name, tensor in w.items()}, "is of shape"),
+        (lambda w: dict(list(w.items())[1:]), "expected tensors named"),
+        (lambda w: {name: tensor.double() for name, tensor in w.items()}, "must hold finite numbers of 32 bits"),
+        (lambda w: {name: tensor * float("nan") for name, tensor in w.items()}, "must hold finite numbers of 32 bits"),
+        (None, "--run"),
+    ],
+)
+def test_weights_of_another_shape_or_kind_are_refused_without_a_run_folder(tmp_path, change, message):
+    folder = shutil.copytree(GOLDEN / "smcoedge", tmp_path / "received")
+    file = folder / "weights.safetensors"
+    file.write_bytes(b"no tensors" if change is None else save(change(load(file.read_bytes()))))
+    records.write_manifest(folder)
+    with pytest.raises(InputError, match=message) as caught:
+        run_job(settings(tmp_path), "eval", {"run": str(folder)})
+    assert str(folder) in str(caught.value)
+    assert not (tmp_path / "golden").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"scheduler": "\x1b]0;x\x07"}, ""),  # shown without its control characters
+        ({"status": "running"}, "the job is still running or was interrupted"),
+        ({"error": "x\x1b[2J\nbad", "status": "failed"}, r"the job failed: x\?\[2J\?bad"),
+    ],
+)
+def test_what_a_run_folder_says_never_steers_the_terminal(tmp_path, change, message):
+    folder = shutil.copytree(GOLDEN / "smcoedge", tmp_path / "received")
+    job = json.loads((folder / "job.json").read_text())
+    (folder / "job.json").write_text(json.dumps(job | change))
+    records.write_manifest(folder)
+    if not message:
+        assert plan_job(settings(tmp_path), "eval", {"run": str(folder)})["label"] == "?]0;x?"
+        return
+    with pytest.raises(InputError, match=message) as caught:
+        plan_job(settings(tmp_path), "eval", {"run": str(folder)})
+    assert str(caught.value).isprintable()
+
+
+def test_a_folder_names_no_file_of_the_reader(tmp_path):
+    """A trace or a graph that a received folder names is read only if the user names it."""
+    folder = shutil.copytree(GOLDEN / "smcoedge", tmp_path / "received")
+    trace = plain("workload", "trace") | {"load": 0.3, "path": "/etc/passwd"}
+    job = json.loads((folder / "job.json").read_text())
+    (folder / "job.json").write_text(json.dumps(job | {"settings": job["settings"] | {"workload": trace}}))
+    records.write_manifest(folder)
+    with pytest.raises(InputError, match=r"workload\.path: --run .* names the file '/etc/passwd'"):
+        plan_job(settings(tmp_path), "eval", {"run": str(folder)})
+    data = settings(tmp_path, overrides=["+workload.path=nowhere.csv"])
+    data["workload"]["path"] = "nowhere.csv"
+    with pytest.raises(InputError, match=r"workload\.path: nowhere\.csv: No such file"):
+        plan_job(data, "eval", {"run": str(folder)})
+
+
+def test_nothing_is_written_through_a_link(tmp_path):
+    data, outside = settings(tmp_path), tmp_path / "outside"
+    outside.mkdir()
+    (tmp_path / "jobs").symlink_to(outside)
+    with pytest.raises(InputError, match="a symbolic link leads elsewhere"):
+        run_job(data, "sweep", NO_OPTIONS)
+    assert list(outside.iterdir()) == []
+
+
+def test_a_finished_folder_of_another_job_is_not_taken_for_this_one(tmp_path):
+    data = settings(tmp_path)
+    job_id = plan_job(data, "sweep", NO_OPTIONS)["job_id"]
+    shutil.copytree(GOLDEN / "eft", tmp_path / "jobs" / job_id)
+    assert records.is_done(tmp_path / "jobs" / job_id)
+    assert plan_job(data, "sweep", NO_OPTIONS)["state"] == "interrupted"
+    assert run_job(data, "sweep", NO_OPTIONS) == "done"
 
 
 def test_wrong_settings_name_their_key(tmp_path):

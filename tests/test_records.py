@@ -1,6 +1,5 @@
 """Run folders: atomic writes, exact schemas, manifests, identity."""
 
-import json
 import os
 import resource
 import subprocess
@@ -144,18 +143,9 @@ def test_every_flipped_bit_is_found(tmp_path):
             broken = bytearray(data)
             broken[rng.integers(len(data))] ^= 1 << int(rng.integers(8))
             path.write_bytes(broken)
-            if path.name == records.MANIFEST and _same_manifest(broken, data):
-                continue  # white space, or the case of nothing
             assert not records.is_done(folder), path.name
         path.write_bytes(data)
     assert records.is_done(folder)
-
-
-def _same_manifest(a, b):
-    try:
-        return json.loads(bytes(a)) == json.loads(b)
-    except ValueError:
-        return False
 
 
 @pytest.mark.parametrize("name", ["eval.parquet", "job.json", "manifest.json"])

@@ -15,8 +15,8 @@ from ddrl_sched.config import InputError
 from ddrl_sched.report.sheets import WIDTH
 from ddrl_sched.report.tables import PUBLISHED_COLUMNS, captions, main, published_rows, render, report_rows
 from ddrl_sched.run import records
+from tests.hostile_folders import write_run
 from tests.test_records import eval_frame, job
-from tests.test_report_load import write_run
 
 HEADER = (
     "scenario,workload,rule,scenario_hash,load,realised_load,scheduler,info,n_seeds,n_traces,baseline,mean_delay_s,"

@@ -1,34 +1,20 @@
 """Loading run folders: good ones come back as written, anything else is named with a reason and never executed."""
 
-import json
 import os
-import pickle
 import random
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
-from ddrl_sched.config import InputError
-from ddrl_sched.report.load import clean, load
+from ddrl_sched.config import InputError, clean
+from ddrl_sched.report.load import load
 from ddrl_sched.run import records
+from tests.hostile_folders import HOSTILE, signed_flip, write_run
 from tests.test_records import curves_frame, eval_frame, job
-
-
-def write_run(folder, *, rows=None, curves=False, **changes):
-    """A finished run folder; `changes` of job.json."""
-    records.write_job(folder, job(**{"job_id": folder.name, **changes}))
-    records.write_table(folder / "eval.parquet", eval_frame(3) if rows is None else rows, records.EVAL_SCHEMA)
-    if curves:
-        records.write_table(folder / "curves.parquet", curves_frame(), records.CURVES_SCHEMA)
-    records.write_manifest(folder)
-    return folder
 
 
 def only_reason(path):
@@ -150,7 +136,7 @@ def test_names_lose_what_a_terminal_would_obey(tmp_path):
         ({"late_rate": 1.5}, "late_rate is 1.5"),
         ({"time_scale": -1.0}, "time_scale is -1.0"),
         ({"trace": 0}, "two rows"),
-        ({"scheduler": "x" * 201}, "more than 200 characters"),
+        ({"scenario": "x" * 201}, "more than 200 characters"),
     ],
 )
 def test_rows_that_cannot_be_averaged_are_refused(tmp_path, change, reason):
@@ -161,163 +147,6 @@ def test_rows_that_cannot_be_averaged_are_refused(tmp_path, change, reason):
 def test_no_rows_is_refused(tmp_path):
     write_run(tmp_path / "a", rows=eval_frame(1).iloc[:0])
     assert only_reason(tmp_path) == "eval.parquet has no rows"
-
-
-# Hostile folders. Each kind changes a good folder; those that change content sign it again, as a stranger can.
-
-
-def _json(change):
-    def hostile(folder, rng):
-        plain = json.loads((folder / "job.json").read_text())
-        change(plain)
-        (folder / "job.json").write_text(json.dumps(plain))
-        records.write_manifest(folder)
-
-    return hostile
-
-
-def _bytes(name, make, sign=True):
-    def hostile(folder, rng):
-        data = make((folder / name).read_bytes(), rng)
-        (folder / name).write_bytes(data)
-        if sign:
-            records.write_manifest(folder)
-
-    return hostile
-
-
-def _flip(data, rng):
-    place = rng.randrange(len(data))
-    return data[:place] + bytes([data[place] ^ (1 << rng.randrange(8))]) + data[place + 1 :]
-
-
-def _table(change):
-    def hostile(folder, rng):
-        table = change(pq.read_table(folder / "eval.parquet"))
-        pq.write_table(table, folder / "eval.parquet")
-        records.write_manifest(folder)
-
-    return hostile
-
-
-class Payload:
-    def __reduce__(self):
-        return os.mkdir, ("payload_ran",)
-
-
-def _link(name, target):
-    def hostile(folder, rng):
-        (folder / name).unlink()
-        (folder / name).symlink_to(target)
-
-    return hostile
-
-
-def _fifo(name):
-    def hostile(folder, rng):
-        (folder / name).unlink()
-        os.mkfifo(folder / name)
-
-    return hostile
-
-
-def _folder(name):
-    def hostile(folder, rng):
-        (folder / name).unlink()
-        (folder / name).mkdir()
-
-    return hostile
-
-
-def _moved(name):
-    def hostile(folder, rng):
-        twin = folder.parent.parent / "elsewhere" / folder.name
-        twin.mkdir(parents=True)
-        (folder / name).rename(twin / name)
-        (folder / name).symlink_to(twin / name)
-
-    return hostile
-
-
-def _whole_folder_linked(folder, rng):
-    twin = folder.parent.parent / "elsewhere" / folder.name
-    twin.parent.mkdir(exist_ok=True)
-    folder.rename(twin)
-    folder.symlink_to(twin)
-
-
-def _bomb(folder, rng):
-    """A small file of very many rows."""
-    row = pq.read_table(folder / "eval.parquet").slice(0, 1)
-    columns = [pa.DictionaryArray.from_arrays(np.zeros(1_000_001, np.int8), c.combine_chunks()) for c in row.columns]
-    table = pa.Table.from_arrays([c.dictionary_decode() for c in columns], schema=row.schema)
-    pq.write_table(table, folder / "eval.parquet", store_schema=False, write_statistics=False)
-    records.write_manifest(folder)
-
-
-def _manifest(change):
-    def hostile(folder, rng):
-        plain = json.loads((folder / "manifest.json").read_text())
-        (folder / "manifest.json").write_text(json.dumps(change(plain)))
-
-    return hostile
-
-
-def _sparse(name):
-    def hostile(folder, rng):
-        os.truncate(folder / name, 1 << 34)
-
-    return hostile
-
-
-HOSTILE = {
-    "job flipped": _bytes("job.json", _flip, sign=False),
-    "job truncated": _bytes("job.json", lambda d, rng: d[: rng.randrange(len(d) - 1)]),
-    "job not utf8": _bytes("job.json", lambda d, rng: b"\xff" + d),
-    "job deep": _bytes("job.json", lambda d, rng: b"[" * 200_000),
-    "job huge": _bytes("job.json", lambda d, rng: d + b" " * 2_000_000),
-    "job long number": _bytes("job.json", lambda d, rng: d.replace(b"1.5", b"9" * 10_000)),
-    "job nan": _bytes("job.json", lambda d, rng: d.replace(b"1.5", b"NaN")),
-    "job infinite": _bytes("job.json", lambda d, rng: d.replace(b"1.5", b"1e400")),
-    "job twice a key": _bytes("job.json", lambda d, rng: d.replace(b"{", b'{"status": "failed",', 1)),
-    "job pickle": _bytes("job.json", lambda d, rng: pickle.dumps(Payload())),
-    "job list": _bytes("job.json", lambda d, rng: b"[]"),
-    "job old": _json(lambda j: j.update(schema_version=0)),
-    "job yaml": _bytes("job.json", lambda d, rng: b"a: &a [x]\nb: [*a, *a]"),
-    "job seeds": _json(lambda j: j.update(seeds=["0"])),
-    "job unknown key": _json(lambda j: j.update(_target_="os.system")),
-    "job baselines": _json(lambda j: j.update(baselines=[{"_target_": "os.system"}])),
-    "job link": _moved("job.json"),
-    "job fifo": _fifo("job.json"),
-    "job zero": _link("job.json", "/dev/zero"),
-    "job folder": _folder("job.json"),
-    "eval flipped": _bytes("eval.parquet", _flip, sign=False),
-    "eval truncated": _bytes("eval.parquet", lambda d, rng: d[: rng.randrange(len(d) - 1)]),
-    "eval noise": _bytes("eval.parquet", lambda d, rng: rng.randbytes(3000)),
-    "eval pickle": _bytes("eval.parquet", lambda d, rng: pickle.dumps(Payload())),
-    "eval csv": _bytes("eval.parquet", lambda d, rng: b"scenario,seed\nx,1\n"),
-    "eval empty": _bytes("eval.parquet", lambda d, rng: b""),
-    "eval column lost": _table(lambda t: t.drop_columns(["trace"])),
-    "eval column more": _table(lambda t: t.append_column("more", t["seed"])),
-    "eval column text": _table(lambda t: t.set_column(8, "seed", pa.array(["0"] * len(t)))),
-    "eval nullable": _table(lambda t: t.cast(pa.schema([f.with_nullable(True) for f in t.schema]))),
-    "eval order": _table(lambda t: t.select(t.column_names[::-1])),
-    "eval bomb": _bomb,
-    "eval link": _moved("eval.parquet"),
-    "eval fifo": _fifo("eval.parquet"),
-    "eval zero": _link("eval.parquet", "/dev/zero"),
-    "eval dangling": _link("eval.parquet", "nowhere"),
-    "eval folder": _folder("eval.parquet"),
-    "eval sparse": _sparse("eval.parquet"),
-    "manifest gone": lambda folder, rng: (folder / "manifest.json").unlink(),
-    "manifest empty": _manifest(lambda m: {}),
-    "manifest list": _manifest(list),
-    "manifest path": _manifest(lambda m: m | {"../../x": "0"}),
-    "manifest wrong": _manifest(lambda m: dict.fromkeys(m, "0" * 64)),
-    "manifest forgets": _manifest(lambda m: {"job.json": m["job.json"]}),
-    "manifest sparse": _sparse("manifest.json"),
-    "folder linked": _whole_folder_linked,
-}
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
@@ -341,7 +170,7 @@ def test_signed_noise_in_parquet_is_read_or_named(tmp_path, seed):
     rng = random.Random(seed)
     folder = write_run(tmp_path / "runs" / "a")
     before = load([tmp_path / "runs"]).rows
-    _bytes("eval.parquet", _flip)(folder, rng)
+    signed_flip(folder, rng)
     found = load([tmp_path / "runs"])
     if found.skipped:
         assert found.rows.empty

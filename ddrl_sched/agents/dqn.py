@@ -6,12 +6,12 @@ from typing import Annotated, Any
 
 import numpy as np
 import torch
-from annotated_types import Ge, Gt, Le, Len
+from annotated_types import Ge, Gt, Le
 from pydantic import ConfigDict
 from torch import Tensor
 
 from ddrl_sched.agents.base import Acted, Array, Batch, Spaces
-from ddrl_sched.agents.nets import Activation, mlp, mlp_leaves
+from ddrl_sched.agents.nets import Activation, Hidden, mlp, mlp_leaves
 from ddrl_sched.agents.stack import (
     Adam,
     Generators,
@@ -34,7 +34,7 @@ class DQNSettings:
 
     __pydantic_config__ = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
-    hidden: Annotated[list[Annotated[int, Gt(0)]], Len(1)]  # widths of the hidden layers
+    hidden: Hidden
     activation: Activation
     lr: Annotated[float, Gt(0.0)]
     double: bool  # the online network chooses the next action, the target network values it

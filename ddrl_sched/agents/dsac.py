@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 import torch
-from annotated_types import Gt, MultipleOf
+from annotated_types import Gt, Le, MultipleOf
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -31,13 +31,13 @@ from ddrl_sched.agents.stack import Generators, Stack, first_weights, normals
 class DSACSettings(SACSettings):
     """Numbers of diffusion soft actor-critic: those of SAC and of the chain."""
 
-    steps: Annotated[int, Gt(0)]  # T
+    steps: Annotated[int, Gt(0), Le(1000)]  # T
     schedule: Schedule
-    beta_min: Annotated[float, Gt(0.0)]  # rates (vp) or variances (linear), see diffusion.betas
-    beta_max: Annotated[float, Gt(0.0)]
+    beta_min: Annotated[float, Gt(0.0), Le(1e4)]  # rates (vp) or variances (linear), see diffusion.betas
+    beta_max: Annotated[float, Gt(0.0), Le(1e4)]
     predict: Predict  # what the denoiser answers: the noise (bounded by tanh, as published) or the chain's end
-    bound: Annotated[float, Gt(0.0)] | None  # largest |logit| the denoiser may see at the end, null = none
-    time_width: Annotated[int, Gt(0), MultipleOf(2)]  # of the time embedding
+    bound: Annotated[float, Gt(0.0), Le(1e6)] | None  # largest |logit| the denoiser may see at the end, null = none
+    time_width: Annotated[int, Gt(0), Le(1024), MultipleOf(2)]  # of the time embedding
     final_noise: bool  # the last step adds noise too
     latent_start: bool
     eval_start: Literal["zero", "noise", "latent"]  # start of greedy decisions; only "noise" draws noise in the steps

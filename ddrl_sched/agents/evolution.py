@@ -33,9 +33,9 @@ MOST = 2.0  # root mean squares
 class EvolutionSettings:
     """Numbers of the search."""
 
-    pairs: Annotated[int, Gt(0)]  # H, mirrored pairs of candidates per generation
-    sigma: Annotated[float, Gt(0.0)]  # standard deviation of the changes
-    lr: Annotated[float, Gt(0.0)]  # of Adam in the first generation
+    pairs: Annotated[int, Gt(0), Le(10_000)]  # H, mirrored pairs of candidates per generation
+    sigma: Annotated[float, Gt(0.0), Le(1e3)]  # standard deviation of the changes
+    lr: Annotated[float, Gt(0.0), Le(1e3)]  # of Adam in the first generation
     lr_final: Annotated[float, Gt(0.0), Le(1.0)]  # fraction of it in the last one, linear between
 
 

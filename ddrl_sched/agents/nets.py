@@ -2,14 +2,16 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import Gt, Le, Len
 from torch import Tensor
 
 from ddrl_sched.agents.stack import Leaf
 
 Activation = Literal["relu", "mish"]
+Hidden = Annotated[list[Annotated[int, Gt(0), Le(65_536)]], Len(1, 16)]  # widths of the hidden layers
 
 ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {"relu": torch.relu_, "mish": torch.nn.functional.mish}
 

@@ -11,13 +11,13 @@ from typing import Annotated, Any, Protocol
 
 import numpy as np
 import torch
-from annotated_types import Ge, Gt, Le, Len
+from annotated_types import Ge, Gt, Le
 from pydantic import ConfigDict
 from torch import Tensor
 
 from ddrl_sched.agents.base import Acted, Array, Batch, Spaces
 from ddrl_sched.agents.heads import Gates, Head
-from ddrl_sched.agents.nets import Activation, mlp, mlp_leaves
+from ddrl_sched.agents.nets import Activation, Hidden, mlp, mlp_leaves
 from ddrl_sched.agents.stack import (
     Adam,
     Generators,
@@ -38,7 +38,7 @@ class SACSettings:
 
     __pydantic_config__ = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
-    hidden: Annotated[list[Annotated[int, Gt(0)]], Len(1)]  # widths of the hidden layers, actor and critics
+    hidden: Hidden  # actor and critics
     activation: Activation
     actor_lr: Annotated[float, Gt(0.0)]
     critic_lr: Annotated[float, Gt(0.0)]

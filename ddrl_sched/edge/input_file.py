@@ -4,7 +4,7 @@ import stat
 from importlib.resources import files
 from pathlib import Path
 
-from ddrl_sched.config import InputError, near, shown
+from ddrl_sched.config import InputError, clean, near, shown
 
 PACKAGE = "package:"
 
@@ -16,19 +16,23 @@ def read_bytes(file: str, key: str, folder: str, max_bytes: int) -> bytes:
     """
     if file.startswith(PACKAGE):
         return _package_bytes(file, key, folder)
-    path = Path(file)
+    path, name = Path(file), clean(file)
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise InputError(f"{key}: {file}: is no regular file")
+            raise InputError(f"{key}: {name}: is no regular file")
         if status.st_size > max_bytes:
-            raise InputError(f"{key}: {file}: must be at most {max_bytes:,} bytes, got {status.st_size:,}")
-        return path.read_bytes()
+            raise InputError(f"{key}: {name}: must be at most {max_bytes:,} bytes, got {status.st_size:,}")
+        with path.open("rb") as opened:
+            content = opened.read(max_bytes + 1)
+        if len(content) > max_bytes:  # files of the system have no size of their own
+            raise InputError(f"{key}: {name}: must be at most {max_bytes:,} bytes")
+        return content
     except InputError:
         raise
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else None
-        raise InputError(f"{key}: {shown(file)}: {reason or first_line(error)}") from None
+        raise InputError(f"{key}: {name}: {reason or first_line(error)}") from None
 
 
 def first_line(error: Exception) -> str:

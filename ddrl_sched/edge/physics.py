@@ -75,6 +75,11 @@ def place(
     return _advance(scenario, state, tasks, rule, lo, hi, np.full(len(lo), -np.inf), outcome)
 
 
+def check_decision(scenario: Scenario, decision: Decision, shape: tuple[int, int]) -> None:
+    """ValueError for a decision about tasks of `shape` [R, M] that this physics cannot carry out."""
+    _rule(decision, scenario.n_servers)
+
+
 def advance(scenario: Scenario, state: State, tasks: Tasks, until_s: Floats, outcome: Outcome) -> State:
     """Let time pass to until_s[R]: shares arrive, announcements up to and including that moment are made."""
     nothing = np.zeros(len(until_s), np.int64)

@@ -112,6 +112,11 @@ def place(
     return after
 
 
+def check_decision(scenario: Scenario, decision: Decision, shape: tuple[int, int]) -> None:
+    """ValueError for a decision about tasks of `shape` [R, M] that the rule does not define."""
+    _order(scenario, decision, *shape)
+
+
 def advance(scenario: Scenario, state: State, tasks: Tasks, until_s: Floats, outcome: Outcome) -> State:
     """Let time pass to until_s[R]: every slot that ends by then drains; -inf changes nothing.
 

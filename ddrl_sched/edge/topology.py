@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ddrl_sched.config import MAX_SERVERS, GraphNetwork, InputError, shown
+from ddrl_sched.config import MAX_SERVERS, GraphNetwork, InputError, clean, shown
 from ddrl_sched.edge.input_file import first_line, read_bytes
 from ddrl_sched.edge.types import Floats
 
@@ -42,7 +42,7 @@ def graph_links(network: GraphNetwork) -> tuple[Floats, Floats]:
             graph.add_edge(a, b, mbps=mbps, latency_s=_link_latency_s(network, nodes[a], nodes[b]))
     if not nx.is_connected(graph):
         alone = min(nx.connected_components(graph), key=len)
-        raise InputError(f"{KEY}: {network.file}: node {_label(nodes[min(alone)])} has no path to the others")
+        raise InputError(f"{KEY}: {clean(network.file)}: node {_label(nodes[min(alone)])} has no path to the others")
     return _path_links(graph, nx.all_pairs_dijkstra_path(graph, weight="latency_s"))
 
 
@@ -59,7 +59,7 @@ def _path_links(graph: Any, paths: Iterable[Any]) -> tuple[Floats, Floats]:
 
 
 def _link_mbps(network: GraphNetwork, a: Attributes, b: Attributes, link: Attributes) -> float:
-    where = f"{KEY}: {network.file}: link {_label(a)} - {_label(b)}"
+    where = f"{KEY}: {clean(network.file)}: link {_label(a)} - {_label(b)}"
     if "LinkSpeedRaw" not in link:
         if network.missing_rate_mbps is None:
             raise InputError(f"{where} has no LinkSpeedRaw (bit/s); set env.network.missing_rate_mbps to allow it")
@@ -83,7 +83,7 @@ def _coordinates(network: GraphNetwork, node: Attributes) -> tuple[float, float]
     if latitude is None or longitude is None:
         return None
     if not (_is_number(latitude) and _is_number(longitude) and abs(latitude) <= 90 and abs(longitude) <= 360):
-        where = f"{KEY}: {network.file}: node {_label(node)}"
+        where = f"{KEY}: {clean(network.file)}: node {_label(node)}"
         raise InputError(f"{where}: Latitude and Longitude must be degrees, got {shown((latitude, longitude))}")
     return float(latitude), float(longitude)
 
@@ -113,9 +113,9 @@ def _read_graph(network: GraphNetwork) -> tuple[list[Attributes], list[tuple[int
     try:
         graph = nx.parse_gml(text.splitlines(), label="id")
     except Exception as error:  # the parser fails in many ways on files that are no gml
-        raise InputError(f"{KEY}: {network.file}: not readable as gml: {first_line(error)}") from None
+        raise InputError(f"{KEY}: {clean(network.file)}: not readable as gml: {first_line(error)}") from None
     if not 1 <= len(graph) <= MAX_SERVERS:
-        raise InputError(f"{KEY}: {network.file}: must have 1 to {MAX_SERVERS} nodes, got {len(graph)}")
+        raise InputError(f"{KEY}: {clean(network.file)}: must have 1 to {MAX_SERVERS} nodes, got {len(graph)}")
     place = {key: i for i, key in enumerate(graph.nodes)}
     nodes = [{"id": key, **data} for key, data in graph.nodes(data=True)]
     return nodes, [(place[a], place[b], data) for a, b, data in graph.edges(data=True)]

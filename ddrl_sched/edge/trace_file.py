@@ -13,13 +13,15 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from ddrl_sched.config import InputError, near, shown
-from ddrl_sched.edge.input_file import first_line, read_bytes
+from ddrl_sched.config import InputError, clean, near, shown
+from ddrl_sched.edge.input_file import PACKAGE, first_line, read_bytes
 from ddrl_sched.edge.types import Bools, Floats
 
 MAX_BYTES = 200_000_000
 MAX_ROWS = 2_000_000
 LARGEST_SIZE = 1e12
+LARGEST_S = 1e11  # the year 5138; milliseconds since 1970 are more
+EARLIEST, LATEST = pd.Timestamp("1900-01-01", tz="UTC"), pd.Timestamp("2200-01-01", tz="UTC")
 KEY = "workload.path"
 TIME_NAMES = ("timestamp", "time", "time_s", "arrival", "arrival_time", "arrival_s", "arrive_s", "t")
 
@@ -46,11 +48,13 @@ def read_trace(path: str, timestamp_column: str | None, size_columns: Sequence[s
     Raises InputError that names file and line.
     """
     content = read_bytes(path, KEY, "traces", MAX_BYTES)
-    where = f"{KEY}: {path}"
+    where = f"{KEY}: {clean(path)}"
     _check_bytes(content, where)
     header = _header(content, where, [*([timestamp_column] if timestamp_column else []), *size_columns])
     timestamp_column = timestamp_column or _time_column(header, where)
     _check_lines(content, where, len(header))
+    if header[-1] in (timestamp_column, *size_columns) and not path.startswith(PACKAGE):
+        _check_end(content, where, header[-1])
     table = _table(content, where)
     time_s = _times(table[timestamp_column], where, timestamp_column)
     sizes = {column: _sizes(table[column], where, column) for column in size_columns}
@@ -127,6 +131,15 @@ def _check_lines(content: bytes, where: str, n_fields: int) -> None:
     raise InputError(f"{where}, line {line + 1}: {got}, the header has {n_fields}")
 
 
+def _check_end(content: bytes, where: str, column: str) -> None:
+    """The last column is used: without a newline behind it nobody knows whether its last number was cut off."""
+    if not content.endswith(b"\n"):
+        line = _line_at(content, len(content))
+        raise InputError(
+            f"{where}, line {line}: ends within column {shown(column)}, perhaps cut off (no newline follows)"
+        )
+
+
 def _table(content: bytes, where: str) -> pd.DataFrame:
     try:
         return pd.read_csv(
@@ -142,10 +155,15 @@ def _times(cells: pd.Series, where: str, column: str) -> Floats:
     if numeric:
         seconds = pd.to_numeric(cells, errors="coerce").to_numpy(dtype=np.float64)
         _refuse(~np.isfinite(seconds), cells, where, f"{column} must be a finite number of seconds")
+        limit = f"{column} must be in seconds (not milliseconds), at most {LARGEST_S:g}"
+        _refuse(np.abs(seconds) > LARGEST_S, cells, where, limit)
         time_s = seconds - seconds[0]
     else:
         stamps = pd.to_datetime(cells, format="ISO8601", errors="coerce", utc=True)
-        _refuse(stamps.isna().to_numpy(), cells, where, f"{column} must be seconds or an ISO 8601 timestamp")
+        wrong = stamps.isna() | ~cells.str.match(r"\s*\d{4}-")  # "now" is no timestamp
+        _refuse(wrong.to_numpy(), cells, where, f"{column} must be seconds or an ISO 8601 timestamp")
+        outside = (stamps < EARLIEST) | (stamps > LATEST)  # nanoseconds of 64 bits would wrap round
+        _refuse(outside.to_numpy(), cells, where, f"{column} must be between {EARLIEST:%Y-%m-%d} and {LATEST:%Y-%m-%d}")
         ns = stamps.dt.tz_localize(None).to_numpy(dtype="datetime64[ns]").astype(np.int64)
         time_s = (ns - ns[0]) / 1e9
     backwards = np.append(False, np.diff(time_s) < 0)

@@ -17,18 +17,21 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ddrl_sched.config import InputError
+from ddrl_sched.config import InputError, clean
 from ddrl_sched.run import records
 
 MAX_FILE_BYTES = 128_000_000
 MAX_UNPACKED_BYTES = 512_000_000
 MAX_ROWS = 1_000_000  # of one file
-MAX_TEXT = 200  # characters of one name
+MAX_BASELINES = 100
+MAX_SCENARIOS = 8  # in the rows of one run: its own, and the rule under which decisions were placed again
+LARGEST_S = 1e9  # seconds of a mean delay
 RUN_FILES = {"job.json", "eval.parquet", "curves.parquet", records.MANIFEST}  # one of them makes a folder a run folder
 
 JOB_COLUMNS = ["job_id", "experiment", "learned", "baselines", "code_version", "created", "folder"]
 SAME = ["scheduler", "scenario_hash"]  # what one curve or one line of a table stands for
 SAME_ROW = [*SAME, "seed", "cluster", "trace"]
+SCENARIO = ["scenario", "workload", "rule", "scenario_hash", "load", "info"]
 BESIDE = ("name", "baselines", "seeds")  # settings that do not make two runs of a scheduler different schedulers
 
 
@@ -68,13 +71,9 @@ def load(paths: Sequence[Path | str], curves: bool = False) -> Loaded:
 
 def read_folder(folder: Path, curves: bool = False) -> dict[str, pd.DataFrame]:
     """{"eval": rows, "curves": rows} of one run folder, those that it has. ValueError or OSError says why not."""
-    status = records.read_job(folder)
-    if status["status"] == "failed":
-        raise ValueError(f"the job failed: {status['error']}")
-    if status["status"] != "done":
-        raise ValueError("the job is still running or was interrupted")
-    manifest = records.read_manifest(folder)
-    job = records.read_job(folder, manifest)
+    job, manifest = records.read_finished(folder)
+    if len(job["baselines"]) > MAX_BASELINES:
+        raise ValueError(f"job.json: at most {MAX_BASELINES} baselines expected, got {len(job['baselines'])}")
     wanted = {"eval": records.EVAL_SCHEMA} | ({"curves": records.CURVES_SCHEMA} if curves else {})
     tables = {}
     for name, schema in wanted.items():
@@ -83,7 +82,7 @@ def read_folder(folder: Path, curves: bool = False) -> dict[str, pd.DataFrame]:
             continue
         frame = parse_table(records.read_verified(folder, file, manifest, MAX_FILE_BYTES), schema, file)
         if name == "eval":
-            _check_rows(frame)
+            _check_rows(frame, clean(job["scheduler"]))
         tables[name] = _with_job(frame, job, folder)
     return tables
 
@@ -100,11 +99,6 @@ def parse_table(data: bytes, schema: pa.Schema, name: str) -> pd.DataFrame:
     file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True, read_dictionary=text)
     table = file.read(use_threads=False)
     return pd.DataFrame({f.name: _values(table[f.name], name) for f in schema})
-
-
-def clean(text: object) -> str:
-    """Text that is safe to print: control, format and other invisible characters become "?"."""
-    return "".join(c if c.isprintable() else "?" for c in str(text))
 
 
 def _run_folders(paths: Sequence[Path | str], skipped: list[tuple[str, str]]) -> Iterator[Path]:
@@ -128,9 +122,8 @@ def _below(path: Path, skipped: list[tuple[str, str]]) -> Iterator[Path]:
     for place, folders, files in os.walk(path, onerror=unreadable, followlinks=False):
         here = Path(place)
         if RUN_FILES.intersection([*folders, *files]):
-            folders.clear()
+            folders[:] = [name for name in folders if name not in RUN_FILES]
             yield here
-            continue
         folders.sort()
         links = [name for name in folders if (here / name).is_symlink()]
         skipped.extend((clean(here / name), "a symbolic link, not followed") for name in links)
@@ -148,23 +141,31 @@ def _values(column: pa.ChunkedArray, name: str) -> Any:
     start = 0
     for chunk in column.chunks:
         words = chunk.dictionary.to_pylist()
-        if any(len(word) > MAX_TEXT for word in words):
-            raise ValueError(f"{name} holds a text of more than {MAX_TEXT} characters")
+        if any(len(word) > records.MAX_NAME for word in words):
+            raise ValueError(f"{name} holds a text of more than {records.MAX_NAME} characters")
         cleaned = np.array([clean(word) for word in words], dtype=object)
         texts[start : start + len(chunk)] = cleaned[chunk.indices.to_numpy()]
         start += len(chunk)
     return texts
 
 
-def _check_rows(rows: pd.DataFrame) -> None:
-    """ValueError if rows cannot be averaged: the rule for each column, in words."""
+def _check_rows(rows: pd.DataFrame, scheduler: str) -> None:
+    """ValueError if rows are not of the job's scheduler or cannot be averaged: the rule for each column, in words."""
     if rows.empty:
         raise ValueError("eval.parquet has no rows")
+    other = rows.scheduler[rows.scheduler != scheduler]
+    if len(other):
+        raise ValueError(f"eval.parquet is of scheduler {other.iloc[0]}, job.json of {scheduler}")
+    if len(rows[SCENARIO].drop_duplicates()) > MAX_SCENARIOS:
+        raise ValueError(f"eval.parquet: more than {MAX_SCENARIOS} scenarios in one run")
     rules = {
-        "mean_delay_s": ("finite and positive", np.isfinite(rows.mean_delay_s) & (rows.mean_delay_s > 0)),
+        "mean_delay_s": (f"in (0, {LARGEST_S:g}]", (rows.mean_delay_s > 0) & (rows.mean_delay_s <= LARGEST_S)),
         "n_tasks": ("1 .. 10^12", rows.n_tasks.between(1, 10**12)),
         "load": ("finite and not negative", np.isfinite(rows.load) & (rows.load >= 0)),
         "time_scale": ("finite and positive", np.isfinite(rows.time_scale) & (rows.time_scale > 0)),
+        "seed": ("not negative", rows.seed >= 0),
+        "trace": ("not negative", rows.trace >= 0),
+        "cluster": ("not negative", rows.cluster >= 0),
         "late_rate": ("between 0 and 1", rows.late_rate.between(0, 1)),
     }
     for column, (expected, fits) in rules.items():
@@ -187,7 +188,7 @@ def _with_job(frame: pd.DataFrame, job: dict[str, Any], folder: Path) -> pd.Data
         "folder": clean(folder),
         "variant": f"{records.canonical_hash(settings)[:16]} {clean(job['code_version'])}",
     }
-    baselines = tuple(clean(name)[:MAX_TEXT] for name in job["baselines"])
+    baselines = tuple(clean(name) for name in job["baselines"])
     return frame.assign(**about, baselines=[baselines] * len(frame))
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from ddrl_sched.config import InputError, near
-from ddrl_sched.report.load import Loaded, clean, load
+from ddrl_sched.config import InputError, clean, near
+from ddrl_sched.report.load import Loaded, load
 from ddrl_sched.report.sheets import Sheet, as_latex, as_markdown, as_text
 from ddrl_sched.report.statistics import (
     DelaySums,

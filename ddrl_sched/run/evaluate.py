@@ -135,7 +135,8 @@ def _rows(
     for r in range(len(where["seed"])):
         counted = tasks.valid[r] & (tasks.arrive_s[r] >= scenario.warm_up_s)
         if not counted.any():
-            raise ValueError(f"trace {where['trace'][r]} has no task after the warm-up of {scenario.warm_up_s:g} s")
+            text = f"trace {where['trace'][r]} has no task after the warm-up of {scenario.warm_up_s:g} s"
+            raise ValueError(f"env.clock.horizon_s: {text}")
         place = {key: int(value[r]) for key, value in where.items()}
         rows.append({**about, **place, "realised_load": float(realised[r]), **summarise(outcome, r, counted)})
     return rows

@@ -11,12 +11,24 @@ from typing import Annotated, Any, TypeVar
 import pandas as pd
 import torch
 from pydantic import Field
+from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 from ddrl_sched import stopping
-from ddrl_sched.config import SINGLE_RULES, EnvSettings, InputError, Settings, WorkloadSettings, near, shown, validate
+from ddrl_sched.config import (
+    SINGLE_RULES,
+    EnvSettings,
+    InputError,
+    Settings,
+    WorkloadSettings,
+    clean,
+    near,
+    shown,
+    validate,
+)
 from ddrl_sched.edge import published
+from ddrl_sched.edge.input_file import PACKAGE
 from ddrl_sched.run import checkpoint, records
 from ddrl_sched.run.claim import claim, is_claimed
 from ddrl_sched.run.curve import Curve
@@ -24,7 +36,7 @@ from ddrl_sched.run.evaluate import evaluate
 from ddrl_sched.run.evolve import Evolution
 from ddrl_sched.run.problem import Problem, build_problem
 from ddrl_sched.run.progress import show
-from ddrl_sched.run.rollout import Traces
+from ddrl_sched.run.rollout import Traces, check_decision
 from ddrl_sched.run.seeding import stream
 from ddrl_sched.run.train import Training
 from ddrl_sched.schedulers.base import Scheduler, Trained
@@ -33,11 +45,13 @@ from ddrl_sched.schedulers.price_policy import PricePolicy, PriceSettings, evolu
 from ddrl_sched.schedulers.table import build
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$", max_length=80)]
+Loads = Annotated[list[Annotated[float, Field(gt=0, le=10)]], Field(max_length=1000)]
 OWN_RULES = {"rand_coedge": "randcoedge", "optimal": "optimal"}  # of schedulers without learning, by yaml name
 COMMON_RULE = "amcoedge"
 LEARNED = ("learned", "price_policy")  # `name:` of the schedulers that learn
 T = TypeVar("T")
-_MAX_WEIGHTS = 1 << 30  # bytes of a weights file that is read
+WEIGHTS = "weights.safetensors"
+MAX_EPISODE_CELLS = 400_000_000  # seeds x tasks x servers of an episode
 
 
 class TrainSettings(Settings):
@@ -47,7 +61,7 @@ class TrainSettings(Settings):
     episodes: Annotated[int, Field(ge=1, le=10**6)]
     episode_slots: Annotated[int, Field(ge=1, le=10**6)]
     episode_tasks: Annotated[int, Field(ge=0, le=10**7)]  # expected; an episode is lengthened to hold as many
-    loads: list[Annotated[float, Field(gt=0, le=10)]]  # one after the other, episode by episode; empty: workload.load
+    loads: Loads  # one after the other, episode by episode; empty: workload.load
 
 
 class SavingSettings(Settings):
@@ -76,7 +90,7 @@ class JobSettings(Settings):
     scheduler: dict[str, Any]
     train: TrainSettings
     evaluate: EvaluateSettings
-    baselines: list[str]
+    baselines: Annotated[list[Annotated[str, Field(max_length=records.MAX_NAME)]], Field(max_length=100)]
 
 
 @dataclass(frozen=True)
@@ -178,22 +192,30 @@ def prepare(data: Mapping[str, Any], command: str, options: Mapping[str, Any]) -
     source = Path(options["run"]) if options.get("run") else None
     begun = Path(options["resume"]) if options.get("resume") else None
     saving = _take_saving_settings(plain)
+    manifest: Mapping[str, str] = {}
     if source is not None:
-        label, plain = _settings_of_run(source, plain, overrides)
+        label, plain, manifest = _settings_of_run(source, plain, overrides)
     if begun is not None:
         label, plain, overrides = _settings_of_begun(begun, overrides)
+    if len(label) > records.MAX_NAME:
+        raise InputError(f"scheduler: its name in tables must be at most {records.MAX_NAME} characters, got {label}")
     plain = _with_own_rule(plain, label)
     settings = _validated(plain)
     learned, scheduler = _scheduler(settings, command, source)
     problem = build_problem(settings.env, settings.workload, settings.evaluate.seed)
     problem.check_traces(settings.evaluate.traces)
     _check_replay(settings, problem)
+    if scheduler is not None:
+        check_decision(problem.training(settings.seed, range(1), 0, 0, 4)[0], scheduler)
     if learned is not None:
-        _learner(settings, problem, learned)  # shapes, action tables and numbers must fit the world
+        _check_episodes(settings, problem)
+        learner = _learner(settings, problem, learned)  # shapes, action tables and numbers must fit the world
+        if source is not None:
+            _load_weights(source, manifest, learner)
     identity = {
         "settings": _identity(settings, learned is not None),
         "label": label,
-        "weights": records.file_hash(source / "weights.safetensors") if source else None,
+        "weights": manifest.get(WEIGHTS),
     }
     if begun is not None:
         command, job_id = _command_of_begun(begun, identity, problem)
@@ -201,6 +223,8 @@ def prepare(data: Mapping[str, Any], command: str, options: Mapping[str, Any]) -
     else:
         job_id = _job_id(identity, command, problem)
         folder = Path(data["runs_dir"]) / settings.name / job_id
+        if folder.resolve() != Path(data["runs_dir"]).resolve() / settings.name / job_id:
+            raise InputError(f"{folder}: a symbolic link leads elsewhere; nothing is written through it")
     checkpoint_s = validate(SavingSettings, saving, "train").checkpoint_s if learned is not None else None
     return Job(settings, problem, learned, scheduler, label, folder, job_id, command, overrides, source, checkpoint_s)
 
@@ -269,6 +293,15 @@ def _check_replay(settings: JobSettings, problem: Problem) -> None:
         raise InputError(f"evaluate.replay_rule: {rule} and {problem.scenario.rule} (env.rule) share no kind of task")
 
 
+def _check_episodes(settings: JobSettings, problem: Problem) -> None:
+    budget, scenario = settings.train, problem.scenario
+    tasks = max(budget.episode_slots * scenario.slot_s * problem.plan.demand.tasks_per_s, budget.episode_tasks)
+    cells = tasks * settings.seeds * scenario.n_servers
+    if cells > MAX_EPISODE_CELLS:
+        text = f"an episode holds {tasks:.4g} tasks for each of {settings.seeds} seeds on {scenario.n_servers} servers"
+        raise InputError(f"train.episode_slots, train.episode_tasks: {text}, too many to be held at once")
+
+
 def _identity(settings: JobSettings, learned: bool) -> dict[str, Any]:
     """What the result depends on: without learning, neither training nor its seeds."""
     plain = settings.model_dump()
@@ -279,13 +312,19 @@ def _identity(settings: JobSettings, learned: bool) -> dict[str, Any]:
     return plain
 
 
-def _settings_of_run(source: Path, composed: dict[str, Any], overrides: list[str]) -> tuple[str, dict[str, Any]]:
-    """(label, settings) of a run folder, changed by what was given on the command line. The folder is only data."""
+def _settings_of_run(
+    source: Path, composed: dict[str, Any], overrides: list[str]
+) -> tuple[str, dict[str, Any], Mapping[str, str]]:
+    """(label, settings, manifest) of a finished run folder, which is only data.
+
+    The settings are changed by what was given on the command line.
+    """
     try:
-        job = records.read_job(source)
+        job, manifest = records.read_finished(source)
     except (OSError, ValueError) as error:
-        raise InputError(f"--run {source}: {error}") from None
+        raise InputError(f"--run {source}: {clean(error)}") from None
     plain = dict(job["settings"])
+    given: set[str] = set()
     for word in overrides:
         key = word.lstrip("+~").partition("=")[0].partition("@")[0]
         top = key.partition(".")[0].partition("/")[0]
@@ -296,7 +335,20 @@ def _settings_of_run(source: Path, composed: dict[str, Any], overrides: list[str
                 f"{key}: belongs to the training; with --run only env, workload, evaluate, name can change"
             )
         plain[top] = _merged(plain.get(top), composed.get(top), key.split(".")[1:])
-    return str(job["scheduler"]), plain
+        given.add(key)
+    _refuse_files(source, plain, given)
+    return clean(job["scheduler"]), plain, manifest
+
+
+def _refuse_files(source: Path, plain: Mapping[str, Any], given: set[str]) -> None:
+    """InputError if the folder, not the user, names a file outside the package: a stranger may name any."""
+    for key in ("workload.path", "env.network.file"):
+        value: Any = plain
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, Mapping) else None
+        theirs = not given.intersection({key, *(key.rsplit(".", n)[0] for n in range(1, key.count(".") + 1))})
+        if isinstance(value, str) and not value.startswith(PACKAGE) and theirs:
+            raise InputError(f"{key}: --run {source} names the file {shown(value)}; to read it, give +{key}=FILE")
 
 
 def _settings_of_begun(folder: Path, overrides: list[str]) -> tuple[str, dict[str, Any], list[str]]:
@@ -331,7 +383,7 @@ def _merged(old: Any, new: Any, path: list[str]) -> Any:
 
 
 def _state(job: Job, options: Mapping[str, Any]) -> str:
-    if records.is_done(job.folder):
+    if records.is_done(job.folder) and records.read_job(job.folder)["job_id"] == job.job_id:
         return "done"
     if options.get("accept_code") and _done_by_other_code(job):
         return "done"
@@ -353,7 +405,8 @@ def _done_by_other_code(job: Job) -> bool:
         same = records.canonical_hash(_comparable(other["settings"])) == wanted and other["scheduler"] == job.label
         same = same and job.weights_of is None and (folder / "eval.parquet").exists() == (job.command != "train")
         if same and records.is_done(folder):
-            print(f"{job.label}: accepted from code {other['code_version'][:12]} ({folder})", file=sys.stderr)
+            said = f"{job.label}: accepted from code {other['code_version'][:12]} ({folder})"
+            print(clean(said), file=sys.stderr)
             return True
     return False
 
@@ -410,7 +463,7 @@ def _work(job: Job, clock: Clock) -> None:
         learner = _learner(settings, problem, job.learned)
         trained = job.weights_of or _trained_before(job)
         if trained is not None:
-            _load_weights(trained, learner)
+            _load_weights(trained, records.read_manifest(trained), learner)
         else:
             _train(job, learner, clock)
         if trained is not None and job.weights_of is None:
@@ -481,7 +534,7 @@ def _train(job: Job, learner: Learner | PricePolicy, clock: Clock) -> None:
     for progress in show(_resumable(job, training, parts), budget.episodes, job.label):
         curve.add(progress)
     records.write_table(job.folder / "curves.parquet", curve.frame(), records.CURVES_SCHEMA)
-    records.write_bytes(job.folder / "weights.safetensors", save_tensors(learner.weights()))
+    records.write_bytes(job.folder / WEIGHTS, save_tensors(learner.weights()))
     records.write_bytes(job.folder / "run.log", ("\n".join(curve.log) + "\n").encode())
 
 
@@ -506,13 +559,16 @@ def _at_load(problem: Problem, load: float) -> Problem:
     return build_problem(problem.env, problem.workload.model_copy(update={"load": load}), problem.eval_seed)
 
 
-def _load_weights(source: Path, learner: Trained) -> None:
+def _load_weights(source: Path, manifest: Mapping[str, str], learner: Trained) -> None:
     """Weights of a run folder, checked against its manifest and the learner's shapes. Raises InputError."""
     try:
-        data = records.read_verified(source, "weights.safetensors", records.read_manifest(source), _MAX_WEIGHTS)
-        learner.load_weights(load_tensors(data))
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"--run {source}: {error}") from None
+        tensors = load_tensors(records.read_verified(source, WEIGHTS, manifest, records.MAX_FILE_BYTES))
+        for name, tensor in tensors.items():
+            if tensor.dtype != torch.float32 or not tensor.isfinite().all():
+                raise ValueError(f"{WEIGHTS}: {shown(name)} must hold finite numbers of 32 bits")
+        learner.load_weights(tensors)
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise InputError(f"--run {source}: {clean(error)}") from None
 
 
 def _estimate_s(job: Job) -> float:

@@ -13,6 +13,7 @@ import json
 import math
 import os
 import platform
+import re
 import stat
 import sys
 import unicodedata
@@ -25,6 +26,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ddrl_sched.config import shown
 from ddrl_sched.saving import RecordsError as RecordsError
 from ddrl_sched.saving import remove_leftovers as remove_leftovers
 from ddrl_sched.saving import write_bytes as write_bytes
@@ -32,6 +34,10 @@ from ddrl_sched.saving import write_bytes as write_bytes
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 MAX_JSON_BYTES = 1_000_000
+MAX_JSON_DEPTH = 20
+MAX_FILE_BYTES = 1 << 30
+MAX_FILES = 32  # of one manifest
+MAX_NAME = 200  # characters of a name that is read
 PUBLISHED_SUFFIXES = (".json", ".parquet", ".safetensors")  # what a manifest covers; run.log still grows
 PACKAGES = (
     "ddrl-sched", "torch", "numpy", "numba", "scipy", "pandas", "pyarrow", "hydra-core", "omegaconf", "pydantic",
@@ -80,17 +86,17 @@ CURVES_SCHEMA = _schema(seed=_COUNT, tasks_seen=_COUNT, update=_COUNT, metric=_T
 STATUSES = ("running", "done", "failed")
 JOB_FIELDS: dict[str, str] = {  # key of job.json -> its type
     "schema_version": "int",
-    "job_id": "str",
-    "experiment": "str",
+    "job_id": "name",
+    "experiment": "name",
     "status": "str",  # one of STATUSES
     "settings": "dict",  # validated plain data
     "overrides": "list[str]",
     "seeds": "list[int]",
-    "scenario_hash": "str",
-    "scheduler": "str",
+    "scenario_hash": "name",
+    "scheduler": "name",
     "learned": "bool",
-    "baselines": "list[str]",
-    "code_version": "str",
+    "baselines": "list[name]",
+    "code_version": "name",
     "packages": "dict",
     "numerics": "dict",
     "created": "time",  # ISO 8601
@@ -98,10 +104,13 @@ JOB_FIELDS: dict[str, str] = {  # key of job.json -> its type
     "cpu_s": "float?",
     "error": "str?",
 }
+_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,80}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _PLAIN: dict[str, Any] = {
     "int": (int,),
     "float": (int, float),
     "str": (str,),
+    "name": (str,),  # of at most MAX_NAME characters
     "time": (str,),
     "dict": (dict,),
     "bool": (bool,),
@@ -141,7 +150,7 @@ def write_manifest(folder: Path | str) -> None:
         hashes = {name: file_hash(folder / name) for name in names if name != MANIFEST}
     except OSError as error:
         raise RecordsError(f"cannot read {folder}: {error.strerror or error}") from error
-    write_bytes(folder / MANIFEST, json.dumps(hashes, indent=1, sort_keys=True).encode())
+    write_bytes(folder / MANIFEST, _manifest_text(hashes))
 
 
 def _column(series: Any, field: pa.Field) -> pa.Array:
@@ -160,13 +169,30 @@ def _column(series: Any, field: pa.Field) -> pa.Array:
 
 def is_done(folder: Path | str) -> bool:
     """True if every file of the manifest is there as it was written, job.json among them, and its status is done."""
-    folder = Path(folder)
     try:
-        manifest = read_manifest(folder)
-        job = read_job(folder, manifest)
-        return job["status"] == "done" and all(file_hash(folder / name) == sha for name, sha in manifest.items())
+        read_finished(folder)
     except (OSError, ValueError):
         return False
+    return True
+
+
+def read_finished(folder: Path | str) -> tuple[dict[str, Any], dict[str, str]]:
+    """(job.json, manifest) of a finished run, every file compared with its sha256. ValueError or OSError says why not.
+
+    No file outside the folder is opened: links, pipes and devices are refused.
+    """
+    folder = Path(folder)
+    job = read_job(folder)
+    if job["status"] == "failed":
+        raise ValueError(f"the job failed: {job['error']}")
+    if job["status"] != "done":
+        raise ValueError("the job is still running or was interrupted")
+    manifest = read_manifest(folder)
+    job = read_job(folder, manifest)
+    for name, sha in manifest.items():
+        if file_hash(folder / name) != sha:
+            raise ValueError(_damaged(name))
+    return job, manifest
 
 
 def read_job(folder: Path | str, manifest: Mapping[str, str] | None = None) -> dict[str, Any]:
@@ -182,14 +208,27 @@ def read_job(folder: Path | str, manifest: Mapping[str, str] | None = None) -> d
 
 
 def read_manifest(folder: Path | str) -> dict[str, str]:
-    """manifest.json as {file: sha256}. ValueError or OSError if it is missing or not of that form."""
-    manifest = parse_json(read_regular(Path(folder) / MANIFEST, MAX_JSON_BYTES), MANIFEST)
+    """manifest.json as {file: sha256}. ValueError or OSError if it is missing or not, byte for byte, of that form."""
+    data = read_regular(Path(folder) / MANIFEST, MAX_JSON_BYTES)
+    manifest = parse_json(data, MANIFEST)
     if not isinstance(manifest, dict):
         raise ValueError(f"{MANIFEST}: expected an object")
+    if len(manifest) > MAX_FILES:
+        raise ValueError(f"{MANIFEST}: at most {MAX_FILES} files expected, got {len(manifest)}")
     for name, sha in manifest.items():
-        if name in ("", ".", "..") or "/" in name or "\0" in name or not isinstance(sha, str):
+        if not _FILE_NAME.fullmatch(name) or not isinstance(sha, str) or not _SHA256.fullmatch(sha):
             raise ValueError(f"{MANIFEST}: expected file names with their sha256")
+    if data != _manifest_text(manifest):
+        raise ValueError(f"{MANIFEST} is not as it was written: changed or damaged")
     return manifest
+
+
+def _manifest_text(hashes: Mapping[str, str]) -> bytes:
+    return json.dumps(hashes, indent=1, sort_keys=True).encode()
+
+
+def _damaged(name: str) -> str:
+    return f"{name} does not fit its sha256 in {MANIFEST}: changed or damaged"
 
 
 def read_verified(folder: Path | str, name: str, manifest: Mapping[str, str], max_bytes: int) -> bytes:
@@ -198,7 +237,7 @@ def read_verified(folder: Path | str, name: str, manifest: Mapping[str, str], ma
     if name not in manifest:
         raise ValueError(f"{name} is not in {MANIFEST}")
     if hashlib.sha256(data).hexdigest() != manifest[name]:
-        raise ValueError(f"{name} does not fit its sha256 in {MANIFEST}: changed or damaged")
+        raise ValueError(_damaged(name))
     return data
 
 
@@ -212,17 +251,25 @@ def read_regular(path: Path | str, max_bytes: int) -> bytes:
 
 
 def file_hash(path: Path | str) -> str:
-    """sha256 of a regular file, hex."""
+    """sha256 of a regular file, hex. ValueError beyond MAX_FILE_BYTES."""
     with _open_regular(Path(path)) as file:
+        if os.fstat(file.fileno()).st_size > MAX_FILE_BYTES:
+            raise ValueError(f"{Path(path).name} is larger than {MAX_FILE_BYTES:,} bytes")
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def parse_json(data: bytes, name: str) -> Any:
-    """Strict JSON: UTF-8, no NaN or infinity, no key twice, no endless nesting. ValueError names the file `name`."""
+    """Strict JSON: UTF-8, finite numbers, integers of 64 bits, no key twice, at most MAX_JSON_DEPTH levels.
+
+    ValueError names the file `name`.
+    """
+    hooks: Any = {"parse_constant": _refuse_number, "parse_float": _finite, "parse_int": _whole}
     try:
-        return json.loads(data.decode(), parse_constant=_refuse_constant, object_pairs_hook=_unique_keys)
+        value = json.loads(data.decode(), object_pairs_hook=_unique_keys, **hooks)
+        _check_depth(value)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{name} is not strict JSON: {error}") from None
+    return value
 
 
 def check_job(job: Any) -> None:
@@ -230,14 +277,18 @@ def check_job(job: Any) -> None:
     if not isinstance(job, Mapping):
         raise ValueError("job.json: expected an object")
     if job.get("schema_version") != SCHEMA_VERSION:
-        raise ValueError(f"job.json: schema_version is {job.get('schema_version')!r}, expected {SCHEMA_VERSION}")
+        raise ValueError(
+            f"job.json: schema_version is {shown(job.get('schema_version'))}, expected {SCHEMA_VERSION}: "
+            "the folder was written by another version of ddrl"
+        )
     for key in sorted(set(map(str, job)) ^ set(JOB_FIELDS)):
-        raise ValueError(f"job.json: {'missing' if key in JOB_FIELDS else 'unknown'} key {key}")
+        raise ValueError(f"job.json: {'missing' if key in JOB_FIELDS else 'unknown'} key {key[:MAX_NAME]}")
     for key, kind in JOB_FIELDS.items():
         if not _is_of(job[key], kind):
-            raise ValueError(f"job.json: {key} is not {kind}")
+            wanted = kind.replace("name", f"text of at most {MAX_NAME} characters")
+            raise ValueError(f"job.json: {key} is not {wanted}")
     if job["status"] not in STATUSES:
-        raise ValueError(f"job.json: status is {job['status']!r}, expected one of {', '.join(STATUSES)}")
+        raise ValueError(f"job.json: status is {shown(job['status'])}, expected one of {', '.join(STATUSES)}")
 
 
 @contextlib.contextmanager
@@ -265,6 +316,8 @@ def _is_of(value: Any, kind: str) -> bool:
         return isinstance(value, list) and all(_is_of(v, kind[5:-1]) for v in value)
     if not isinstance(value, _PLAIN[kind]) or (isinstance(value, bool) and kind != "bool"):
         return False
+    if kind == "name":
+        return len(value) <= MAX_NAME
     return _is_time(value) if kind == "time" else kind != "float" or math.isfinite(value)
 
 
@@ -276,8 +329,26 @@ def _is_time(text: str) -> bool:
     return True
 
 
-def _refuse_constant(text: str) -> None:
-    raise ValueError(f"{text} is not a number")
+def _refuse_number(text: str) -> Any:
+    raise ValueError(f"{text[:MAX_NAME]} is not a finite number of 64 bits")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    return value if math.isfinite(value) else _refuse_number(text)
+
+
+def _whole(text: str) -> int:
+    return int(text) if len(text) < 21 and -(2**63) <= int(text) < 2**63 else _refuse_number(text)
+
+
+def _check_depth(value: Any) -> None:
+    level = [value]
+    for _ in range(MAX_JSON_DEPTH):
+        inner = [v for v in level if isinstance(v, dict | list)]
+        level = [v for group in inner for v in (group.values() if isinstance(group, dict) else group)]
+    if level:
+        raise ValueError(f"more than {MAX_JSON_DEPTH} levels")
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -83,6 +83,20 @@ def rollout(
         yield Step(view, decision, lo, hi, state, outcome, epoch, epoch_ends, spent_s, number)
 
 
+def check_decision(traces: Traces, scheduler: Scheduler) -> None:
+    """Ask a scheduler about some tasks and drop the answer: ValueError for what it cannot decide in this world.
+
+    One that wants to know waits is not asked, for they need the world to run.
+    """
+    scenario, tasks = traces.scenario, traces.tasks
+    if scheduler.cadence != "trace":
+        return
+    world, nothing = world_of(scenario), np.zeros(tasks.shape[0], np.int64)
+    view = _view(traces, scheduler, world, None, nothing, nothing + tasks.shape[1], None)
+    decision = _for_world(scenario, scheduler.decide(view, np.random.default_rng(0)))
+    world.check_decision(scenario, decision, view.tasks.shape)
+
+
 def list_windows(tasks: Tasks, announce_s: float, cadence: str) -> list[tuple[int, bool, Ints, Ints]]:
     """(epoch, whether the epoch ends with it, lo [R], hi [R]) of every question in the order of asking.
 

@@ -1,6 +1,7 @@
 """The learned family: an action table, an agent and a split rule make a scheduler; seeds and stations are stacked."""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -11,15 +12,17 @@ from pydantic import Field
 from ddrl_sched.agents.base import Agent, Batch, Spaces
 from ddrl_sched.agents.heads import Categorical, Gates, Head
 from ddrl_sched.agents.replay import Replay
-from ddrl_sched.config import InputError, Settings, near, shown, validate, validate_record
+from ddrl_sched.config import LARGEST, InputError, Rule, Settings, near, shown, validate, validate_record
 from ddrl_sched.edge.types import Bools, Decision, Floats, Ints, Scenario
 from ddrl_sched.schedulers import actions
 from ddrl_sched.schedulers.base import View
 
+MAX_GB = 32  # of replay memory, of weights, ...
+_COPIES = 9  # networks and their targets, gradients and moments of Adam
 _LONGEST = 1e6  # no deadline looks like one of so many time_s
 LATENT = "latent_actions"  # among the weights
-Positive = Annotated[float, Field(gt=0.0)]
-Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0.0, le=LARGEST)]
+Count = Annotated[int, Field(ge=1, le=10**9)]
 
 
 class ActionSettings(Settings):
@@ -46,7 +49,7 @@ class LearningSettings(Settings):
     batch: Count  # transitions per update and learner
     every_slots: Count  # slots (those that hold a task) between rounds of updates
     updates: Count  # updates per round
-    start_slots: Annotated[int, Field(ge=0)]  # slots before the first update
+    start_slots: Annotated[int, Field(ge=0, le=10**9)]  # slots before the first update
     reward: Literal["own", "team"]  # minus the task's delay, or minus the mean delay of all stations in its slot
     reward_shape: Literal["linear", "log"]  # of the delay, in units of reward_scale_s; log: log(1 + delay)
     reward_scale_s: Positive  # delay that counts as 1 (published worlds: rewards as published)
@@ -56,13 +59,13 @@ class LearnedSettings(Settings):
     """One member of the learned family."""
 
     name: Literal["learned"]
-    published_rule: str  # the published rule set in which the method was introduced
+    published_rule: Rule  # the published rule set in which the method was introduced
     info: Literal["announced", "tracked", "probed"]
     choose: Literal["announced", "tracked"]  # what the choice of the set rests on; "probed" adds exact splits
     sharing: Literal["per_station", "shared"]
     split: Literal["by_world", "whole", "proportional", "cwa", "hecwa", "water_filling", "equal_finish"]
     decisions: Literal["greedy", "sample"]  # in evaluation: the most probable action, or drawn from the policy
-    latent_entries: Annotated[int, Field(ge=0)]  # task indices that keep a latent action of their own
+    latent_entries: Annotated[int, Field(ge=0, le=10**6)]  # task indices that keep a latent action of their own
     actions: ActionSettings
     observation: ObservationSettings
     learning: LearningSettings
@@ -96,7 +99,7 @@ def agent_settings(data: Mapping[str, Any]) -> tuple[Any, Any]:
         "dsac": (dsac, DSACSettings),
     }
     name = data.get("name")
-    if name not in agents:
+    if not isinstance(name, str) or name not in agents:
         raise InputError(
             f"scheduler.agent.name: expected one of {', '.join(agents)}, got {shown(name)}{near(name, agents)}"
         )
@@ -133,6 +136,7 @@ class Learner:
         self._table, head = _head(settings.actions, scenario.n_servers)
         spaces = Spaces(_n_observed(scenario, settings), head, settings.latent_entries)
         build, numbers = agent_settings(settings.agent)
+        _check_size(settings, spaces, numbers.hidden, self.n_learners)
         try:
             self.agent: Agent = build(spaces, numbers, list(generators))
         except ValueError as error:
@@ -358,8 +362,28 @@ def _head(settings: ActionSettings, n_servers: int) -> tuple[Bools | None, Head]
             return None, Gates(n_servers, settings.k or 0)
         table = actions.table(settings.name, n_servers, settings.k)
     except ValueError as error:
-        raise InputError(f"scheduler.actions.{error}") from None
+        key, _, text = str(error).partition(": ")
+        yaml_key = {"actions": "name", "gates": "k"}.get(key, key)
+        raise InputError(f"scheduler.actions.{yaml_key}: {text}") from None
     return table, Categorical(table.shape[1])
+
+
+def _check_size(settings: LearnedSettings, spaces: Spaces, hidden: Sequence[int], n_learners: int) -> None:
+    """InputError where memory or weights would take more than MAX_GB; before any of it is taken."""
+    n_logits = spaces.head.n_logits
+    transition = 2 * (spaces.n_obs + n_logits) + 4
+    layers = [spaces.n_obs + n_logits + 1, *hidden, max(n_logits, spaces.head.n_q)]
+    weights = sum(rows * columns for rows, columns in pairwise(layers))
+    numbers = {
+        "scheduler.learning.memory": transition * settings.learning.memory,
+        "scheduler.learning.batch": (transition + sum(layers)) * settings.learning.batch,
+        "scheduler.agent.hidden": _COPIES * weights,
+        "scheduler.latent_entries": n_logits * settings.latent_entries,
+    }
+    for key, count in numbers.items():
+        if 4e-9 * count * n_learners > MAX_GB:
+            text = f"for {n_learners} learners it takes {4e-9 * count * n_learners:.3g} GB, at most {MAX_GB} GB"
+            raise InputError(f"{key}: {text}")
 
 
 def _n_observed(scenario: Scenario, settings: LearnedSettings) -> int:

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from ddrl_sched.agents.diffusion import Denoiser, Schedule, betas, denoiser_leaves, reverse_chain, time_embedding
 from ddrl_sched.agents.evolution import EvolutionSettings, EvolutionStrategy
-from ddrl_sched.agents.nets import mlp, mlp_leaves
+from ddrl_sched.agents.nets import Hidden, mlp, mlp_leaves
 from ddrl_sched.agents.stack import Generators, Leaf, Stack, first_weights
-from ddrl_sched.config import InputError, Settings, validate, validate_record
+from ddrl_sched.config import LARGEST, InputError, Settings, validate, validate_record
 from ddrl_sched.edge.types import Decision, Floats, Scenario
 from ddrl_sched.schedulers.actions import table
 from ddrl_sched.schedulers.base import View
@@ -31,18 +31,21 @@ PER_TASK = ("congestion", "echo", "balance", "level")
 OUTPUTS = (*PER_SERVER, *PER_TASK)
 N_SEEN, N_SECONDS = 14, 6  # numbers of one server that the network sees; those in seconds that a price may add up
 ACTOR = "mlp", "diffusion"
-Positive = Annotated[float, Field(gt=0.0)]
-Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0.0, le=LARGEST)]
+Factor = Annotated[float, Field(ge=0.0, le=LARGEST)]
+MAX_GB = 32  # of the weights of all candidates
 
 
 class StartSettings(Settings):
     """Where learning starts; what is not learned stays there."""
 
-    probe: float  # a server is asked where this plus the actor's output is positive
-    congestion: Annotated[float, Field(ge=0.0)]
-    echo: Annotated[float, Field(ge=0.0)]
-    balance: Annotated[float, Field(ge=0.0)]
-    level: Annotated[float, Field(ge=0.0)]
+    probe: Annotated[
+        float, Field(ge=-LARGEST, le=LARGEST)
+    ]  # a server is asked where this plus the actor's output is positive
+    congestion: Factor
+    echo: Factor
+    balance: Factor
+    level: Factor
 
 
 class ScaleSettings(Settings):
@@ -57,13 +60,13 @@ class ActorSettings(Settings):
     """The network."""
 
     kind: Literal["mlp", "diffusion"]
-    hidden: list[Count]
-    bound: Positive  # largest |output|; factors of a task are start x exp(output)
-    steps: Count  # T of the reverse chain
+    hidden: Hidden
+    bound: Annotated[float, Field(gt=0.0, le=50.0)]  # largest |output|; factors of a task are start x exp(output)
+    steps: Annotated[int, Field(ge=1, le=1000)]  # T of the reverse chain
     schedule: Schedule
-    beta_min: Positive
-    beta_max: Positive
-    time_width: Annotated[int, Field(gt=0, multiple_of=2)]
+    beta_min: Annotated[float, Field(gt=0.0, le=1e4)]
+    beta_max: Annotated[float, Field(gt=0.0, le=1e4)]
+    time_width: Annotated[int, Field(gt=0, le=1024, multiple_of=2)]
     start: Literal["zero", "noise"]  # where the chain starts; noise: fresh for every decision
 
 
@@ -76,7 +79,7 @@ class PriceSettings(Settings):
     split: Literal["whole", "equal_finish"]
     learn: list[Literal["price", "probe", "congestion", "echo", "balance", "level"]]
     rate_memory_s: Positive  # time constant of the station's own count of arrivals
-    ask_noise: Annotated[float, Field(ge=0.0)]  # in training: scale of a logistic number added to `probe` for each task
+    ask_noise: Factor  # in training: scale of a logistic number added to `probe` for each task
     start: StartSettings
     scale: ScaleSettings
     actor: ActorSettings
@@ -89,8 +92,6 @@ def price_settings(data: Mapping[str, Any]) -> PriceSettings:
     evolution_settings(settings)
     if not settings.learn or len(set(settings.learn)) < len(settings.learn):
         raise InputError(f"scheduler.learn: at least one of {', '.join(OUTPUTS)}, each once")
-    if not settings.actor.hidden:
-        raise InputError("scheduler.actor.hidden: at least one layer")
     if "probe" in settings.learn and settings.info != "probed":
         raise InputError("scheduler.learn: probe needs scheduler.info probed")
     for name in PER_TASK:
@@ -122,6 +123,7 @@ class PricePolicy:
         self.n_seeds = self.n_learners = n_seeds
         self._actor = _actor(settings)
         leaves = actor_leaves(settings)
+        _check_size(settings, leaves, n_seeds)
         self.search = EvolutionStrategy(
             leaves, _quiet(leaves, first_weights(leaves, generators)), evolution_settings(settings), list(generators)
         )
@@ -243,6 +245,15 @@ def actor_leaves(settings: PriceSettings) -> list[Leaf]:
     if a.kind == "diffusion":
         net = denoiser_leaves(n_out, a.time_width, N_SEEN, a.hidden)
     return [*net, Leaf("linear", N_SEEN, n_out, N_SEEN), Leaf("price_of_seconds", N_SECONDS, 1, 1)]
+
+
+def _check_size(settings: PriceSettings, leaves: Sequence[Leaf], n_seeds: int) -> None:
+    """InputError where the candidates of a generation would take more than MAX_GB; before any of it is taken."""
+    weights = sum(leaf.rows * leaf.columns for leaf in leaves)
+    size_gb = 4e-9 * weights * n_seeds * 3 * evolution_settings(settings).pairs  # changes and both candidates
+    if size_gb > MAX_GB:
+        text = f"{weights:,} weights of {n_seeds} seeds take {size_gb:.3g} GB for their candidates, at most {MAX_GB} GB"
+        raise InputError(f"scheduler.evolution.pairs, scheduler.actor.hidden: {text}")
 
 
 def _quiet(leaves: Sequence[Leaf], flat: Tensor) -> Tensor:

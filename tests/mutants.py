@@ -1,0 +1,84 @@
+"""Copies of the clean physics with one line changed, run as plain Python: bugs that the laws must catch."""
+
+import sys
+import types
+from pathlib import Path
+
+import ddrl_sched.edge.physics
+import ddrl_sched.edge.physics_kernel
+import ddrl_sched.edge.split
+
+KERNEL, SPLIT = "physics_kernel", "split"
+PLAIN = "def njit(**_options):\n    return lambda function: function\n"
+MUTANTS = {  # name: (file, line as it stands, line as a bug would have it)
+    "overhead forgotten": (
+        KERNEL,
+        "work = tasks[6][r, i] + share * tasks[5][r, i]",
+        "work = share * tasks[5][r, i]",
+    ),
+    "overhead split": (
+        KERNEL,
+        "work = tasks[6][r, i] + share * tasks[5][r, i]",
+        "work = share * (tasks[6][r, i] + tasks[5][r, i])",
+    ),
+    "latency dropped": (KERNEL, "arrive = sent + world.latency_s[b, s]", "arrive = sent"),
+    "last come first served": (
+        KERNEL,
+        "while i > 0 and arrive_s[r, s, i - 1] > arrive:",
+        "while i > 0:",
+    ),
+    "service before arrival": (
+        KERNEL,
+        "start = max(server_free_s[r, s], arrive_s[r, s, done])",
+        "start = server_free_s[r, s]",
+    ),
+    "server never busy": (
+        KERNEL,
+        "start = max(server_free_s[r, s], arrive_s[r, s, done])",
+        "start = arrive_s[r, s, done]",
+    ),
+    "share not normalised": (KERNEL, "share = x[s] / total", "share = x[s]"),
+    "return omitted": (KERNEL, "delay = end + back - arrivals[r, at]", "delay = end - arrivals[r, at]"),
+    "announcements stale by one": (KERNEL, "moment = n * world.announce_s", "moment = (n - 1) * world.announce_s"),
+    "one port is many": (KERNEL, "port = 0 if world.shared else s", "port = s"),
+    "many ports are one": (KERNEL, "port = 0 if world.shared else s", "port = 0"),
+    "speed factor ignored": (KERNEL, "rate = speed_gcps * factor[piece]", "rate = speed_gcps"),
+    "last speed ignored": (
+        KERNEL,
+        "return start_s + gcycle / (speed_gcps * factor[piece])",
+        "return start_s + gcycle / speed_gcps",
+    ),
+    "first share ends the task": (
+        KERNEL,
+        "if not results[5][r, at] >= delay:",
+        "if not results[5][r, at] <= delay:",
+    ),
+    "probes are free": (KERNEL, "return farthest + asked * world.probe_s, asked", "return farthest, asked"),
+    "late at the deadline": (
+        KERNEL,
+        "results[6][r, at] = delay > deadlines[r, at]",
+        "results[6][r, at] = delay >= deadlines[r, at]",
+    ),
+    "split forgets the overhead": (SPLIT, "left = finish_s - q.fixed_s[s]", "left = finish_s"),
+    "split forgets the queue on the port": (SPLIT, "used_s += share * q.send_s[s]", "used_s += 0.0"),
+}
+
+
+def physics(name=None):
+    """edge.physics as plain Python, with the bug `name` of MUTANTS (None: none)."""
+    file, line, bug = MUTANTS[name] if name else (KERNEL, "", "")
+    made = {}
+    for module in (ddrl_sched.edge.split, ddrl_sched.edge.physics_kernel, ddrl_sched.edge.physics):
+        short = module.__name__.rpartition(".")[2]
+        source = Path(module.__file__).read_text(encoding="utf-8").replace("from numba import njit\n", PLAIN)
+        if name and short == file:
+            assert source.count(line) == 1, f"{name}: the line stands {source.count(line)} times in {file}.py"
+            source = source.replace(line, bug)
+        for other, copy in made.items():
+            source = source.replace(f"from ddrl_sched.edge.{other} import", f"from {copy} import")
+            source = source.replace(f"from ddrl_sched.edge import {other}\n", f"import {copy} as {other}\n")
+        made[short] = f"mutant_{short}_{(name or 'none').replace(' ', '_')}"
+        copied = types.ModuleType(made[short])
+        sys.modules[made[short]] = copied
+        exec(compile(source, f"<{made[short]}>", "exec"), copied.__dict__)
+    return sys.modules[made["physics"]]
