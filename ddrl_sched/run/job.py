@@ -487,7 +487,7 @@ def _trained_before(job: Job) -> Path | None:
             continue
         same = other["scheduler"] == job.label and other["code_version"] == records.code_version()
         same = same and other["packages"] == records.package_versions() and folder != job.folder
-        same = same and (folder / "weights.safetensors").exists()
+        same = same and (folder / WEIGHTS).exists()
         if same and _training_of(other["settings"]) == wanted and records.is_done(folder):
             return folder
     return None
@@ -504,8 +504,8 @@ def _training_of(settings: Mapping[str, Any]) -> str:
 def _copy_training(source: Path, folder: Path) -> None:
     """The files of a training, checked, from one job's folder to another's: every folder is whole by itself."""
     manifest = records.read_manifest(source)
-    for name in ("curves.parquet", "weights.safetensors"):
-        records.write_bytes(folder / name, records.read_verified(source, name, manifest, _MAX_WEIGHTS))
+    for name in ("curves.parquet", WEIGHTS):
+        records.write_bytes(folder / name, records.read_verified(source, name, manifest, records.MAX_FILE_BYTES))
     records.write_bytes(folder / "run.log", f"the training of {source.name}\n".encode())
 
 
