@@ -245,7 +245,7 @@ def test_weights_come_back():
     other.load_weights(one.weights())
     same(run(one, scenario, tasks), run(other, scenario, tasks))
     assert {leaf.name for leaf in actor_leaves(one.settings)} == set(one.weights())
-    wide = policy("ddrl_amsa_price", scenario, actor={"hidden": [8]})
+    wide = policy("ddrl_amsa_price", scenario, actor={"hidden": [12]})
     with pytest.raises(ValueError, match="shape"):
         wide.load_weights(one.weights())
 
