@@ -15,6 +15,7 @@ from ddrl_sched.run.evolve import Evolution
 from ddrl_sched.run.rollout import Traces, recent_rate, rollout
 from ddrl_sched.run.seeding import stream
 from ddrl_sched.schedulers.actions import table
+from ddrl_sched.schedulers.base import View
 from ddrl_sched.schedulers.price_policy import PricePolicy, actor_leaves, price_settings
 from ddrl_sched.schedulers.table import build
 from tests.builders import make_scenario, make_tasks
@@ -94,7 +95,8 @@ def test_every_yaml_is_built_and_decides(label):
 
 def test_without_learned_prices_it_is_shortest_expected_delay():
     scenario, tasks = edge5("shared"), poisson(0.6, 500, 0.05)
-    same(run(policy("ddrl_ats_price", scenario, learn=["price"], start={"balance": 0.0}), scenario, tasks),
+    start = {"balance": 0.0, "echo": 1.0, "trust": 1.0}
+    same(run(policy("ddrl_ats_price", scenario, learn=["price"], start=start), scenario, tasks),
          run(fixed("sed_tracked"), scenario, tasks))  # fmt: skip
 
 
@@ -186,6 +188,16 @@ def test_level_takes_others_to_be_as_busy_as_the_own_server():
     assert chosen(0.0) == [0, 1]  # 1 s to send, 1 s to compute
     assert chosen(1.0) == [0, 0]  # 4 + 1 on both, and sending is longer than nothing
     assert chosen(0.5) == [0, 1]  # max(1, 2) + 1 < 5
+
+
+def test_trust_is_the_share_of_the_announced_wait_that_counts():
+    scenario = make_scenario([1.0, 2.0], link_mbps=1.0)
+    tasks = make_tasks([0.2, 0.5], origin=0, input_mbit=1.0, n_servers=2)
+    wait_s = np.array([[[1.0, 4.0], [2.0, 0.0]]])
+    view = View(scenario, tasks, wait_s, tasks.arrive_s, 1.0, None, True, np.ones(tasks.shape))
+    for trust in (0.25, 3.0):
+        decision = policy("ddrl_ats_price", scenario, learn=["echo"], start={"trust": trust}).decide(view, stream(0))
+        np.testing.assert_allclose(wait_s + decision.price_s, trust * wait_s)
 
 
 def test_recent_rate_of_a_steady_station_and_of_a_silent_one():

@@ -1,7 +1,8 @@
 """Schedulers that learn prices: a diffusion actor over servers sets them, the world's exact split and choice obey.
 
 The actor answers, for every task and server, a price per unit share and whether to ask the server for its backlog, and
-for every task four factors of the kernel's rule (edge.types.Decision): congestion, echo, balance, level. Without a
+for every task four factors of the kernel's rule (edge.types.Decision), congestion, echo, balance and level, and how far
+to trust the announced waits. Without a
 price the rule is the myopic optimum of its information class, so learning starts from a strong policy. One network for
 all servers and stations: its cost grows linearly with the servers, and it fits any number of them. The team's mean
 delay is what counts, so weights are searched by evolution strategies on the simulator itself (run/evolve.py).
@@ -28,7 +29,7 @@ from ddrl_sched.schedulers.sets import all_servers, externality_s, still_to_come
 
 PER_SERVER = ("price", "probe")
 PER_TASK = ("congestion", "echo", "balance", "level")
-OUTPUTS = (*PER_SERVER, *PER_TASK)
+OUTPUTS = (*PER_SERVER, *PER_TASK, "trust")
 N_SEEN, N_SECONDS = 14, 6  # numbers of one server that the network sees; those in seconds that a price may add up
 ACTOR = "mlp", "diffusion"
 Positive = Annotated[float, Field(gt=0.0, le=LARGEST)]
@@ -46,6 +47,7 @@ class StartSettings(Settings):
     echo: Factor
     balance: Factor
     level: Factor
+    trust: Annotated[float, Field(gt=0.0, le=100.0)]  # share of the announced waits that counts, 1 = all
 
 
 class ScaleSettings(Settings):
@@ -77,7 +79,7 @@ class PriceSettings(Settings):
     info: Literal["announced", "tracked", "probed", "running"]
     candidates: Literal["single", "any_subset", "all"]  # sets compared by the rule; all: every server, no comparison
     split: Literal["whole", "equal_finish"]
-    learn: list[Literal["price", "probe", "congestion", "echo", "balance", "level"]]
+    learn: list[Literal["price", "probe", "congestion", "echo", "balance", "level", "trust"]]
     rate_memory_s: Positive  # time constant of the station's own count of arrivals
     ask_noise: Factor  # in training: scale of a logistic number added to `probe` for each task
     start: StartSettings
@@ -190,6 +192,10 @@ class PricePolicy:
         price_s = None
         if "price" in learn:
             price_s = self._linear_price(seconds) + s.scale.price_s * answer[..., learn.index("price")]
+        trust = self._factor("trust", answer)
+        if trust is not None:
+            less_s = (trust - 1.0)[..., None] * seconds[0]
+            price_s = less_s if price_s is None else price_s + less_s
         if s.candidates == "all":
             return Decision("given", s.info, split=s.split, select=everyone, price_s=price_s)
         probe = None
@@ -227,7 +233,7 @@ class PricePolicy:
         if name in self.settings.learn:
             factor: Floats = start * np.exp(answer[..., self.settings.learn.index(name)].mean(-1))
             return factor
-        return None if start == (1.0 if name == "echo" else 0.0) else np.full(answer.shape[:2], start)
+        return None if start == (1.0 if name in ("echo", "trust") else 0.0) else np.full(answer.shape[:2], start)
 
     def weights(self) -> dict[str, Tensor]:
         """Copies of the learned layers."""
