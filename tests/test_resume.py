@@ -337,6 +337,16 @@ def test_a_pickle_that_runs_code_is_refused(interrupted, tmp_path, monkeypatch):
     assert not (tmp_path / "trapped").exists()
 
 
+def test_nothing_is_written_through_a_link(interrupted, tmp_path):
+    place = folder_of(interrupted) / checkpoint.FOLDER
+    place.rename(tmp_path / "elsewhere")
+    place.symlink_to(tmp_path / "elsewhere")
+    before = (tmp_path / "elsewhere" / checkpoint.FILE).read_bytes()
+    with pytest.raises(records.RecordsError, match="a symbolic link leads elsewhere"):
+        run_job(interrupted, "sweep", NO_OPTIONS)
+    assert (tmp_path / "elsewhere" / checkpoint.FILE).read_bytes() == before
+
+
 def test_a_failed_job_is_repeated_from_the_start(interrupted, whole, capsys):
     folder = folder_of(interrupted)
     records.write_job(folder, records.read_job(folder) | {"status": "failed", "error": "out of luck"})

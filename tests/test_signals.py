@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from ddrl_sched import stopping
+from ddrl_sched.cli import app
 from ddrl_sched.run import checkpoint, records
 from ddrl_sched.run.job import run_job
 from tests.resume_jobs import NO_OPTIONS, child, folder_of, outcome, status_of, tiny
@@ -54,6 +55,27 @@ def test_a_signal_saves_the_state_of_a_training(long, number, capfd):
     assert records.read_job(folder)["status"] == "running"
     said = capfd.readouterr().err
     assert said == f"lad_ts: state saved; the same command goes on from here ({folder})\n"
+
+
+@pytest.mark.parametrize("command", ["train", "sweep"])
+def test_the_command_line_ends_with_the_status_of_the_signal_and_no_traceback(tmp_path, command, capfd):
+    torch.set_num_threads(1)
+    words = ["scheduler=ddrl_ats_tuned", "train=tiny", "train.episodes=100000", "train.checkpoint_s=0.05", "seeds=1"]
+
+    def act():
+        os.chdir(tmp_path)
+        app([command, *words])
+
+    pid = listening(act)
+    end = time.monotonic() + PATIENCE_S
+    while not list(tmp_path.glob(f"runs/adhoc/*/{checkpoint.FOLDER}/{checkpoint.FILE}")) and time.monotonic() < end:
+        time.sleep(0.01)
+    os.kill(pid, signal.SIGTERM)
+    assert status_of(pid) == 143
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err.startswith("ddrl_ats_tuned: state saved; the same command goes on from here (")
+    assert err.count("\n") == 1
 
 
 def test_a_training_that_a_signal_ended_goes_on_bit_for_bit(tmp_path):

@@ -6,6 +6,7 @@ the process that repeats the same job on the same machine; nobody else reads it.
 sha256, and is only ever loaded with weights_only=True.
 """
 
+import contextlib
 import hashlib
 import io
 import time
@@ -17,7 +18,7 @@ import torch
 
 from ddrl_sched import stopping
 from ddrl_sched.run.records import read_regular
-from ddrl_sched.saving import remove, remove_leftovers, write_bytes
+from ddrl_sched.saving import RecordsError, remove, remove_leftovers, write_bytes
 
 FOLDER, FILE = "resume", "state.pt"
 T = TypeVar("T")
@@ -40,7 +41,7 @@ def save(folder: Path, about: Mapping[str, Any], parts: Mapping[str, Stateful]) 
     file = io.BytesIO()
     torch.save({"about": dict(about), "parts": {name: part.state_dict() for name, part in parts.items()}}, file)
     content = file.getbuffer()
-    write_bytes(folder / FOLDER / FILE, hashlib.sha256(content).hexdigest().encode() + b"\n", content)
+    write_bytes(_place(folder) / FILE, hashlib.sha256(content).hexdigest().encode() + b"\n", content)
 
 
 def load(folder: Path, about: Mapping[str, Any], parts: Mapping[str, Stateful]) -> bool:
@@ -49,7 +50,7 @@ def load(folder: Path, about: Mapping[str, Any], parts: Mapping[str, Stateful]) 
     ValueError, with the parts as they were, if the file is damaged or was saved about something else (another job,
     other versions, threads or instructions), so that what follows would not be bit for bit the same.
     """
-    path = folder / FOLDER / FILE
+    path = _place(folder) / FILE
     if not path.exists():
         return False
     digest, _, content = read_regular(path, path.stat().st_size).partition(b"\n")
@@ -67,12 +68,20 @@ def load(folder: Path, about: Mapping[str, Any], parts: Mapping[str, Stateful]) 
 
 def discard(folder: Path) -> None:
     """Remove what was saved of the job in `folder`, if anything. Only for the one who owns the job at this moment."""
-    place = folder / FOLDER
+    place = _place(folder)
     if not place.is_dir():
         return
     remove_leftovers(place)
     remove(place / FILE)
-    place.rmdir()
+    with contextlib.suppress(OSError):  # somebody else put something there
+        place.rmdir()
+
+
+def _place(folder: Path) -> Path:
+    place = folder / FOLDER
+    if place.is_symlink():
+        raise RecordsError(f"cannot write {place}: a symbolic link leads elsewhere")
+    return place
 
 
 def resumable(training: Iterable[T | None], save: Callable[[], None], every_s: float) -> Iterator[T]:

@@ -22,7 +22,7 @@ def claim(folder: Path, *, wait: bool) -> Iterator[bool]:
     """
     try:
         make_folder(folder)
-        lock = FileLock(folder / FILE, poll_interval=_POLL_S)
+        lock = FileLock(folder / FILE)
         mine = _acquire(lock, folder, wait)
     except OSError as error:
         raise RecordsError(f"cannot write {folder / FILE}: {error.strerror or error}") from error
@@ -53,5 +53,5 @@ def _acquire(lock: FileLock, folder: Path, wait: bool) -> bool:
         if not wait:
             return False
         print(f"{folder}: another process works on this job; waiting for it", file=sys.stderr)
-        lock.acquire()
+        lock.acquire(poll_interval=_POLL_S)
     return True
