@@ -1,5 +1,6 @@
 """Folders that want to run, overwrite, connect or read: a report, eval --run and a sweep over them do nothing."""
 
+import hashlib
 import io
 import json
 import os
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ddrl_sched.launch import plan
-from ddrl_sched.run import records
+from ddrl_sched.run import checkpoint, records
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 GOLDEN = REPOSITORY / "tests" / "data" / "runs_v1"
@@ -91,6 +92,10 @@ def torch_pickle():
     return file.getvalue()
 
 
+def signed_state(data):
+    return hashlib.sha256(data).hexdigest().encode() + b"\n" + data
+
+
 MALICE = {f"code {number}": with_scheduler(code) for number, code in enumerate(CODE)} | {
     "environment": lambda folder, secret: signed(folder, settings=settings_of(folder) | {"name": "${oc.env:TOKEN}"}),
     "label": lambda folder, secret: signed(folder, scheduler="\x1b]0;${oc.env:TOKEN}\x07"),
@@ -101,7 +106,9 @@ MALICE = {f"code {number}": with_scheduler(code) for number, code in enumerate(C
     "job pickle": with_file("job.json", pickle.dumps(Payload())),
     "job yaml": with_file("job.json", b"!!python/object/apply:os.system ['touch PWNED']"),
     "job aliases": with_file("job.json", b"a: &a [x,x]\nb: &b [*a,*a]\nc: &c [*b,*b]\n" * 20),
-    "resume pickle": with_file("resume/state.pt", torch_pickle()),
+    "resume pickle": with_file("resume/state.pt", signed_state(torch_pickle())),
+    "resume link": lambda folder, secret: (folder / "resume").symlink_to(secret.parent),
+    "claim link": with_link(".claim"),
     "job link": with_link("job.json"),
     "eval link": with_link("eval.parquet"),
     "weights link": with_link("weights.safetensors"),
@@ -113,14 +120,10 @@ MALICE = {f"code {number}": with_scheduler(code) for number, code in enumerate(C
 }
 
 
+REFUSED = {"folder link": 2, "resume link": 2, "claim link": 4, "weights link": 4}  # sweeps that write nothing there
 QUICK = ["code 0", "code 7", "label", "weights torch", "job link", "leftover link", "folder link", "names a trace"]
-HARMLESS = {
-    "label",
-    "eval pickle",
-    "resume pickle",
-    "log link",
-    "leftover link",
-}  # weights and settings are as they were
+# Weights and settings are as they were.
+HARMLESS = {"label", "eval pickle", "resume pickle", "resume link", "claim link", "log link", "leftover link"}
 WORLD = ["scheduler=eft", "env.clock.horizon_s=3", "workload.load=0.3", "evaluate.traces=1", "runs_dir=runs"]
 EVIL = """
 import dataclasses, os, socket, subprocess, typing
@@ -201,9 +204,10 @@ def check_malice(tmp_path, kinds):
     written = [file for file in work.rglob("*") if file.is_file() and not file.is_symlink()]
     assert not any(b"hush" in file.read_bytes() for file in written)
     status = {where: code for where, (code, _) in found.items()}
-    assert set(status.values()) <= {0, 2}
+    assert set(status.values()) <= {0, 2, 4}
     assert {kind for kind in kinds if status[kind, "eval"] == 0} == HARMLESS.intersection(kinds)
-    assert [kind for kind in kinds if status[kind, "sweep"] != 0] == ["folder link"]
+    refused = {kind: status[kind, "sweep"] for kind in kinds if status[kind, "sweep"] != 0}
+    assert refused == {kind: code for kind, code in REFUSED.items() if kind in kinds}
     print(f"\n{len(found)} commands over {len(kinds)} malicious folders: nothing run, connected, or opened outside")
 
 
@@ -214,3 +218,14 @@ def test_a_malicious_folder_is_data(tmp_path):
 @pytest.mark.slow
 def test_every_malicious_folder_is_data(tmp_path):
     check_malice(tmp_path, list(MALICE))
+
+
+def test_a_saved_state_is_read_as_data(tmp_path, monkeypatch):
+    """Also where the environment asks torch for the unsafe way."""
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "resume").mkdir()
+    (tmp_path / "resume" / "state.pt").write_bytes(signed_state(torch_pickle()))
+    with pytest.raises(ValueError, match=r"state\.pt holds no state of a training"):
+        checkpoint.load(tmp_path, {}, {})
+    assert os.listdir(tmp_path) == ["resume"]

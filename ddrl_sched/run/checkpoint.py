@@ -56,7 +56,7 @@ def load(folder: Path, about: Mapping[str, Any], parts: Mapping[str, Stateful]) 
     digest, _, content = read_regular(path, path.stat().st_size).partition(b"\n")
     if hashlib.sha256(content).hexdigest().encode() != digest:
         raise ValueError(f"{path} does not fit its sha256: damaged")
-    saved = torch.load(io.BytesIO(content), weights_only=True)
+    saved = _plain(content, path)
     changed = [f"{key} {saved['about'].get(key)} then, {value} now" for key, value in about.items()
                if saved["about"].get(key) != value]  # fmt: skip
     if changed:
@@ -64,6 +64,16 @@ def load(folder: Path, about: Mapping[str, Any], parts: Mapping[str, Stateful]) 
     for name, part in parts.items():
         part.load_state_dict(saved["parts"][name])
     return True
+
+
+def _plain(content: bytes, path: Path) -> dict[str, Any]:
+    try:
+        saved = torch.load(io.BytesIO(content), weights_only=True)
+    except Exception as error:  # torch fails in many ways on what it did not write
+        raise ValueError(f"{path} holds no state of a training: {type(error).__name__}") from None
+    if not isinstance(saved, dict) or not all(isinstance(saved.get(key), dict) for key in ("about", "parts")):
+        raise ValueError(f"{path} holds no state of a training")
+    return saved
 
 
 def discard(folder: Path) -> None:

@@ -223,10 +223,16 @@ def prepare(data: Mapping[str, Any], command: str, options: Mapping[str, Any]) -
     else:
         job_id = _job_id(identity, command, problem)
         folder = Path(data["runs_dir"]) / settings.name / job_id
-        if folder.resolve() != Path(data["runs_dir"]).resolve() / settings.name / job_id:
-            raise InputError(f"{folder}: a symbolic link leads elsewhere; nothing is written through it")
+    _refuse_links(folder, begun or Path(data["runs_dir"]))
     checkpoint_s = validate(SavingSettings, saving, "train").checkpoint_s if learned is not None else None
     return Job(settings, problem, learned, scheduler, label, folder, job_id, command, overrides, source, checkpoint_s)
+
+
+def _refuse_links(folder: Path, root: Path) -> None:
+    """InputError if a link between `root` and what is written in the job's folder leads elsewhere."""
+    deepest = folder / checkpoint.FOLDER
+    if deepest.resolve() != root.resolve() / deepest.relative_to(root):
+        raise InputError(f"{folder}: a symbolic link leads elsewhere; nothing is written through it")
 
 
 def _job_id(identity: Mapping[str, Any], command: str, problem: Problem) -> str:
@@ -362,8 +368,8 @@ def _settings_of_begun(folder: Path, overrides: list[str]) -> tuple[str, dict[st
     try:
         job = records.read_job(folder)
     except (OSError, ValueError) as error:
-        raise InputError(f"--resume {folder}: {error}") from None
-    return str(job["scheduler"]), dict(job["settings"]), list(job["overrides"])
+        raise InputError(f"--resume {folder}: {clean(error)}") from None
+    return clean(job["scheduler"]), dict(job["settings"]), list(job["overrides"])
 
 
 def _command_of_begun(folder: Path, identity: Mapping[str, Any], problem: Problem) -> tuple[str, str]:

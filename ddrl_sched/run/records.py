@@ -148,8 +148,8 @@ def write_manifest(folder: Path | str) -> None:
     try:
         names = sorted(p.name for p in folder.iterdir() if p.suffix in PUBLISHED_SUFFIXES and p.name[0] != ".")
         hashes = {name: file_hash(folder / name) for name in names if name != MANIFEST}
-    except OSError as error:
-        raise RecordsError(f"cannot read {folder}: {error.strerror or error}") from error
+    except (OSError, ValueError) as error:  # what stands there under a published file's name may be a stranger's
+        raise RecordsError(f"cannot read {folder}: {getattr(error, 'strerror', None) or error}") from error
     write_bytes(folder / MANIFEST, _manifest_text(hashes))
 
 
