@@ -4,6 +4,7 @@ With latent_start the reverse chain starts from the action probabilities that we
 (latent action diffusion, arXiv 2412.18212) instead of fresh noise (D2SAC, Du et al. 2024).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -23,8 +24,8 @@ from ddrl_sched.agents.diffusion import (
     reverse_chain,
     time_embedding,
 )
-from ddrl_sched.agents.sac import SACSettings, SoftActorCritic
-from ddrl_sched.agents.stack import Generators, Stack, first_weights, normals
+from ddrl_sched.agents.sac import FREE, SACSettings, SoftActorCritic
+from ddrl_sched.agents.stack import Generators, Stack, first_weights, normals, one_each
 
 
 @dataclass(frozen=True)
@@ -130,6 +131,7 @@ class DiffusionActor:
         return torch.from_numpy(normals(generators, shape, count, axis=1))
 
 
-def dsac(spaces: Spaces, settings: DSACSettings, generators: Generators) -> SoftActorCritic:
-    """Diffusion soft actor-critic, one learner per generator."""
-    return SoftActorCritic(spaces, settings, DiffusionActor(spaces, settings, generators), generators)
+def dsac(spaces: Spaces, settings: DSACSettings | Sequence[DSACSettings], generators: Generators) -> SoftActorCritic:
+    """Diffusion soft actor-critic, one learner per generator; settings as for `sac.sac`."""
+    each = one_each(settings, len(generators), FREE)
+    return SoftActorCritic(spaces, each, DiffusionActor(spaces, each[0], generators), generators)
