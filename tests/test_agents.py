@@ -24,6 +24,7 @@ from ddrl_sched.agents.sac import SACSettings, actor_loss, critic_loss, critic_t
 from ddrl_sched.agents.stack import Adam, Stack, clip_per_learner, differentiate, first_weights, normals
 from tests.agent_builders import (
     CHAIN_NUMBERS,
+    CONSTRUCTORS,
     DQN_NUMBERS,
     KINDS,
     LATENT,
@@ -31,6 +32,7 @@ from tests.agent_builders import (
     build,
     generators,
     random_batch,
+    settings,
 )
 
 # --- heads -------------------------------------------------------------------------------------------------------
@@ -237,6 +239,45 @@ def test_a_learner_trains_in_a_stack_as_it_does_alone(kind, spaces):
     for name, weight in runs[1][1].items():
         torch.testing.assert_close(runs[3][1][name][1], weight[0], rtol=1e-4, atol=1e-5, msg=name)
     assert runs[3][2] == runs[1][2]
+
+
+OF_EACH = {
+    "dqn": [
+        {"lr": 1e-2, "target_copy_every": 3, "greedy_to": 0.5},
+        {"lr": 3e-3, "target_copy_every": 4, "greedy_from": 0.2, "greedy_step": 0.02},
+        {"lr": 3e-3, "target_copy_every": 7},
+    ],
+    "sac": [
+        {"actor_lr": 1e-2, "tau": 0.5, "alpha_init": 0.3, "alpha_lr": 0.1, "alpha_max": None},
+        {"critic_lr": 1e-2, "tau": 0.1, "alpha_init": 0.1, "alpha_lr": 0.02, "alpha_max": 0.11, "target_entropy": 0.3},
+        {"target_entropy": 0.6, "alpha_lr": 0.02},
+    ],
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_stack_of_different_settings_trains_each_learner_as_it_would_alone(kind):
+    world = np.random.default_rng(5).standard_normal((25, 3, 6, 3), dtype=np.float32)
+    each = [settings(kind, **numbers) for numbers in OF_EACH["dqn" if kind == "dqn" else "sac"]]
+    runs = []
+    for learners, given in (((0, 1, 2), each), ((1,), each[1])):
+        drawn_by = [generators(3)[k] for k in learners]
+        agent = CONSTRUCTORS[kind](SPACES, given, drawn_by)
+        memory = Replay(len(learners), 40, SPACES, keeps_latent=agent.keeps_latent)
+        runs.append((play(agent, memory, drawn_by, world[:, list(learners)], 25), agent.weights()))
+    (stacked, weights), (alone, weights_alone) = runs
+    np.testing.assert_array_equal([actions[1] for actions in stacked], [actions[0] for actions in alone])
+    for name, weight in weights_alone.items():
+        torch.testing.assert_close(weights[name][1], weight[0], rtol=1e-4, atol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_stack_shares_what_its_networks_are_made_of(kind):
+    each = [settings(kind), settings(kind, hidden=[16])]
+    with pytest.raises(ValueError, match=r"agent\.hidden must be the same"):
+        CONSTRUCTORS[kind](SPACES, each, generators(2))
+    with pytest.raises(ValueError, match="2 settings for 3 learners"):
+        CONSTRUCTORS[kind](SPACES, each, generators(3))
 
 
 def test_another_learner_gone_wild_disturbs_nobody():

@@ -6,6 +6,7 @@ times: see statistics.py); the 2.5 and 97.5 % quantiles. Returns are bounded, so
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -92,12 +93,17 @@ def gain_pct(values: Floats, baseline: Floats) -> Estimate:
 
 def _resampled_means(values: Floats) -> Floats:
     """[resamples]; equal numbers of seeds give equal draws."""
-    n = len(values)
-    if n < 2:
+    if len(values) < 2:
         return np.full(N_RESAMPLES, np.nan)
-    counts = stream(0, "report", "returns").multinomial(n - 1, np.full(n, 1 / n), size=N_RESAMPLES)
-    means: Floats = counts @ values / (n - 1)
+    means: Floats = _counts(len(values)) @ values / (len(values) - 1)
     return means
+
+
+@lru_cache(maxsize=4)
+def _counts(n: int) -> Floats:
+    """[resamples, n] how often each seed is drawn."""
+    drawn = stream(0, "report", "returns").multinomial(n - 1, np.full(n, 1 / n), size=N_RESAMPLES)
+    return drawn.astype(np.float64)
 
 
 def _estimate(value: float, resampled: Floats) -> Estimate:

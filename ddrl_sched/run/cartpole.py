@@ -5,7 +5,7 @@ velocity rad/s). All constants are read from gymnasium; tests/test_cartpole.py c
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 import gymnasium
@@ -127,7 +127,8 @@ def learners(
     agent = build(SPACES, numbers[0] if same else numbers, generators)
     memory = Replay(len(numbers), first.memory, SPACES, keeps_latent=agent.keeps_latent)
     n_steps, gamma = np.array([one.n_steps for one in learning]), np.array([one.gamma for one in learning])
-    return Learners(agent, memory, NStep(n_steps, gamma, SPACES.n_obs), generators, first)
+    window = NStep(n_steps, gamma, SPACES.n_obs, SPACES.head.n_logits if agent.keeps_latent else 0)
+    return Learners(agent, memory, window, generators, first)
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,10 @@ def train(who: Learners, starts: Generators, budget: Budget) -> Iterator[Look]:
     metrics: dict[str, Floats] = {}
     updates = 0
     for step in range(1, budget.steps + 1):
-        stepped = poles.step(agent.act(poles.obs[:, None], one, True, index).action[:, 0])
+        acted = agent.act(poles.obs[:, None], one, True, index)
+        stepped = poles.step(acted.action[:, 0])
+        if acted.latent is not None and agent.latent is not None:
+            stepped = replace(stepped, latent=acted.latent[:, 0], next_latent=agent.latent[:, 0])
         who.window.push(stepped, who.memory)
         length += 1
         for k in np.flatnonzero(stepped.ended):

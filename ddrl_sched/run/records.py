@@ -1,8 +1,8 @@
 """Run folders: the schemas of their files, the one atomic way to write them and the checked way to read them back.
 
 runs/<experiment>/<job id>/ holds job.json, curves.parquet, eval.parquet (CartPole: returns.parquet),
-weights.safetensors and run.log. manifest.json (file -> sha256 of all but the log) is written last: a job is done when it fits and job.json
-says so. Nobody else writes in a run folder, and reading one never executes anything.
+weights.safetensors and run.log. manifest.json (file -> sha256 of all but the log) is written last: a job is done when
+it fits and job.json says so. Nobody else writes in a run folder, and reading one never executes anything.
 """
 
 import contextlib
