@@ -43,6 +43,7 @@ CHAIN_NUMBERS: dict[str, Any] = {
     "bound": 5.0,
     "time_width": 8,
     "final_noise": False,
+    "chains": 1,
     "latent_start": False,
     "eval_start": "zero",
 }

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from ddrl_sched.agents.base import Batch, Spaces
 from ddrl_sched.agents.dqn import DQNSettings
-from ddrl_sched.agents.dsac import DSACSettings, fresh_latents
+from ddrl_sched.agents.dsac import DSACSettings, fresh_latents, marginal
 from ddrl_sched.agents.heads import Categorical, Gates
 from ddrl_sched.agents.nets import mlp, mlp_leaves
 from ddrl_sched.agents.replay import Replay
@@ -540,6 +540,31 @@ def test_greedy_decisions_draw_nothing_unless_they_start_from_noise():
         probs = agent.act(obs, count, False).prob
         assert (drawn_by[0].bit_generator.state != before) == draws
         assert (np.unique(probs).size > 1) == draws
+
+
+def test_the_marginal_policy_is_the_mean_over_chains():
+    logits = torch.tensor([[[[0.0, math.log(3.0)], [math.log(3.0), 0.0], [0.0, 0.0]]]])  # 1/4, 3/4, 1/2 for action 0
+    torch.testing.assert_close(marginal(logits).exp(), torch.tensor([[[0.5, 0.5]]]))
+
+
+@pytest.mark.parametrize("kind", ["dsac", "lad"])
+def test_more_chains_state_the_same_policy_more_exactly(kind):
+    """The spread of the probabilities shrinks with the root of the number of chains; their mean stays."""
+    obs = torch.full((2, 1, 3), 0.5)
+    latent = torch.full((2, 1, 4), 0.3)
+    probs = {}
+    for chains in (1, 16):
+        actor = build(kind, SPACES, generators(2), chains=chains, bound=None)._actor
+        with torch.no_grad():
+            for leaf in actor.stack.leaves.values():
+                leaf.mul_(4.0)  # so that the noise matters
+            drawn_by = generators(2, 7)
+            rows = [actor.logits(obs, latent, actor.draw(1, drawn_by)).softmax(-1) for _ in range(300)]
+        probs[chains] = torch.stack(rows)
+    spread = {chains: rows.std(0) for chains, rows in probs.items()}
+    assert (spread[1] > 0.02).any()
+    assert (spread[16] < 0.4 * spread[1] + 1e-3).all()
+    torch.testing.assert_close(probs[16].mean(0), probs[1].mean(0), atol=4 * float(spread[1].max()) / 300**0.5, rtol=0)
 
 
 def test_fresh_latents_are_noise_of_each_learner():
