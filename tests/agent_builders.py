@@ -43,25 +43,32 @@ CHAIN_NUMBERS: dict[str, Any] = {
     "bound": 5.0,
     "time_width": 8,
     "final_noise": False,
+    "chains": 1,
     "latent_start": False,
     "eval_start": "zero",
 }
 LATENT = {"latent_start": True, "eval_start": "latent"}
-KINDS = ("dqn", "sac", "dsac", "lad")
+CONSTRUCTORS: dict[str, Any] = {"dqn": DQN, "sac": sac, "dsac": dsac, "lad": dsac}
+KINDS = tuple(CONSTRUCTORS)
 
 
 def generators(n, seed=0):
     return [np.random.Generator(np.random.PCG64([seed, k])) for k in range(n)]
 
 
-def build(kind: str, spaces: Spaces, drawn_by, **changes) -> Agent:
-    """An agent with the numbers above except `changes`; "lad" is dsac with latent start."""
+def settings(kind: str, **changes) -> Any:
+    """The numbers above except `changes`; "lad" is dsac with latent start."""
     if kind == "dqn":
-        return DQN(spaces, DQNSettings(**{**DQN_NUMBERS, **changes}), drawn_by)
+        return DQNSettings(**{**DQN_NUMBERS, **changes})
     if kind == "sac":
-        return sac(spaces, SACSettings(**{**SAC_NUMBERS, **changes}), drawn_by)
+        return SACSettings(**{**SAC_NUMBERS, **changes})
     latent = LATENT if kind == "lad" else {}
-    return dsac(spaces, DSACSettings(**{**SAC_NUMBERS, **CHAIN_NUMBERS, **latent, **changes}), drawn_by)
+    return DSACSettings(**{**SAC_NUMBERS, **CHAIN_NUMBERS, **latent, **changes})
+
+
+def build(kind: str, spaces: Spaces, drawn_by, **changes) -> Agent:
+    """An agent with these settings."""
+    return CONSTRUCTORS[kind](spaces, settings(kind, **changes), drawn_by)
 
 
 def random_batch(rng, spaces: Spaces, n_learners: int, n: int, *, with_latent: bool = False) -> Batch:

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from ddrl_sched.agents.base import Batch, Spaces
 from ddrl_sched.agents.dqn import DQNSettings
-from ddrl_sched.agents.dsac import DSACSettings, fresh_latents
+from ddrl_sched.agents.dsac import DSACSettings, fresh_latents, marginal
 from ddrl_sched.agents.heads import Categorical, Gates
 from ddrl_sched.agents.nets import mlp, mlp_leaves
 from ddrl_sched.agents.replay import Replay
@@ -24,6 +24,7 @@ from ddrl_sched.agents.sac import SACSettings, actor_loss, critic_loss, critic_t
 from ddrl_sched.agents.stack import Adam, Stack, clip_per_learner, differentiate, first_weights, normals
 from tests.agent_builders import (
     CHAIN_NUMBERS,
+    CONSTRUCTORS,
     DQN_NUMBERS,
     KINDS,
     LATENT,
@@ -31,6 +32,7 @@ from tests.agent_builders import (
     build,
     generators,
     random_batch,
+    settings,
 )
 
 # --- heads -------------------------------------------------------------------------------------------------------
@@ -237,6 +239,45 @@ def test_a_learner_trains_in_a_stack_as_it_does_alone(kind, spaces):
     for name, weight in runs[1][1].items():
         torch.testing.assert_close(runs[3][1][name][1], weight[0], rtol=1e-4, atol=1e-5, msg=name)
     assert runs[3][2] == runs[1][2]
+
+
+OF_EACH = {
+    "dqn": [
+        {"lr": 1e-2, "target_copy_every": 3, "greedy_to": 0.5},
+        {"lr": 3e-3, "target_copy_every": 4, "greedy_from": 0.2, "greedy_step": 0.02},
+        {"lr": 3e-3, "target_copy_every": 7},
+    ],
+    "sac": [
+        {"actor_lr": 1e-2, "tau": 0.5, "alpha_init": 0.3, "alpha_lr": 0.1, "alpha_max": None},
+        {"critic_lr": 1e-2, "tau": 0.1, "alpha_init": 0.1, "alpha_lr": 0.02, "alpha_max": 0.11, "target_entropy": 0.3},
+        {"target_entropy": 0.6, "alpha_lr": 0.02},
+    ],
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_stack_of_different_settings_trains_each_learner_as_it_would_alone(kind):
+    world = np.random.default_rng(5).standard_normal((25, 3, 6, 3), dtype=np.float32)
+    each = [settings(kind, **numbers) for numbers in OF_EACH["dqn" if kind == "dqn" else "sac"]]
+    runs = []
+    for learners, given in (((0, 1, 2), each), ((1,), each[1])):
+        drawn_by = [generators(3)[k] for k in learners]
+        agent = CONSTRUCTORS[kind](SPACES, given, drawn_by)
+        memory = Replay(len(learners), 40, SPACES, keeps_latent=agent.keeps_latent)
+        runs.append((play(agent, memory, drawn_by, world[:, list(learners)], 25), agent.weights()))
+    (stacked, weights), (alone, weights_alone) = runs
+    np.testing.assert_array_equal([actions[1] for actions in stacked], [actions[0] for actions in alone])
+    for name, weight in weights_alone.items():
+        torch.testing.assert_close(weights[name][1], weight[0], rtol=1e-4, atol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_stack_shares_what_its_networks_are_made_of(kind):
+    each = [settings(kind), settings(kind, hidden=[16])]
+    with pytest.raises(ValueError, match=r"agent\.hidden must be the same"):
+        CONSTRUCTORS[kind](SPACES, each, generators(2))
+    with pytest.raises(ValueError, match="2 settings for 3 learners"):
+        CONSTRUCTORS[kind](SPACES, each, generators(3))
 
 
 def test_another_learner_gone_wild_disturbs_nobody():
@@ -499,6 +540,31 @@ def test_greedy_decisions_draw_nothing_unless_they_start_from_noise():
         probs = agent.act(obs, count, False).prob
         assert (drawn_by[0].bit_generator.state != before) == draws
         assert (np.unique(probs).size > 1) == draws
+
+
+def test_the_marginal_policy_is_the_mean_over_chains():
+    logits = torch.tensor([[[[0.0, math.log(3.0)], [math.log(3.0), 0.0], [0.0, 0.0]]]])  # 1/4, 3/4, 1/2 for action 0
+    torch.testing.assert_close(marginal(logits).exp(), torch.tensor([[[0.5, 0.5]]]))
+
+
+@pytest.mark.parametrize("kind", ["dsac", "lad"])
+def test_more_chains_state_the_same_policy_more_exactly(kind):
+    """The spread of the probabilities shrinks with the root of the number of chains; their mean stays."""
+    obs = torch.full((2, 1, 3), 0.5)
+    latent = torch.full((2, 1, 4), 0.3)
+    probs = {}
+    for chains in (1, 16):
+        actor = build(kind, SPACES, generators(2), chains=chains, bound=None)._actor
+        with torch.no_grad():
+            for leaf in actor.stack.leaves.values():
+                leaf.mul_(4.0)  # so that the noise matters
+            drawn_by = generators(2, 7)
+            rows = [actor.logits(obs, latent, actor.draw(1, drawn_by)).softmax(-1) for _ in range(300)]
+        probs[chains] = torch.stack(rows)
+    spread = {chains: rows.std(0) for chains, rows in probs.items()}
+    assert (spread[1] > 0.02).any()
+    assert (spread[16] < 0.4 * spread[1] + 1e-3).all()
+    torch.testing.assert_close(probs[16].mean(0), probs[1].mean(0), atol=4 * float(spread[1].max()) / 300**0.5, rtol=0)
 
 
 def test_fresh_latents_are_noise_of_each_learner():

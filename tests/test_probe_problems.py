@@ -24,6 +24,7 @@ AGENTS = {
 }
 VARIANTS = {
     "dsac bounded noise": ("dsac", {"predict": "noise", "bound": 10.0}),
+    "dsac four chains": ("dsac", {"chains": 4}),
     "dsac mish final noise": ("dsac", {"activation": "mish", "final_noise": True}),
     "lad noise": ("lad", {"predict": "noise", "bound": None}),
 }

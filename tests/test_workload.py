@@ -60,7 +60,7 @@ def check_tasks(scenario, tasks):
     assert (tasks.speed_factor > 0).all()
 
 
-@pytest.mark.parametrize("name", names("env"))
+@pytest.mark.parametrize("name", [name for name in names("env") if name != "cartpole"])
 def test_every_environment_is_built_and_sampled(name):
     settings = env(name)
     kind = {"published_multi": "published_multi", "published_single": "published_single"}.get(name, "poisson")

@@ -22,9 +22,12 @@ from ddrl_sched.agents.stack import (
     first_weights,
     generator_states,
     load_generator_states,
+    one_each,
+    rates_by_rows,
     uniforms,
 )
 
+FREE = ("lr", "target_copy_every", "greedy_from", "greedy_to", "greedy_step")  # may differ between learners
 Probability = Annotated[float, Ge(0.0), Le(1.0)]
 
 
@@ -46,26 +49,29 @@ class DQNSettings:
 
 
 class DQN:
-    """K deep Q-learners (protocol: agents/base.py)."""
+    """K deep Q-learners (protocol: agents/base.py). Settings: one for all or, different in FREE, one each."""
 
-    def __init__(self, spaces: Spaces, settings: DQNSettings, generators: Generators) -> None:
+    def __init__(self, spaces: Spaces, settings: DQNSettings | Sequence[DQNSettings], generators: Generators) -> None:
+        each = one_each(settings, len(generators), FREE)
         self.spaces = spaces
         self.n_learners = len(generators)
         self.keeps_latent = False
         self.latent: Array | None = None
         self.n_updates = 0
-        self._settings = settings
+        self._settings = each[0]
+        self._greedy = np.array([(s.greedy_from, s.greedy_to, s.greedy_step) for s in each]).T  # [3, K]
+        self._copy_every = torch.tensor([s.target_copy_every for s in each])
         self._generators = generators
-        leaves = mlp_leaves(spaces.n_obs, settings.hidden, spaces.head.n_q)
+        leaves = mlp_leaves(spaces.n_obs, each[0].hidden, spaces.head.n_q)
         self._net = Stack(leaves, first_weights(leaves, generators))
         self._target = Stack(leaves, self._net.flat.detach().clone(), trained=False)
-        self._optimiser = Adam([(self._net.flat, settings.lr)])
+        self._optimiser = Adam(rates_by_rows(self._net.flat, [s.lr for s in each]))
 
     @property
-    def greedy_probability(self) -> float:
-        """Probability that an exploring learner takes the greedy action."""
-        s = self._settings
-        return min(s.greedy_to, s.greedy_from + self.n_updates * s.greedy_step)
+    def greedy_probability(self) -> Array:
+        """[K] probability that an exploring learner takes the greedy action."""
+        first, last, step = self._greedy
+        return np.minimum(last, first + self.n_updates * step)
 
     @torch.inference_mode()
     def act(
@@ -82,7 +88,9 @@ class DQN:
         if explore:
             drawn = uniforms(generators or self._generators, (obs.shape[1], 1 + head.n_uniforms), count)
             u = torch.from_numpy(drawn)
-            keep = (u[..., 0] < self.greedy_probability).view(*obs.shape[:2], *(1 for _ in head.action_shape))
+            keep = (u[..., 0] < torch.from_numpy(self.greedy_probability).unsqueeze(1)).view(
+                *obs.shape[:2], *(1 for _ in head.action_shape)
+            )
             action = torch.where(keep, action, head.random(u[..., 1:]))
         return Acted(action.numpy())
 
@@ -95,8 +103,11 @@ class DQN:
         norm = clip_per_learner(self._net.grad, self._settings.grad_clip)
         self._optimiser.step()
         self.n_updates += 1
-        if self.n_updates % self._settings.target_copy_every == 0:
+        due = self.n_updates % self._copy_every == 0  # [K]
+        if due.all():
             self._target.flat.copy_(self._net.flat)
+        elif due.any():
+            self._target.flat[due] = self._net.flat[due]
         metrics = {"loss_critic": loss, "q_mean": q.mean(-1), "grad_norm": norm}
         return {name: value.detach().numpy() for name, value in metrics.items()}
 

@@ -4,6 +4,8 @@ With latent_start the reverse chain starts from the action probabilities that we
 (latent action diffusion, arXiv 2412.18212) instead of fresh noise (D2SAC, Du et al. 2024).
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -23,8 +25,9 @@ from ddrl_sched.agents.diffusion import (
     reverse_chain,
     time_embedding,
 )
-from ddrl_sched.agents.sac import SACSettings, SoftActorCritic
-from ddrl_sched.agents.stack import Generators, Stack, first_weights, normals
+from ddrl_sched.agents.heads import Categorical
+from ddrl_sched.agents.sac import FREE, SACSettings, SoftActorCritic
+from ddrl_sched.agents.stack import Generators, Stack, first_weights, normals, one_each
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ class DSACSettings(SACSettings):
     bound: Annotated[float, Gt(0.0), Le(1e6)] | None  # largest |logit| the denoiser may see at the end, null = none
     time_width: Annotated[int, Gt(0), Le(1024), MultipleOf(2)]  # of the time embedding
     final_noise: bool  # the last step adds noise too
+    chains: Annotated[int, Gt(0), Le(1000)]  # per observation of an update; their mean probabilities are the policy
     latent_start: bool
     eval_start: Literal["zero", "noise", "latent"]  # start of greedy decisions; only "noise" draws noise in the steps
 
@@ -46,6 +50,14 @@ class DSACSettings(SACSettings):
         if self.eval_start == "latent" and not self.latent_start:
             raise ValueError("agent.eval_start latent needs agent.latent_start true")
         betas(self.schedule, self.steps, self.beta_min, self.beta_max)
+
+
+def marginal(logits: Tensor) -> Tensor:
+    """Logits [K, n, A] of the mean probabilities over chains [K, n, chains, A].
+
+    An action is drawn from one chain, so this is the policy that acts; the entropy of a single chain misstates it.
+    """
+    return logits.log_softmax(-1).logsumexp(2) - math.log(logits.shape[2])
 
 
 def fresh_latents(n_latent: int, n_logits: int, generators: Generators) -> NDArray[np.float32]:
@@ -62,6 +74,8 @@ class DiffusionActor:
             raise ValueError(
                 "agent.latent_start needs observations with an index, which this environment does not give"
             )
+        if settings.chains > 1 and not isinstance(spaces.head, Categorical):
+            raise ValueError("agent.chains: must be 1 for gates, whose mean over chains is no product of gates")
         self._n_logits = spaces.head.n_logits
         self._settings = settings
         chain = reverse_chain(
@@ -103,7 +117,8 @@ class DiffusionActor:
         self.latent[learner, index[learner, item]] = probs.numpy()[learner, item]
 
     def draw(self, n: int, generators: Generators) -> tuple[Tensor, ...]:
-        """Noise of the steps, and the start unless that is a latent action."""
+        """Noise of the steps, and the start unless that is a latent action; for every chain of n observations."""
+        n *= self._settings.chains
         noise = self._noise(n, generators)
         if self._settings.latent_start:
             return (noise,)
@@ -111,10 +126,14 @@ class DiffusionActor:
 
     def logits(self, obs: Tensor, latent: Tensor | None, drawn: tuple[Tensor, ...]) -> Tensor:
         """Logits [K, M, A] from latent actions, or from the drawn start."""
-        if self._settings.latent_start:
-            assert latent is not None
-            return self._denoiser.logits(self.stack.leaves, obs, latent, drawn[0])
-        return self._denoiser.logits(self.stack.leaves, obs, drawn[1], drawn[0])
+        n, chains = obs.shape[1], self._settings.chains
+        start = latent if self._settings.latent_start else drawn[1]
+        assert start is not None
+        if chains == 1:
+            return self._denoiser.logits(self.stack.leaves, obs, start, drawn[0])
+        wide = start.repeat_interleave(chains, 1) if self._settings.latent_start else start
+        logits = self._denoiser.logits(self.stack.leaves, obs.repeat_interleave(chains, 1), wide, drawn[0])
+        return marginal(logits.view(len(obs), n, chains, -1))
 
     def _recall(self, index: Array | None) -> Array | None:
         """Latent actions [K, n, A] of the indices."""
@@ -130,6 +149,7 @@ class DiffusionActor:
         return torch.from_numpy(normals(generators, shape, count, axis=1))
 
 
-def dsac(spaces: Spaces, settings: DSACSettings, generators: Generators) -> SoftActorCritic:
-    """Diffusion soft actor-critic, one learner per generator."""
-    return SoftActorCritic(spaces, settings, DiffusionActor(spaces, settings, generators), generators)
+def dsac(spaces: Spaces, settings: DSACSettings | Sequence[DSACSettings], generators: Generators) -> SoftActorCritic:
+    """Diffusion soft actor-critic, one learner per generator; settings as for `sac.sac`."""
+    each = one_each(settings, len(generators), FREE)
+    return SoftActorCritic(spaces, each, DiffusionActor(spaces, each[0], generators), generators)

@@ -54,9 +54,11 @@ class Replay:
         """[K, n_samples, ...] drawn evenly with replacement, learner k by generators[k]."""
         if not self.ready(1):
             raise ValueError("replay: a learner has no transitions yet")
-        size = self.size
-        offset = np.arange(len(size)) * self.capacity
-        chosen = np.stack([g.integers(size[k], size=n_samples) + offset[k] for k, g in enumerate(generators)])
+        drawn = np.empty((len(generators), n_samples))
+        for generator, row in zip(generators, drawn, strict=True):
+            generator.random(out=row)  # a tenth of the time that generator.integers takes
+        offset = np.arange(len(drawn)) * self.capacity
+        chosen = (drawn * self.size[:, None]).astype(np.int64) + offset[:, None]
         flat = {name: ring.reshape(-1, *ring.shape[2:]) for name, ring in self._stored.items()}
         return Batch(**{name: ring.take(chosen, axis=0) for name, ring in flat.items()})
 

@@ -28,8 +28,13 @@ from ddrl_sched.agents.stack import (
     first_weights,
     generator_states,
     load_generator_states,
+    one_each,
+    rates_by_rows,
     uniforms,
 )
+
+# numbers that may differ between the learners of a stack
+FREE = ("actor_lr", "critic_lr", "tau", "alpha_init", "alpha_lr", "alpha_max", "target_entropy")
 
 
 @dataclass(frozen=True)
@@ -144,8 +149,10 @@ class PerceptronActor:
 class SoftActorCritic:
     """K soft actor-critics (protocol: agents/base.py). Twin critics are 2 K rows of one stack, twin 0 first."""
 
-    def __init__(self, spaces: Spaces, settings: SACSettings, actor: Actor, generators: Generators) -> None:
-        check_entropy(spaces.head, settings)
+    def __init__(self, spaces: Spaces, each: Sequence[SACSettings], actor: Actor, generators: Generators) -> None:
+        settings = each[0]
+        for one in each:
+            check_entropy(spaces.head, one)
         if isinstance(spaces.head, Gates) and spaces.head.k > 0:
             raise ValueError("agent.name: sac and dsac choose sets of any size; sets of exactly k need dqn")
         self.spaces = spaces
@@ -158,10 +165,15 @@ class SoftActorCritic:
         twins = [first_weights(leaves, generators) for _ in range(2)]
         self._critics = Stack(leaves, torch.cat(twins))
         self._targets = Stack(leaves, self._critics.flat.detach().clone(), trained=False)
-        self._log_alpha = torch.full((self.n_learners,), math.log(settings.alpha_init))
+        self._tau = torch.tensor([s.tau for s in each]).repeat(2).unsqueeze(1)  # [2 K, 1]
+        self._target_entropy = torch.tensor([s.target_entropy for s in each])
+        caps = [math.inf if s.alpha_max is None else math.log(s.alpha_max) for s in each]
+        self._log_alpha_max = torch.tensor(caps)
+        self._log_alpha = torch.tensor([math.log(s.alpha_init) for s in each])
         self._log_alpha.grad = torch.zeros_like(self._log_alpha)
-        rates = [(actor.stack.flat, settings.actor_lr), (self._critics.flat, settings.critic_lr)]
-        self._optimiser = Adam([*rates, (self._log_alpha, settings.alpha_lr)])
+        rates = rates_by_rows(actor.stack.flat, [s.actor_lr for s in each])
+        rates += rates_by_rows(self._critics.flat, [s.critic_lr for s in each] * 2)
+        self._optimiser = Adam(rates + rates_by_rows(self._log_alpha, [s.alpha_lr for s in each]))
 
     @property
     def latent(self) -> Array | None:
@@ -230,11 +242,10 @@ class SoftActorCritic:
         s = self._settings
         norms = [clip_per_learner(self._actor.stack.grad, s.grad_clip)]
         norms.extend(clip_per_learner(self._critics.grad, s.grad_clip).view(2, -1))
-        torch.sub(entropy, s.target_entropy, out=self._log_alpha.grad)  # of log_alpha (entropy - target)
+        torch.sub(entropy, self._target_entropy, out=self._log_alpha.grad)  # of log_alpha (entropy - target)
         self._optimiser.step()
-        if s.alpha_max is not None:
-            self._log_alpha.clamp_(max=math.log(s.alpha_max))
-        self._targets.flat.lerp_(self._critics.flat, s.tau)
+        self._log_alpha.clamp_(max=self._log_alpha_max)
+        self._targets.flat.lerp_(self._critics.flat, self._tau)
         return torch.stack(norms).square().sum(0).sqrt()
 
     @torch.inference_mode()
@@ -273,6 +284,7 @@ class SoftActorCritic:
         return tensors if self.latent is None else tensors | {"latent": torch.from_numpy(self.latent)}
 
 
-def sac(spaces: Spaces, settings: SACSettings, generators: Generators) -> SoftActorCritic:
-    """Discrete soft actor-critic, one learner per generator."""
-    return SoftActorCritic(spaces, settings, PerceptronActor(spaces, settings, generators), generators)
+def sac(spaces: Spaces, settings: SACSettings | Sequence[SACSettings], generators: Generators) -> SoftActorCritic:
+    """Discrete soft actor-critic, one learner per generator. Settings: one for all or, different in FREE, one each."""
+    each = one_each(settings, len(generators), FREE)
+    return SoftActorCritic(spaces, each, PerceptronActor(spaces, each[0], generators), generators)

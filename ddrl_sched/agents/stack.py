@@ -7,7 +7,7 @@ and drawing every learner's randomness from its own generator: then each learner
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -100,6 +100,38 @@ def check_shapes(what: str, given: Mapping[str, Tensor], expected: Mapping[str, 
                 f"{what}: {name} is of shape {list(given[name].shape)}, expected {list(shape)} (learners, inputs,"
                 " outputs); learners, observation, actions and agent.hidden must be those of the training"
             )
+
+
+S = TypeVar("S")
+
+
+def one_each(settings: S | Sequence[S], n_learners: int, free: Sequence[str]) -> list[S]:
+    """A settings record for every learner, from one for all or one each.
+
+    Raises:
+        ValueError: their number is wrong, or they differ in another number than those in `free`.
+    """
+    each = list(settings) if isinstance(settings, Sequence) else [settings] * n_learners
+    if len(each) != n_learners:
+        raise ValueError(f"{len(each)} settings for {n_learners} learners")
+    for name in vars(each[0]).keys() - set(free):
+        if any(getattr(s, name) != getattr(each[0], name) for s in each):
+            raise ValueError(f"agent.{name} must be the same for all learners of a stack")
+    return each
+
+
+def rates_by_rows(flat: Tensor, rates: Sequence[float]) -> list[tuple[Tensor, float]]:
+    """What Adam takes for rate rates[k] in row k of `flat` (with a gradient): neighbours of equal rate together."""
+    assert flat.grad is not None
+    starts = [k for k in range(len(rates)) if k == 0 or rates[k] != rates[k - 1]]
+    if len(starts) == 1:
+        return [(flat, rates[0])]
+    parts = []
+    for start, end in zip(starts, [*starts[1:], len(rates)], strict=True):
+        part = flat[start:end]
+        part.grad = flat.grad[start:end]
+        parts.append((part, rates[start]))
+    return parts
 
 
 class Adam:

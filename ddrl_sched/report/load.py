@@ -26,7 +26,9 @@ MAX_ROWS = 1_000_000  # of one file
 MAX_BASELINES = 100
 MAX_SCENARIOS = 8  # in the rows of one run: its own, and the rule under which decisions were placed again
 LARGEST_S = 1e9  # seconds of a mean delay
-RUN_FILES = {"job.json", "eval.parquet", "curves.parquet", records.MANIFEST}  # one of them makes a folder a run folder
+LARGEST_RETURN = 1e6  # steps of an episode
+# one of them makes a folder a run folder
+RUN_FILES = {"job.json", "eval.parquet", "returns.parquet", "curves.parquet", records.MANIFEST}
 
 JOB_COLUMNS = ["job_id", "experiment", "learned", "baselines", "code_version", "created", "folder"]
 SAME = ["scheduler", "scenario_hash"]  # what one curve or one line of a table stands for
@@ -37,10 +39,14 @@ BESIDE = ("name", "baselines", "seeds")  # settings that do not make two runs of
 
 @dataclass
 class Loaded:
-    """What was found. `rows`: columns of eval.parquet and JOB_COLUMNS; `curves` likewise (empty unless asked for)."""
+    """What was found. `rows`: columns of eval.parquet and JOB_COLUMNS; `curves` likewise (empty unless asked for).
+
+    `returns`: columns of returns.parquet (CartPole) and JOB_COLUMNS.
+    """
 
     rows: pd.DataFrame
     curves: pd.DataFrame
+    returns: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=records.RETURNS_SCHEMA.names))
     skipped: list[tuple[str, str]] = field(default_factory=list)  # (folder, reason)
     notes: list[str] = field(default_factory=list)
 
@@ -51,7 +57,7 @@ def load(paths: Sequence[Path | str], curves: bool = False) -> Loaded:
     Where a scheduler has several runs in the same scenario, the newest counts, and a note says so: all of it if
     settings or code differ, else row by row.
     """
-    tables: dict[str, list[pd.DataFrame]] = {"eval": [], "curves": []}
+    tables: dict[str, list[pd.DataFrame]] = {"eval": [], "curves": [], "returns": []}
     found = Loaded(pd.DataFrame(), pd.DataFrame())
     for folder in _run_folders(paths, found.skipped):
         try:
@@ -61,9 +67,11 @@ def load(paths: Sequence[Path | str], curves: bool = False) -> Loaded:
             continue
         for name, table in read.items():
             tables[name].append(table)
-        if "eval" not in read:
+        if not {"eval", "returns"} & read.keys():
             found.notes.append(f"{clean(folder)}: trained, not evaluated: nothing to compare")
     found.rows = _newest(tables["eval"], found.notes)
+    if tables["returns"]:
+        found.returns = _newest_returns(tables["returns"], found.notes)
     if tables["curves"]:
         found.curves = pd.concat(tables["curves"], ignore_index=True)
     return found
@@ -74,7 +82,8 @@ def read_folder(folder: Path, curves: bool = False) -> dict[str, pd.DataFrame]:
     job, manifest = records.read_finished(folder)
     if len(job["baselines"]) > MAX_BASELINES:
         raise ValueError(f"job.json: at most {MAX_BASELINES} baselines expected, got {len(job['baselines'])}")
-    wanted = {"eval": records.EVAL_SCHEMA} | ({"curves": records.CURVES_SCHEMA} if curves else {})
+    wanted = {"eval": records.EVAL_SCHEMA, "returns": records.RETURNS_SCHEMA}
+    wanted |= {"curves": records.CURVES_SCHEMA} if curves else {}
     tables = {}
     for name, schema in wanted.items():
         file = f"{name}.parquet"
@@ -83,6 +92,8 @@ def read_folder(folder: Path, curves: bool = False) -> dict[str, pd.DataFrame]:
         frame = parse_table(records.read_verified(folder, file, manifest, MAX_FILE_BYTES), schema, file)
         if name == "eval":
             _check_rows(frame, clean(job["scheduler"]))
+        if name == "returns":
+            _check_returns(frame, clean(job["scheduler"]))
         tables[name] = _with_job(frame, job, folder)
     return tables
 
@@ -174,6 +185,28 @@ def _check_rows(rows: pd.DataFrame, scheduler: str) -> None:
             raise ValueError(f"eval.parquet: {column} is {rows[column].iloc[row]} in row {row}, expected {expected}")
     if rows.duplicated(SAME_ROW).any():
         raise ValueError("eval.parquet: a scheduler has two rows for one seed and trace")
+
+
+def _check_returns(rows: pd.DataFrame, scheduler: str) -> None:
+    """ValueError if rows of returns.parquet are not of the job's scheduler or cannot be averaged."""
+    if rows.empty:
+        raise ValueError("returns.parquet has no rows")
+    if (rows.scheduler != scheduler).any() or rows.scenario_hash.nunique() > 1:
+        raise ValueError(f"returns.parquet: all rows must be of scheduler {scheduler} and one scenario")
+    for column in ("episode_mean", "step_mean", "final_greedy"):
+        if not (rows[column].between(0, LARGEST_RETURN) | rows[column].isna()).all():
+            raise ValueError(f"returns.parquet: {column} must lie in 0 .. {LARGEST_RETURN:g}")
+    if (rows.steps < 1).any() or (rows.seed < 0).any() or rows.duplicated([*SAME, "seed", "steps"]).any():
+        raise ValueError("returns.parquet: each seed needs one row for each number of steps")
+
+
+def _newest_returns(tables: list[pd.DataFrame], notes: list[str]) -> pd.DataFrame:
+    """Of an agent in a scenario, all rows of its newest run."""
+    rows = pd.concat(tables, ignore_index=True).sort_values(["created", "folder"], kind="stable", ignore_index=True)
+    winner = rows.groupby(SAME).folder.transform("last")
+    for (folder, scheduler), _ in rows[rows.folder != winner].groupby(["folder", "scheduler"]):
+        notes.append(f"{folder}: {scheduler} left out: a newer run of it counts")
+    return rows[rows.folder == winner].reset_index(drop=True)
 
 
 def _with_job(frame: pd.DataFrame, job: dict[str, Any], folder: Path) -> pd.DataFrame:

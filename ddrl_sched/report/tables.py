@@ -11,6 +11,7 @@ import pandas as pd
 
 from ddrl_sched.config import InputError, clean, near
 from ddrl_sched.report.load import Loaded, load
+from ddrl_sched.report.returns import gain_rows, return_rows, return_sheets
 from ddrl_sched.report.sheets import Sheet, as_latex, as_markdown, as_text
 from ddrl_sched.report.statistics import (
     DelaySums,
@@ -49,6 +50,7 @@ PUBLISHED_COLUMNS = [
 ]  # fmt: skip
 
 FORMATS = {"table": "txt", "markdown": "md", "csv": "csv", "latex": "tex", "json": "json"}  # -> ending of the file
+NO_RETURNS = pd.DataFrame(), pd.DataFrame()  # of CartPole: per agent, and gains
 NO_ESTIMATE = Estimate(math.nan, math.nan, math.nan)
 
 
@@ -66,16 +68,18 @@ def main(
     found = load(paths)
     notes = list(found.notes)
     try:
-        if found.rows.empty:
+        if found.rows.empty and found.returns.empty:
             raise InputError(f"no finished run folder at or below {', '.join(clean(p) for p in paths)}")
-        rows = report_rows(found.rows, baselines, notes)
+        of_returns = set(found.returns.scheduler)
+        rows = report_rows(found.rows, [name for name in baselines if name not in of_returns], notes)
         published = published_rows(found.rows, notes)
     finally:
         _tell(found, notes)
     about = captions(found.rows)
-    sys.stdout.write(render(rows, format, about, published))
+    returns = return_rows(found.returns), gain_rows(found.returns, baselines)
+    sys.stdout.write(render(rows, format, about, published, returns))
     if out is not None:
-        for name, data in _files(rows, about, published):
+        for name, data in _files(rows, about, published, returns):
             records.write_bytes(Path(out) / name, data.encode())
     return 3 if strict and found.skipped else 0
 
@@ -138,15 +142,20 @@ def render(
     format: str,
     captions: Mapping[str, str] | None = None,
     published: pd.DataFrame | None = None,
+    returns: tuple[pd.DataFrame, pd.DataFrame] = NO_RETURNS,
 ) -> str:
-    """The rows of report_rows (and of published_rows) as "table", "markdown", "csv", "latex" or "json"."""
+    """The rows of report_rows (of published_rows, and of CartPole) as "table", "markdown", "csv", "latex" or "json".
+
+    csv has one table: that of report_rows, or the returns where there are only those.
+    """
     if format == "csv":
-        return str(rows.to_csv(index=False, lineterminator="\n"))
+        return _as_csv(rows if len(rows) or not len(returns[0]) else returns[0])
     if format == "json":
         tables = {"rows": rows, "published": pd.DataFrame() if published is None else published}
+        tables |= {"returns": returns[0], "return_gains": returns[1]} if len(returns[0]) else {}
         plain = {name: _plain(table) for name, table in tables.items()}
         return json.dumps(plain, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
-    sheets = [*_sheets(rows, captions or {}), *_published_sheets(published)]
+    sheets = [*_sheets(rows, captions or {}), *_published_sheets(published), *return_sheets(*returns)]
     draw = {"table": as_text, "markdown": as_markdown, "latex": as_latex}[format]
     return "\n".join(draw(sheet) for sheet in sheets)
 
@@ -390,12 +399,21 @@ def _plain(table: pd.DataFrame) -> list[dict[str, Any]]:
     return [{k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()} for row in rows]
 
 
-def _files(rows: pd.DataFrame, about: Mapping[str, str], published: pd.DataFrame) -> Iterator[tuple[str, str]]:
+def _files(
+    rows: pd.DataFrame, about: Mapping[str, str], published: pd.DataFrame, returns: tuple[pd.DataFrame, pd.DataFrame]
+) -> Iterator[tuple[str, str]]:
     for format, ending in FORMATS.items():
         if format != "table":
-            yield f"report.{ending}", render(rows, format, about, published)
+            yield f"report.{ending}", render(rows, format, about, published, returns)
     if len(published):
-        yield "published.csv", str(published.to_csv(index=False, lineterminator="\n"))
+        yield "published.csv", _as_csv(published)
+    for name, table in zip(("returns.csv", "return_gains.csv"), returns, strict=True):
+        if len(table):
+            yield name, _as_csv(table)
+
+
+def _as_csv(table: pd.DataFrame) -> str:
+    return str(table.to_csv(index=False, lineterminator="\n"))
 
 
 def _tell(found: Loaded, notes: Sequence[str]) -> None:

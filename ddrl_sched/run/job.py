@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -110,11 +110,20 @@ class Job:
     checkpoint_s: float | None  # where it trains
 
 
+def is_gym(data: Mapping[str, Any]) -> bool:
+    """Whether the environment is one of gymnasium's (run/cartpole_job.py) and no world of edge servers."""
+    return isinstance(data.get("env"), Mapping) and data["env"].get("kind") == "gym"
+
+
 def plan_job(data: Mapping[str, Any], command: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Check a job without running it: id, state, estimate_s, label, ...
 
     The state is "done", "failed", "running" (by a living process), "interrupted" or "to do".
     """
+    if is_gym(data):
+        from ddrl_sched.run import cartpole_job  # lazy: gymnasium comes with it
+
+        return cartpole_job.plan_job(data, command)
     job = prepare(data, command, options)
     state = _state(job, options)
     return {
@@ -134,38 +143,58 @@ def run_job(data: Mapping[str, Any], command: str, options: Mapping[str, Any]) -
     with options["wait"] False passed over ("claimed").
     """
     torch.set_num_threads(1)
+    if is_gym(data):
+        from ddrl_sched.run import cartpole_job  # lazy: gymnasium comes with it
+
+        return cartpole_job.run_job(data, command, options)
     job = prepare(data, command, options)
-    if _state(job, options) == "done" and not (job.folder / checkpoint.FOLDER).exists():
+    task = Task(job.folder, lambda: _state(job, options), lambda: _about(job), lambda clock: _work(job, clock))
+    return carry_out(task, options)
+
+
+@dataclass(frozen=True)
+class Task:
+    """What fills a run folder."""
+
+    folder: Path
+    state: Callable[[], str]  # of the folder, see state_of
+    about: Callable[[], dict[str, Any]]  # what job.json says while it runs
+    work: Callable[["Clock"], None]
+
+
+def carry_out(task: Task, options: Mapping[str, Any]) -> str:
+    """Do a task unless it is done, and record how it went; returns and raises what `run_job` does."""
+    if task.state() == "done" and not (task.folder / checkpoint.FOLDER).exists():
         return "skipped"
-    with claim(job.folder, wait=options.get("wait", True)) as mine:
-        return _run_claimed(job, options) if mine else "claimed"
+    with claim(task.folder, wait=options.get("wait", True)) as mine:
+        return _run_claimed(task, options) if mine else "claimed"
 
 
-def _run_claimed(job: Job, options: Mapping[str, Any]) -> str:
-    state = _state(job, options)  # it may have changed before the job was ours
+def _run_claimed(task: Task, options: Mapping[str, Any]) -> str:
+    folder, state = task.folder, task.state()  # it may have changed before the job was ours
     if state == "done":
-        checkpoint.discard(job.folder)
+        checkpoint.discard(folder)
         return "skipped"
+    about = task.about()
     if state == "failed" and not (options.get("retry_failed") or options.get("resume")):
-        print(f"{job.label}: failed before ({job.folder}); --retry-failed runs it again", file=sys.stderr)
+        print(f"{about['scheduler']}: failed before ({folder}); --retry-failed runs it again", file=sys.stderr)
         return "failed"
-    records.remove_leftovers(job.folder)
+    records.remove_leftovers(folder)
     if state == "failed" and options.get("retry_failed"):
-        checkpoint.discard(job.folder)
+        checkpoint.discard(folder)
     clock = Clock()
-    about = _about(job)
-    records.write_job(job.folder, about)
+    records.write_job(folder, about)
     try:
-        _work(job, clock)
+        task.work(clock)
     except records.RecordsError:
         raise
     except Exception as error:
         failure = {"status": "failed", "error": f"{type(error).__name__}: {error}"}
-        records.write_job(job.folder, {**about, **clock.state_dict(), **failure})
+        records.write_job(folder, {**about, **clock.state_dict(), **failure})
         raise
-    records.write_job(job.folder, {**about, **clock.state_dict(), "status": "done", "numerics": records.numerics()})
-    records.write_manifest(job.folder)
-    checkpoint.discard(job.folder)
+    records.write_job(folder, {**about, **clock.state_dict(), "status": "done", "numerics": records.numerics()})
+    records.write_manifest(folder)
+    checkpoint.discard(folder)
     return "done"
 
 
@@ -389,15 +418,19 @@ def _merged(old: Any, new: Any, path: list[str]) -> Any:
 
 
 def _state(job: Job, options: Mapping[str, Any]) -> str:
-    if records.is_done(job.folder) and records.read_job(job.folder)["job_id"] == job.job_id:
-        return "done"
-    if options.get("accept_code") and _done_by_other_code(job):
-        return "done"
+    state = state_of(job.folder, job.job_id)
+    return "done" if state != "done" and options.get("accept_code") and _done_by_other_code(job) else state
+
+
+def state_of(folder: Path, job_id: str) -> str:
+    """Of the job in a run folder: "done", "failed", "interrupted", or "to do" where there is none."""
     try:
-        status = records.read_job(job.folder)["status"]
+        job = records.read_job(folder)
     except (OSError, ValueError):
         return "to do"
-    return "failed" if status == "failed" else "interrupted"
+    if job["job_id"] == job_id and records.is_done(folder):
+        return "done"
+    return "failed" if job["status"] == "failed" else "interrupted"
 
 
 def _done_by_other_code(job: Job) -> bool:
@@ -424,10 +457,9 @@ def _comparable(settings: Mapping[str, Any]) -> dict[str, Any]:
 def _about(job: Job) -> dict[str, Any]:
     settings = job.settings
     return {
-        "schema_version": records.SCHEMA_VERSION,
+        **stamp(),
         "job_id": job.job_id,
         "experiment": settings.name,
-        "status": "running",
         "settings": settings.model_dump(),
         "overrides": job.overrides,
         "seeds": list(range(_n_seeds(job))),
@@ -435,6 +467,14 @@ def _about(job: Job) -> dict[str, Any]:
         "scheduler": job.label,
         "learned": job.learned is not None,
         "baselines": settings.baselines,
+    }
+
+
+def stamp() -> dict[str, Any]:
+    """What job.json says of any job that begins now."""
+    return {
+        "schema_version": records.SCHEMA_VERSION,
+        "status": "running",
         "code_version": records.code_version(),
         "packages": records.package_versions(),
         "numerics": records.numerics(),

@@ -1,8 +1,8 @@
 """Run folders: the schemas of their files, the one atomic way to write them and the checked way to read them back.
 
-runs/<experiment>/<job id>/ holds job.json, curves.parquet, eval.parquet, weights.safetensors and run.log. manifest.json
-(file -> sha256 of all but the log) is written last: a job is done when it fits and job.json says so. Nobody else writes
-in a run folder, and reading one never executes anything.
+runs/<experiment>/<job id>/ holds job.json, curves.parquet, eval.parquet (CartPole: returns.parquet),
+weights.safetensors and run.log. manifest.json (file -> sha256 of all but the log) is written last: a job is done when
+it fits and job.json says so. Nobody else writes in a run folder, and reading one never executes anything.
 """
 
 import contextlib
@@ -41,7 +41,7 @@ MAX_NAME = 200  # characters of a name that is read
 PUBLISHED_SUFFIXES = (".json", ".parquet", ".safetensors")  # what a manifest covers; run.log still grows
 PACKAGES = (
     "ddrl-sched", "torch", "numpy", "numba", "scipy", "pandas", "pyarrow", "hydra-core", "omegaconf", "pydantic",
-    "safetensors", "networkx",
+    "safetensors", "networkx", "gymnasium",
 )  # fmt: skip
 
 _TEXT, _COUNT, _FLOAT = pa.string(), pa.int64(), pa.float64()
@@ -82,6 +82,19 @@ EVAL_SCHEMA = _schema(
 
 # Long form: one row per seed, moment of training and metric.
 CURVES_SCHEMA = _schema(seed=_COUNT, tasks_seen=_COUNT, update=_COUNT, metric=_TEXT, value=_FLOAT)
+
+# CartPole: one row per seed and budget; returns are the lengths of episodes.
+RETURNS_SCHEMA = _schema(
+    scheduler=_TEXT,
+    scenario_hash=_TEXT,
+    seed=_COUNT,
+    steps=_COUNT,  # of the environment, since the start
+    episodes=_COUNT,  # finished training episodes
+    episode_mean=_FLOAT,  # mean return of them
+    step_mean=_FLOAT,  # mean over their steps of the return of the step's episode
+    final_greedy=_FLOAT,  # mean return of the greedy policy after these steps
+    steps_to_solve=_FLOAT,  # first look at which the greedy policy reached the threshold; NaN: not within these steps
+)
 
 STATUSES = ("running", "done", "failed")
 JOB_FIELDS: dict[str, str] = {  # key of job.json -> its type

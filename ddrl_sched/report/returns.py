@@ -1,0 +1,138 @@
+"""CartPole-v1: returns of the agents after each budget of steps, and what the published study claims beside them.
+
+Intervals: 10,000 times seeds are drawn, jointly for both sides of a comparison (n - 1 of n, each counting n / (n - 1)
+times: see statistics.py); the 2.5 and 97.5 % quantiles. Returns are bounded, so no normal law is assumed.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ddrl_sched.report.sheets import Sheet
+from ddrl_sched.report.statistics import N_RESAMPLES, Estimate, Floats
+from ddrl_sched.run.seeding import stream
+
+CLAIMED_GAIN_PCT = {"dqn": 9.57, "sac": 18.36}  # of DSAC over it: "average reward", abstract
+MEASURES = {"episode_mean": "mean return over training, per episode", "step_mean": "the same, step-weighted",
+            "final_greedy": "final greedy return"}  # fmt: skip
+KEY = ["scenario_hash", "steps"]
+
+
+def return_rows(df: pd.DataFrame) -> pd.DataFrame:
+    """One row per scenario, budget and agent: every measure with its interval, seeds that solved it, and when.
+
+    `df` is Loaded.returns. `steps_to_solve`: median over all seeds, infinite where half of them never did.
+    """
+    rows = []
+    for (scenario, steps, name), group in df.groupby([*KEY, "scheduler"]):
+        row = {"scenario_hash": scenario, "steps": steps, "scheduler": name, "n_seeds": len(group)}
+        for measure in MEASURES:
+            row |= _three(measure, mean_of(group[measure].to_numpy()))
+        solved = group.steps_to_solve
+        row |= {"n_solved": int(solved.notna().sum()), "steps_to_solve": float(solved.fillna(math.inf).median())}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def gain_rows(df: pd.DataFrame, baselines: Sequence[str]) -> pd.DataFrame:
+    """One row per scenario, budget, agent and baseline: the gain of each measure in percent, beside what was claimed.
+
+    Without `baselines` those of the published claim: DSAC against DQN and SAC of the same kind of settings.
+    """
+    rows = []
+    for (scenario, steps), group in df.groupby(KEY):
+        by_name = {str(name): rows.set_index("seed") for name, rows in group.groupby("scheduler")}
+        for name, baseline in _pairs(list(by_name), baselines):
+            one, other = by_name[name].align(by_name[baseline], join="inner", axis=0)
+            row = {"scenario_hash": scenario, "steps": steps, "scheduler": name, "baseline": baseline}
+            row |= {"n_seeds": len(one), "claimed_pct": _claimed(name, baseline)}
+            for measure in MEASURES:
+                row |= _three(f"{measure}_gain_pct", gain_pct(one[measure].to_numpy(), other[measure].to_numpy()))
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def return_sheets(rows: pd.DataFrame, gains: pd.DataFrame) -> Iterator[Sheet]:
+    """Tables of `return_rows` and `gain_rows`."""
+    for (_, steps), group in rows.groupby(KEY) if len(rows) else ():
+        header = ["scheduler", *(f"{text} [95%]" for text in MEASURES.values()), "solved", "median steps to solve"]
+        cells = []
+        for row in group.sort_values("step_mean", ascending=False).to_dict("records"):
+            values = [_shown(row, measure, "{:.0f}") for measure in MEASURES]
+            when = f"{row['steps_to_solve']:,.0f}" if math.isfinite(row["steps_to_solve"]) else "-"
+            cells.append([row["scheduler"], *values, f"{row['n_solved']} of {row['n_seeds']}", when])
+        yield Sheet(f"CartPole-v1 after {steps:,} steps, {group.n_seeds.max()} seeds", header, cells)
+    if len(gains):
+        header = ["scheduler", "steps", "claimed, %", *(f"gain in {text}, % [95%]" for text in MEASURES.values())]
+        cells = [
+            [
+                f"{row['scheduler']} over {row['baseline']}",
+                f"{row['steps']:,}",
+                f"{row['claimed_pct']:+.2f}" if math.isfinite(row["claimed_pct"]) else "-",
+                *(_shown(row, f"{measure}_gain_pct", "{:+.1f}") for measure in MEASURES),
+            ]
+            for row in gains.sort_values(["scheduler", "baseline", "steps"]).to_dict("records")
+        ]
+        yield Sheet("CartPole-v1: gains, claimed and measured (seeds resampled in pairs)", header, cells)
+
+
+def mean_of(values: Floats) -> Estimate:
+    """Mean over seeds with its interval; NaN bounds for one seed."""
+    return _estimate(float(values.mean()), _resampled_means(values))
+
+
+def gain_pct(values: Floats, baseline: Floats) -> Estimate:
+    """100 (mean / mean of the baseline - 1) over the same seeds in the same order."""
+    point = 100 * (values.mean() / baseline.mean() - 1)
+    return _estimate(float(point), 100 * (_resampled_means(values) / _resampled_means(baseline) - 1))
+
+
+def _resampled_means(values: Floats) -> Floats:
+    """[resamples]; equal numbers of seeds give equal draws."""
+    if len(values) < 2:
+        return np.full(N_RESAMPLES, np.nan)
+    means: Floats = _counts(len(values)) @ values / (len(values) - 1)
+    return means
+
+
+@lru_cache(maxsize=4)
+def _counts(n: int) -> Floats:
+    """[resamples, n] how often each seed is drawn."""
+    drawn = stream(0, "report", "returns").multinomial(n - 1, np.full(n, 1 / n), size=N_RESAMPLES)
+    return drawn.astype(np.float64)
+
+
+def _estimate(value: float, resampled: Floats) -> Estimate:
+    lo, hi = np.quantile(resampled, [0.025, 0.975]).tolist()
+    return Estimate(value, lo, hi)
+
+
+def _pairs(names: Sequence[str], baselines: Sequence[str]) -> Iterator[tuple[str, str]]:
+    if baselines:
+        yield from ((name, base) for base in baselines if base in names for name in names if name != base)
+        return
+    for name in names:
+        for agent in CLAIMED_GAIN_PCT:
+            base = name.replace("_dsac", f"_{agent}", 1)
+            if base != name and base in names:
+                yield name, base
+
+
+def _claimed(name: str, baseline: str) -> float:
+    claims = (claim for agent, claim in CLAIMED_GAIN_PCT.items() if f"_{agent}" in baseline and "_dsac" in name)
+    return next(claims, math.nan)
+
+
+def _three(column: str, estimate: Estimate) -> dict[str, Any]:
+    return {column: estimate.value, f"{column}_lo": estimate.lo, f"{column}_hi": estimate.hi}
+
+
+def _shown(row: dict[str, Any], column: str, form: str) -> str:
+    value, lo, hi = (row[column + end] for end in ("", "_lo", "_hi"))
+    if not math.isfinite(value):
+        return "-"
+    return form.format(value) + (f" [{form.format(lo)}, {form.format(hi)}]" if math.isfinite(lo) else "")

@@ -1,0 +1,205 @@
+"""CartPole-v1 for many learners at once: gymnasium's physics on arrays, the training loop, and what is counted.
+
+Axes: K learners, each with an environment of its own; 4 numbers of state (position m, velocity m/s, angle rad, angular
+velocity rad/s). All constants are read from gymnasium; tests/test_cartpole.py compares every step with it.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Any
+
+import gymnasium
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from ddrl_sched.agents.base import Agent, Spaces
+from ddrl_sched.agents.heads import Categorical
+from ddrl_sched.agents.n_step import NStep, Stepped
+from ddrl_sched.agents.replay import Replay
+from ddrl_sched.config import Settings
+from ddrl_sched.run.seeding import stream
+
+ID = "CartPole-v1"
+SOLVED = float(gymnasium.spec(ID).reward_threshold or 0)  # 475
+GREEDY_SEED = 2026  # root of the starts of greedy episodes, apart from all training
+LONGEST = int(gymnasium.spec(ID).max_episode_steps or 0)  # 500 steps
+SPACES = Spaces(4, Categorical(2), n_latent=1)  # one latent action: that of the step before
+
+Floats = NDArray[np.float64]
+Generators = Sequence[np.random.Generator]
+
+
+class CartPoles:
+    """K poles. `obs` is what the learners see now; an ended episode starts anew at once."""
+
+    def __init__(self, generators: Generators) -> None:
+        self._physics: Any = gymnasium.make(ID).unwrapped
+        self._generators = generators
+        self._state = np.zeros((len(generators), 4))
+        self._steps = np.zeros(len(generators), np.int64)
+        self._reset(np.arange(len(generators)))
+
+    @property
+    def obs(self) -> NDArray[np.float32]:
+        """[K, 4]."""
+        return self._state.astype(np.float32)
+
+    def step(self, action: NDArray[np.int64]) -> Stepped:
+        """One step of every pole; action [K] 0 pushes to the left, 1 to the right. Every step gives reward 1."""
+        before = self.obs
+        self._state = moved(self._physics, self._state, action)
+        self._steps += 1
+        x, angle = self._state[:, 0], self._state[:, 2]
+        limit, limit_rad = self._physics.x_threshold, self._physics.theta_threshold_radians
+        terminated = (x < -limit) | (x > limit) | (angle < -limit_rad) | (angle > limit_rad)
+        ended = terminated | (self._steps >= LONGEST)
+        stepped = Stepped(before, action, np.ones(len(action)), self.obs, terminated, ended)
+        self._reset(np.flatnonzero(ended))
+        return stepped
+
+    def _reset(self, learners: NDArray[np.int64]) -> None:
+        for k in learners:
+            self._state[k] = self._generators[k].uniform(-0.05, 0.05, 4)
+        self._steps[learners] = 0
+
+
+def moved(c: Any, state: Floats, action: NDArray[np.int64]) -> Floats:
+    """State [K, 4] after one time step (Barto, Sutton and Anderson 1983; Euler), by gymnasium's constants `c`.
+
+    Operations stand in gymnasium's order, so that results are equal to the last bit.
+    """
+    _, x_dot, theta, theta_dot = state.T
+    force = np.where(action == 1, c.force_mag, -c.force_mag)
+    cos, sin = np.cos(theta), np.sin(theta)
+    push = (force + c.polemass_length * np.square(theta_dot) * sin) / c.total_mass
+    inertia = c.length * (4.0 / 3.0 - c.masspole * np.square(cos) / c.total_mass)
+    theta_acc = (c.gravity * sin - cos * push) / inertia
+    x_acc = push - c.polemass_length * theta_acc * cos / c.total_mass
+    rates = [x_dot, x_acc, theta_dot, theta_acc]
+    return np.stack([value + c.tau * rate for value, rate in zip(state.T, rates, strict=True)], axis=1)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long to train and how often to look."""
+
+    steps: int  # of every learner in its environment
+    evaluate_every: int  # steps
+    evaluate_episodes: int  # greedy ones
+
+
+class Learning(Settings):
+    """How experience becomes updates."""
+
+    gamma: Annotated[float, Field(gt=0.0, lt=1.0)]  # discount per step
+    n_steps: Annotated[int, Field(ge=1, le=1000)]  # of a return, before the value of what follows
+    memory: Annotated[int, Field(ge=1, le=10**7)]  # transitions kept per learner
+    batch: Annotated[int, Field(ge=1, le=10**5)]  # transitions per update and learner
+    updates: Annotated[int, Field(ge=1, le=1000)]  # per step
+    start_steps: Annotated[int, Field(ge=0, le=10**7)]  # before the first update
+
+
+@dataclass(frozen=True)
+class Learners:
+    """K learners with all that evolves beside their environments."""
+
+    agent: Agent
+    memory: Replay
+    window: NStep
+    draws: Generators  # [K] of the draws from the memory
+    learning: Learning  # of all, but for gamma and n_steps
+
+
+def learners(
+    build: Callable[..., Agent], numbers: Sequence[Any], learning: Sequence[Learning], generators: Generators
+) -> Learners:
+    """K learners from K records of an agent's numbers and of learning, learner k drawing from generators[k].
+
+    `build` is the agent's constructor (spaces, numbers, generators). Learning may differ in gamma and n_steps, numbers
+    in what their agent allows; ValueError otherwise.
+    """
+    first = learning[0]
+    alike = {(one.memory, one.batch, one.updates, one.start_steps) for one in learning}
+    if len(alike) > 1:
+        raise ValueError("memory, batch, updates and start_steps must be the same for all learners of a stack")
+    same = all(one == numbers[0] for one in numbers)
+    agent = build(SPACES, numbers[0] if same else numbers, generators)
+    memory = Replay(len(numbers), first.memory, SPACES, keeps_latent=agent.keeps_latent)
+    n_steps, gamma = np.array([one.n_steps for one in learning]), np.array([one.gamma for one in learning])
+    window = NStep(n_steps, gamma, SPACES.n_obs, SPACES.head.n_logits if agent.keeps_latent else 0)
+    return Learners(agent, memory, window, generators, first)
+
+
+@dataclass(frozen=True)
+class Look:
+    """Where all learners stand after some steps."""
+
+    steps: int  # of every learner
+    updates: int
+    lengths: list[list[int]]  # [K] of every finished training episode since the start; length = return
+    greedy: Floats  # [K] mean return of the greedy policy, learning and exploration switched off
+    metrics: dict[str, Floats]  # [K] of the last update
+
+
+def train(who: Learners, starts: Generators, budget: Budget) -> Iterator[Look]:
+    """Train K learners side by side and yield a look every `evaluate_every` steps.
+
+    `starts`: generators [K] of the environments' first states.
+    """
+    agent, learning = who.agent, who.learning
+    poles = CartPoles(starts)
+    n = agent.n_learners
+    one, index = np.ones(n, np.int64), np.zeros((n, 1), np.int64)
+    lengths: list[list[int]] = [[] for _ in range(n)]
+    length = np.zeros(n, np.int64)
+    metrics: dict[str, Floats] = {}
+    updates = 0
+    for step in range(1, budget.steps + 1):
+        acted = agent.act(poles.obs[:, None], one, True, index)
+        stepped = poles.step(acted.action[:, 0])
+        if acted.latent is not None and agent.latent is not None:
+            stepped = replace(stepped, latent=acted.latent[:, 0], next_latent=agent.latent[:, 0])
+        who.window.push(stepped, who.memory)
+        length += 1
+        for k in np.flatnonzero(stepped.ended):
+            lengths[k].append(int(length[k]))
+        length[stepped.ended] = 0
+        if step >= learning.start_steps and who.memory.ready(learning.batch):
+            for _ in range(learning.updates):
+                metrics = agent.update(who.memory.sample(learning.batch, who.draws))
+                updates += 1
+        if step % budget.evaluate_every == 0 or step == budget.steps:
+            yield Look(step, updates, lengths, greedy_returns(agent, budget.evaluate_episodes), metrics)
+
+
+def greedy_returns(agent: Agent, episodes: int) -> Floats:
+    """[K] mean return of `episodes` greedy episodes from starts that are always the same. Training does not notice."""
+    n = agent.n_learners
+    draws = [stream(GREEDY_SEED, "cartpole", "greedy") for _ in range(n)]  # of chains that start from noise
+    poles = CartPoles([stream(GREEDY_SEED, "cartpole", "start", e) for _ in range(n) for e in range(episodes)])
+    count = np.full(n, episodes)
+    index = np.broadcast_to(np.arange(episodes), (n, episodes))
+    alive = np.ones(n * episodes, bool)
+    total = np.zeros(n * episodes)
+    kept = agent.latent
+    if kept is not None:
+        agent.latent = np.zeros((n, episodes, kept.shape[2]), np.float32)
+    while alive.any():
+        obs = poles.obs.reshape(n, episodes, 4)
+        stepped = poles.step(agent.act(obs, count, False, index, draws).action.reshape(-1))
+        total += alive
+        alive &= ~stepped.ended
+    agent.latent = kept
+    return total.reshape(n, episodes).mean(1)
+
+
+def episode_mean(lengths: Sequence[int]) -> float:
+    """Mean return of the episodes; NaN without any."""
+    return float(np.mean(lengths)) if len(lengths) else float("nan")
+
+
+def step_mean(lengths: Sequence[int]) -> float:
+    """Mean over the *steps* of the return of the episode they belong to; NaN without any."""
+    values = np.asarray(lengths, np.float64)
+    return float(np.square(values).sum() / values.sum()) if len(values) else float("nan")

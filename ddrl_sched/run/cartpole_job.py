@@ -1,0 +1,230 @@
+"""CartPole-v1 as a job: settings in, a run folder out. All seeds of an agent learn side by side."""
+
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pandas as pd
+from pydantic import Field, model_validator
+from rich.console import Console
+from rich.progress import track
+from safetensors.torch import save as save_tensors
+
+from ddrl_sched.config import InputError, Name, Seed, Settings, shown, validate
+from ddrl_sched.run import records
+from ddrl_sched.run.cartpole import (
+    ID,
+    SOLVED,
+    Budget,
+    Floats,
+    Learners,
+    Learning,
+    Look,
+    episode_mean,
+    learners,
+    step_mean,
+    train,
+)
+from ddrl_sched.run.job import Task, carry_out, stamp, state_of
+from ddrl_sched.run.seeding import stream
+from ddrl_sched.schedulers.learned import agent_settings
+
+Steps = Annotated[int, Field(ge=1, le=10**8)]
+UNUSED = ("workload", "evaluate")  # groups of conf/base.yaml without a meaning here
+SECONDS_PER_UPDATE = {"dqn": 1.2e-3, "sac": 3e-3, "dsac": 5e-3}  # rough, 20 seeds
+
+
+class GymEnv(Settings):
+    """An environment of gymnasium."""
+
+    name: Name
+    kind: Literal["gym"]
+    id: Literal["CartPole-v1"]
+
+
+class GymAgent(Settings):
+    """What stands in the group `scheduler`: an agent and how it learns."""
+
+    name: Literal["gym_agent"]
+    learning: Learning
+    agent: dict[str, Any]
+
+
+class GymTrain(Settings):
+    """The budget."""
+
+    name: Name
+    horizons: Annotated[list[Steps], Field(min_length=1, max_length=100)]  # steps after which results are stated
+    evaluate_every: Steps
+    evaluate_episodes: Annotated[int, Field(ge=1, le=1000)]
+
+    @model_validator(mode="after")
+    def _horizons_are_looked_at(self) -> "GymTrain":
+        if self.horizons != sorted(set(self.horizons)):
+            raise ValueError(f"horizons: must rise, got {shown(self.horizons)}")
+        if any(steps % self.evaluate_every for steps in self.horizons):
+            raise ValueError(f"horizons: must be multiples of evaluate_every ({self.evaluate_every})")
+        return self
+
+
+class GymSettings(Settings):
+    """Everything that decides a job's result."""
+
+    name: Name
+    seed: Seed
+    seeds: Annotated[int, Field(ge=1, le=1000)]
+    env: GymEnv
+    scheduler: GymAgent
+    train: GymTrain
+    baselines: list[str]
+
+
+@dataclass(frozen=True)
+class GymJob:
+    """A checked job."""
+
+    settings: GymSettings
+    label: str
+    overrides: list[str]
+    job_id: str
+    folder: Path
+
+
+def plan_job(data: Mapping[str, Any], command: str) -> dict[str, Any]:
+    """As run.job.plan_job."""
+    job = prepare(data, command)
+    settings = job.settings
+    updates = settings.train.horizons[-1] * settings.scheduler.learning.updates
+    return {
+        "job_id": job.job_id,
+        "state": state_of(job.folder, job.job_id),
+        "estimate_s": updates * SECONDS_PER_UPDATE[settings.scheduler.agent["name"]],
+        "label": job.label,
+        "scenario": settings.env.name,
+        "load": "",
+    }
+
+
+def run_job(data: Mapping[str, Any], command: str, options: Mapping[str, Any]) -> str:
+    """As run.job.run_job."""
+    job = prepare(data, command)
+    task = Task(job.folder, lambda: state_of(job.folder, job.job_id), lambda: _about(job), lambda _clock: _work(job))
+    return carry_out(task, options)
+
+
+def prepare(data: Mapping[str, Any], command: str) -> GymJob:
+    """Validate a composed config (plain data). Raises InputError naming keys."""
+    label, overrides = str(data["label"]), [str(word) for word in data["overrides"]]
+    if command == "eval":
+        raise InputError(f"ddrl eval: {ID} is evaluated while it is trained: ddrl train, or ddrl sweep for many")
+    for word in overrides:
+        if word.lstrip("+~").partition("=")[0].partition(".")[0] in UNUSED:
+            raise InputError(f"{shown(word)}: has no meaning with env.kind gym")
+    given = data.get("scheduler")
+    if not isinstance(given, Mapping) or given.get("name") != "gym_agent":
+        raise InputError(f"scheduler: env.kind gym needs one of the schedulers named cartpole_..., got {label}")
+    beside = ("label", "overrides", "runs_dir", "experiment", *UNUSED)
+    settings = _validated({key: value for key, value in data.items() if key not in beside})
+    _learners(settings)
+    plain = {key: value for key, value in settings.model_dump().items() if key not in ("name", "baselines")}
+    identity = {"settings": plain, "label": label}
+    job_id = records.job_id(identity, "", records.SCHEMA_VERSION, records.code_version())
+    return GymJob(settings, label, overrides, job_id, Path(data["runs_dir"]) / settings.name / job_id)
+
+
+def _validated(plain: Mapping[str, Any]) -> GymSettings:
+    try:
+        return validate(GymSettings, plain, "")
+    except InputError as error:
+        raise InputError("\n".join(line.removeprefix(".") for line in str(error).splitlines())) from None
+
+
+def _learners(settings: GymSettings) -> Learners:
+    build, numbers = agent_settings(settings.scheduler.agent)
+    n = settings.seeds
+    draws = [stream(settings.seed, "learner", seed) for seed in range(n)]
+    try:
+        return learners(build, [numbers] * n, [settings.scheduler.learning] * n, draws)
+    except ValueError as error:
+        raise InputError(f"scheduler.{error}") from None
+
+
+def _about(job: GymJob) -> dict[str, Any]:
+    settings = job.settings
+    return {
+        **stamp(),
+        "job_id": job.job_id,
+        "experiment": settings.name,
+        "settings": settings.model_dump(),
+        "overrides": job.overrides,
+        "seeds": list(range(settings.seeds)),
+        "scenario_hash": _scenario_hash(settings),
+        "scheduler": job.label,
+        "learned": True,
+        "baselines": settings.baselines,
+    }
+
+
+def _scenario_hash(settings: GymSettings) -> str:
+    """Of all that results must share to be compared: the environment, its random streams, how it is looked at."""
+    train_ = settings.train.model_dump(exclude={"name", "horizons"})
+    return records.canonical_hash([settings.env.model_dump(), settings.seed, train_])[:16]
+
+
+def _work(job: GymJob) -> None:
+    """Train, then write returns, curves, weights and the log."""
+    settings = job.settings
+    budget = settings.train
+    who = _learners(settings)
+    starts = [stream(settings.seed, "cartpole", "env", seed) for seed in range(settings.seeds)]
+    looks = train(who, starts, Budget(budget.horizons[-1], budget.evaluate_every, budget.evaluate_episodes))
+    curve: list[dict[str, Any]] = []
+    returns: list[dict[str, Any]] = []
+    log: list[str] = []
+    solved: Floats | None = None
+    for look in _shown(looks, budget.horizons[-1] // budget.evaluate_every, job.label):
+        solved = first_solved(look, solved)
+        curve += _curve_rows(look)
+        log.append(f"step {look.steps} greedy {look.greedy.mean():.1f} worst {look.greedy.min():.1f}")
+        if look.steps in budget.horizons:
+            about = {"scheduler": job.label, "scenario_hash": _scenario_hash(settings)}
+            returns += [about | row for row in return_rows(look, solved)]
+    records.write_table(job.folder / "returns.parquet", pd.DataFrame(returns), records.RETURNS_SCHEMA)
+    records.write_table(job.folder / "curves.parquet", pd.DataFrame(curve), records.CURVES_SCHEMA)
+    records.write_bytes(job.folder / "weights.safetensors", save_tensors(who.agent.weights()))
+    records.write_bytes(job.folder / "run.log", ("\n".join(log) + "\n").encode())
+
+
+def first_solved(look: Look, before: Floats | None) -> Floats:
+    """[K] steps at the first look where the greedy policy reached the threshold; NaN where it has not yet."""
+    now = pd.Series(look.steps, range(len(look.greedy)), dtype=float).where(look.greedy >= SOLVED).to_numpy()
+    return now if before is None else pd.Series(before).fillna(pd.Series(now)).to_numpy()
+
+
+def return_rows(look: Look, solved: Floats) -> Iterator[dict[str, Any]]:
+    """One row of returns.parquet per seed."""
+    for seed, lengths in enumerate(look.lengths):
+        yield {
+            "seed": seed,
+            "steps": look.steps,
+            "episodes": len(lengths),
+            "episode_mean": episode_mean(lengths),
+            "step_mean": step_mean(lengths),
+            "final_greedy": float(look.greedy[seed]),
+            "steps_to_solve": float(solved[seed]),
+        }
+
+
+def _curve_rows(look: Look) -> Iterator[dict[str, Any]]:
+    for metric, values in {"greedy_return": look.greedy, **look.metrics}.items():
+        for seed, value in enumerate(values):
+            row = {"seed": seed, "tasks_seen": look.steps, "update": look.updates}
+            yield {**row, "metric": metric, "value": float(value)}
+
+
+def _shown(looks: Iterator[Look], n: int, label: str) -> Iterator[Look]:
+    """Pass every look on and show a bar on standard error, if that is a terminal."""
+    disable = not sys.stderr.isatty()
+    yield from track(looks, label, n, console=Console(stderr=True), transient=True, disable=disable)
