@@ -182,7 +182,9 @@ def in_users_words(error: Exception) -> Exception:
 def _jobs(command: str, words: list[str], options: dict[str, Any], phase: str, *, quiet: bool) -> list[Report]:
     """Let Hydra compose the jobs, and run them here or where their launcher says. Their reports in order."""
     if any(word.startswith("hydra/launcher") for word in words):
-        raise InputError("hydra/launcher: ddrl sends the jobs itself; launcher=NAME chooses how (ddrl list)")
+        raise InputError(
+            "hydra/launcher: ddrl sends the jobs itself; launcher=NAME says how: serial, processes, ray, ..."
+        )
     told = Told(command, options, phase, os.getcwd(), quiet)
     with tempfile.TemporaryDirectory(prefix="ddrl-") as folder:
         places = ["hydra.sweep.subdir=."] + [f"hydra.{mode}.dir={json.dumps(folder)}" for mode in ("run", "sweep")]

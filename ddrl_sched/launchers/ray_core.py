@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from ddrl_sched.config import InputError, Settings
+from ddrl_sched.config import InputError, Settings, shown
 from ddrl_sched.extras import require
 from ddrl_sched.launchers.task import THREADS, Report, Task, lost, unsettled, work
 
@@ -54,6 +55,7 @@ def _send(ray: Any, tasks: Iterable[Task], settings: RaySettings) -> Iterator[Re
 @contextmanager
 def _cluster(ray: Any, settings: RaySettings) -> Iterator[None]:
     """A connection to the cluster. Ray's own SIGTERM handler is replaced by the one that was there."""
+    _check_address(settings.address)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     here = {} if settings.address else {"num_cpus": settings.n_jobs * settings.cpus_per_job, "include_dashboard": False}
     before = signal.getsignal(signal.SIGTERM)
@@ -73,3 +75,14 @@ def _cluster(ray: Any, settings: RaySettings) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _check_address(address: str | None) -> None:
+    """InputError if nobody listens at host:port; Ray itself would try for many minutes."""
+    if address in (None, "auto"):
+        return
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise InputError(f"launcher.address: no Ray cluster at {shown(address)} (host:port or auto): {error}") from None
