@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -226,8 +227,10 @@ def wait_for_nodes(address, n_nodes):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("results_by", ["shared", "fetched"])
-def test_a_ray_cluster_of_two_nodes_shares_the_jobs(here, results_by, capsys):
+def test_a_ray_cluster_of_two_nodes_shares_the_jobs(here, results_by, capsys, monkeypatch):
     pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
     address = f"127.0.0.1:{free_port()}"
     head = ("--head", f"--port={address.rpartition(':')[2]}", "--include-dashboard=false")
     ray = (f"launcher.address='{address}'", "launcher=ray", f"launcher.results={results_by}", "name=cluster")

@@ -68,13 +68,21 @@ def _cluster(ray: Any, settings: RaySettings) -> Iterator[None]:
             **here,
         )
     except (ConnectionError, ValueError) as error:
-        raise InputError(f"launcher.address: cannot join a Ray cluster at {settings.address}: {error}") from None
+        raise InputError(f"launcher.address: cannot join a Ray cluster at {settings.address}: {_root(error)}") from None
     finally:
         signal.signal(signal.SIGTERM, before)
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _root(error: BaseException) -> str:
+    """What Ray says about the first cause, such as a missing token, where it says anything."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
 
 
 def _check_address(address: str | None) -> None:

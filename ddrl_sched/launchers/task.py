@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ddrl_sched import stopping
+from ddrl_sched.config import InputError
 from ddrl_sched.failures import DONE, FAILED, explain
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")  # a job computes with one
@@ -38,7 +39,10 @@ def run(data: Mapping[str, Any], command: str, options: Mapping[str, Any]) -> Re
     """Do a job in this process. Raises what run_job raises."""
     from ddrl_sched.run.job import run_job  # lazy: torch and numba come with it
 
-    state = run_job(data, command, options)
+    if data.get("tune") is None:
+        state = run_job(_without_tune(data), command, options)
+    else:
+        state = _tuning(command).tune(data, options)
     assert state in (*STATES, "claimed"), state  # claimed: another process works on it
     return {"code": FAILED if state == "failed" else DONE, "state": state}
 
@@ -47,7 +51,22 @@ def plan(data: Mapping[str, Any], command: str, options: Mapping[str, Any]) -> R
     """Check a job without running it. Raises what plan_job raises."""
     from ddrl_sched.run.job import plan_job  # lazy: torch and numba come with it
 
-    return {"plan": plan_job(data, command, options)}
+    if data.get("tune") is None:
+        return {"plan": plan_job(_without_tune(data), command, options)}
+    return {"plan": _tuning(command).plan_tune(data, options)}
+
+
+def _without_tune(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in data.items() if key != "tune"}
+
+
+def _tuning(command: str) -> Any:
+    """The module of the search. InputError for a command that does one training or evaluation."""
+    if command != "sweep":
+        raise InputError(f"tune: belongs to a search, which is ddrl sweep, not ddrl {command}")
+    from ddrl_sched.run import tune  # lazy, as above
+
+    return tune
 
 
 def attempt(act: Callable[..., Report], task: Task) -> Report:

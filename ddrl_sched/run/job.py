@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,7 +26,7 @@ from ddrl_sched.run.problem import Problem, build_problem
 from ddrl_sched.run.progress import show
 from ddrl_sched.run.rollout import Traces
 from ddrl_sched.run.seeding import stream
-from ddrl_sched.run.train import Training
+from ddrl_sched.run.train import Progress, Training
 from ddrl_sched.schedulers.base import Scheduler, Trained
 from ddrl_sched.schedulers.learned import LearnedSettings, Learner, learned_settings
 from ddrl_sched.schedulers.price_policy import PricePolicy, PriceSettings, evolution_settings, price_settings
@@ -94,6 +94,7 @@ class Job:
     overrides: list[str]
     weights_of: Path | None  # run folder of the weights to evaluate
     checkpoint_s: float | None  # where it trains
+    watch: Callable[[Progress], None] | None  # told of every episode of training; may end the job by an exception
 
 
 def plan_job(data: Mapping[str, Any], command: str, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -202,7 +203,10 @@ def prepare(data: Mapping[str, Any], command: str, options: Mapping[str, Any]) -
         job_id = _job_id(identity, command, problem)
         folder = Path(data["runs_dir"]) / settings.name / job_id
     checkpoint_s = validate(SavingSettings, saving, "train").checkpoint_s if learned is not None else None
-    return Job(settings, problem, learned, scheduler, label, folder, job_id, command, overrides, source, checkpoint_s)
+    watch = options.get("watch")
+    return Job(
+        settings, problem, learned, scheduler, label, folder, job_id, command, overrides, source, checkpoint_s, watch
+    )
 
 
 def _job_id(identity: Mapping[str, Any], command: str, problem: Problem) -> str:
@@ -480,6 +484,8 @@ def _train(job: Job, learner: Learner | PricePolicy, clock: Clock) -> None:
     parts: dict[str, checkpoint.Stateful] = {"training": training, "curve": curve, "clock": clock}
     for progress in show(_resumable(job, training, parts), budget.episodes, job.label):
         curve.add(progress)
+        if job.watch is not None:
+            job.watch(progress)
     records.write_table(job.folder / "curves.parquet", curve.frame(), records.CURVES_SCHEMA)
     records.write_bytes(job.folder / "weights.safetensors", save_tensors(learner.weights()))
     records.write_bytes(job.folder / "run.log", ("\n".join(curve.log) + "\n").encode())
