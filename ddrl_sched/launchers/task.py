@@ -122,9 +122,9 @@ def unsettled(tasks: Iterable[Task], to_send: deque[Task]) -> Iterator[Report]:
 
 
 def lost(task: Task, why: object) -> Report:
-    """The report of a task whose process never answered."""
+    """The report of a task that was sent and never answered."""
     first = next((line.strip() for line in str(why).splitlines() if line.strip()), type(why).__name__)
-    message = f"the process of this job died: {first}; the same command again finishes it"
+    message = f"this job never ended: {first}; the same command again finishes it"
     return {"number": task.number, "code": FAILED, "state": "failed", "message": message}
 
 
