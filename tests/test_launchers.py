@@ -21,7 +21,7 @@ from ddrl_sched.config import InputError
 from ddrl_sched.launch import launch
 from ddrl_sched.launchers import table
 from ddrl_sched.launchers.table import LAUNCHERS, dispatch
-from ddrl_sched.launchers.task import Task, bring_home, work
+from ddrl_sched.launchers.task import Task, bring_home, carry_out
 from ddrl_sched.run import records
 from tests.conf_files import names, plain
 from tests.test_job import settings
@@ -120,25 +120,25 @@ def test_a_killed_process_loses_its_own_job_alone_and_the_next_sweep_finishes_it
 
 def test_a_fetched_job_comes_home_as_it_would_have_been_written_here(task, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    report = work(replace(task, fetch=True))
+    report = carry_out(replace(task, fetch=True))
     assert (report["number"], report["state"]) == (3, "done")
     assert not (tmp_path / "runs").exists()
     assert "files" not in bring_home(report, str(tmp_path / "home"))
-    work(task)
+    carry_out(task)
     assert_same_results(results(tmp_path / "home/jobs"), results(tmp_path / "runs/jobs"))
     assert len(results(tmp_path / "runs/jobs")) == 1
 
 
 def test_another_version_of_the_code_is_refused(task, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    report = work(replace(task, code_version="0" * 64))
+    report = carry_out(replace(task, code_version="0" * 64))
     assert (report["state"], report["code"]) == ("failed", 1)
     assert "another version of ddrl" in report["message"]
 
 
 def test_what_a_job_prints_comes_home(task, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    report = work(replace(task, data={**task.data, "seeds": 0}))
+    report = carry_out(replace(task, data={**task.data, "seeds": 0}))
     assert report["code"] == 2
     assert report["message"].startswith("seeds: must be >= 1")
     assert "Traceback" in report["said"]  # of --debug

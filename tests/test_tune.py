@@ -101,11 +101,11 @@ def test_a_trial_whose_process_died_is_repeated_and_one_of_a_living_process_is_n
     search = tune_module._search(data, {})
     begun = tune_module._study(optuna, search, accept_code=False)
     (died, claim), (_, living) = [tune_module._ask(optuna, begun, search) for _ in range(2)]
-    claim.close()
+    claim.release()
     assert tune(data, {}) == "done"
     (row,) = table(tmp_path)
     assert float(row["learning.gamma"]) == pytest.approx(died.params["learning.gamma"], rel=0.01)
-    living.close()
+    living.release()
     assert tune(data, {}) == "done"
     assert len(table(tmp_path)) == 2
 

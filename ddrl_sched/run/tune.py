@@ -7,28 +7,28 @@ written; `--config-dir <runs_dir>/<name>/best` makes the latter a choice of the 
 
 import copy
 import csv
-import fcntl
 import io
 import re
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import yaml  # type: ignore[import-untyped]
+from filelock import FileLock, Timeout
 
 from ddrl_sched.config import InputError, validate
 from ddrl_sched.extras import require
 from ddrl_sched.labels import with_changes
-from ddrl_sched.run import records
+from ddrl_sched.run import checkpoint, records
 from ddrl_sched.run.job import Job, plan_job, prepare, run_job
 from ddrl_sched.run.search_space import Choices, HalvingPruner, MedianPruner, Span, TuneSettings, space_of
 from ddrl_sched.run.seeding import stream
 from ddrl_sched.run.train import Progress
+from ddrl_sched.saving import make_folder
 
 JOB, ERROR, NOTE = "job_id", "error", "note"  # attributes of a trial: its job, why it failed, how it ended early
 MAX_TABLE_BYTES = 128_000_000
@@ -74,8 +74,9 @@ def tune(data: Mapping[str, Any], options: Mapping[str, Any]) -> str:
     ran = 0
     while (asked := _ask(optuna, study, search)) is not None:
         trial, claim = asked
-        with claim:
+        try:
             _run(optuna, study, trial, search)
+        finally:
             _release(claim)
         ran += 1
         _write_results(study, search)
@@ -115,7 +116,7 @@ def _search(data: Mapping[str, Any], options: Mapping[str, Any]) -> Search:
     constant = {key: value for key, value in settings.model_dump().items() if key not in ("n_trials", "space")}
     fixed = {key: value for key, value in job.settings.model_dump().items() if key not in ("name", "baselines")}
     study_id = records.canonical_hash([job.label, fixed, constant, varied, job.problem.content_sha256])[:8]
-    trial_options = {**options, "retry_failed": True, "accept_code": False}
+    trial_options = {**options, "retry_failed": True, "accept_code": False, "wait": True}
     return Search(settings, job_data, trial_options, space, job, study_id, job.folder.parent)
 
 
@@ -125,8 +126,8 @@ def _search(data: Mapping[str, Any], options: Mapping[str, Any]) -> Search:
 def _study(optuna: Any, search: Search, *, accept_code: bool) -> Any:
     """The study on disk, made if it is not there. InputError if another version of the code began it."""
     journal = optuna.storages.journal
-    search.journal.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(search.journal):
+    make_folder(search.journal.parent)
+    with FileLock(search.journal.with_suffix(".lock")):  # one process at a time
         study = optuna.create_study(
             storage=optuna.storages.JournalStorage(journal.JournalFileBackend(str(search.journal))),
             study_name=search.study_id,
@@ -154,13 +155,13 @@ def _pruner(optuna: Any, search: Search) -> Any:
     return optuna.pruners.NopPruner()
 
 
-def _ask(optuna: Any, study: Any, search: Search) -> tuple[Any, BinaryIO] | None:
-    """The next trial and the file that claims it as long as it is open. None if there are enough.
+def _ask(optuna: Any, study: Any, search: Search) -> tuple[Any, FileLock] | None:
+    """The next trial and our claim on it. None if there are enough.
 
     What is proposed depends on tune.seed and the trials so far alone, so that a study taken up again goes on as if it
     had never stopped.
     """
-    with _locked(search.journal):
+    with FileLock(search.journal.with_suffix(".lock")):  # one process at a time
         _repeat_lost(optuna, study, search)
         trials = study.get_trials(deepcopy=False)
         n_counted = _n_counted(trials)
@@ -200,28 +201,19 @@ def _distribution(optuna: Any, values: Span | Choices) -> Any:
     return optuna.distributions.FloatDistribution(values.low, values.high, log=values.log)
 
 
-@contextmanager
-def _locked(journal: Path) -> Iterator[None]:
-    """One process at a time counts the trials and asks for one."""
-    with open(journal.with_suffix(".lock"), "ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _claim(search: Search, number: int) -> BinaryIO | None:
-    """The open claim of a trial; None if a living process has it. It ends with the process, whatever ends that."""
-    file = open(search.journal.with_suffix(f".{number}.claim"), "ab")  # noqa: SIM115  open as long as the trial runs
+def _claim(search: Search, number: int) -> FileLock | None:
+    """Our hold on a trial, which ends with this process, whatever ends that; None if a living process has it."""
+    lock = FileLock(search.journal.with_suffix(f".{number}.claim"))
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
+        lock.acquire(blocking=False)
+    except Timeout:
         return None
-    return file
+    return lock
 
 
-def _release(claim: BinaryIO) -> None:
-    Path(claim.name).unlink(missing_ok=True)
-    claim.close()
+def _release(claim: FileLock) -> None:
+    Path(claim.lock_file).unlink(missing_ok=True)
+    claim.release()
 
 
 # A trial
@@ -246,6 +238,7 @@ def _run(optuna: Any, study: Any, trial: Any, search: Search) -> None:
         run_job(data, "sweep", {**search.options, "watch": watch})
         value = _objective_s(job.folder)
     except Pruned as why:
+        checkpoint.discard(job.folder)
         trial.set_user_attr(NOTE, f"pruned {why}")
         study.tell(trial, state=states.PRUNED)
     except InputError:
