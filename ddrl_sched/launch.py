@@ -1,7 +1,7 @@
 """From the command line to jobs. The only module that knows Hydra: it composes, hands plain data to `run.job`, reports.
 
-Hydra runs the jobs (here or in processes of their own), and every job leaves a small report in a temporary folder,
-which is read when all are through. Nothing of Hydra's own is written anywhere else.
+Hydra composes the jobs one after the other in this process. With launcher=serial each runs at once; with any other
+launcher the composed jobs then go to `launchers`. Nothing of Hydra's own is written but in a temporary folder.
 """
 
 import json
@@ -12,7 +12,7 @@ import tempfile
 import traceback
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,12 +26,15 @@ from yaml import YAMLError  # type: ignore[import-untyped]
 
 from ddrl_sched.config import InputError, clean, near
 from ddrl_sched.failures import BAD_INPUT, DONE, FAILED, explain
+from ddrl_sched.labels import label
+from ddrl_sched.launchers.table import SERIAL, dispatch
+from ddrl_sched.launchers.task import STATES, THREADS, Report, Task, attempt
+from ddrl_sched.launchers.task import plan as plan_task
+from ddrl_sched.launchers.task import run as run_task
 from ddrl_sched.listing import conf_dir
 
 SHOWS = ("--cfg", "--info", "--hydra-help")  # Hydra's flags that print something and run nothing
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 OF_LAUNCHER = ("launcher=", "launcher.", "hydra/launcher", "hydra.launcher")
-STATES = ("done", "skipped", "failed")  # what run_job answers, beside "claimed"
 
 
 @dataclass(frozen=True)
@@ -42,8 +45,8 @@ class Told:
     options: dict[str, Any]  # of the command line, see cli.py
     phase: str  # "plan": check and estimate; "run"
     cwd: str  # where the command was given
-    folder: str  # where the reports of the jobs go
     quiet: bool  # no line of its own for each job
+    reports: list[Report] = field(default_factory=list)  # of all jobs, in order
 
 
 def launch(
@@ -69,9 +72,6 @@ def launch(
         return DONE
     words = [*["--multirun"] * multirun, *flags, *overrides]
     reports = _jobs(command, words, options, "run", quiet=not multirun)
-    for report in reports:
-        if report["state"] == "claimed":
-            _run_claimed(report, command, options)
     if not multirun and len(reports) == 1:
         return _tell(reports[0])
     print(summary(reports), flush=True)
@@ -92,30 +92,33 @@ def plan(command: str, overrides: Sequence[str], flags: Sequence[str], options: 
 
 
 def job(told: Told, config: DictConfig) -> None:
-    """One job, called by Hydra, perhaps in another process. Leaves a report; a failure is part of it."""
+    """One job, called by Hydra. Adds its report; a failure is part of it. One that is to run elsewhere waits in it."""
     about = HydraConfig.get()
     words: Any = OmegaConf.to_container(about.overrides.task, resolve=False)
     overrides = [word for word in words if not word.startswith(OF_LAUNCHER)]
-    report: dict[str, Any] = {"code": DONE, "state": "done", "message": "", "overrides": overrides, "label": ""}
+    report: Report = {"code": DONE, "state": "done", "message": "", "overrides": overrides, "label": ""}
+    told.reports.append(report)
     try:
         name = label(about.runtime.choices["scheduler"], overrides, told.command)
         # with --run and --resume the folder says which scheduler it is
         report["label"] = told.options.get("run") or told.options.get("resume") or name
         data = plain(config, overrides, name, told.cwd)
-        if told.phase == "plan":
-            report["plan"] = _plan_job(data, told)
-        else:
-            waits = {} if told.quiet else {"wait": False}  # one of many jobs is passed over while another has it
-            report |= _run_job(data, told.command, told.options | waits)
+        launcher: Any = OmegaConf.to_container(config.launcher, resolve=True)
     except Exception as error:
         if told.options.get("debug"):
             traceback.print_exc()
         report["code"], report["message"] = explain(in_users_words(error))
         report["state"] = "failed"
+    else:
+        waits = {} if told.quiet else {"wait": False}  # one of many jobs is passed over while another process has it
+        task = Task(len(told.reports) - 1, data, told.command, told.options | waits, told.cwd, "")
+        report |= {"task": task, "launcher": launcher}
+        if told.phase == "run" and launcher.get("name") != SERIAL:
+            report["state"] = "waiting"
+            return
+        report |= attempt(plan_task if told.phase == "plan" else run_task, task)
     if not told.quiet:
         print(_line(report), flush=True)
-    number = OmegaConf.select(about, "job.num", throw_on_missing=False) or 0
-    Path(told.folder, f"{number:06d}.json").write_text(json.dumps(report), encoding="utf-8")
 
 
 def plain(config: DictConfig, overrides: list[str], label: str, cwd: str) -> dict[str, Any]:
@@ -125,22 +128,6 @@ def plain(config: DictConfig, overrides: list[str], label: str, cwd: str) -> dic
     if not isinstance(data.get("runs_dir"), str):
         raise InputError(f"runs_dir: a folder expected, got {data.get('runs_dir')!r}")
     return {**data, "runs_dir": str(Path(cwd, data["runs_dir"])), "label": label, "overrides": overrides}
-
-
-def label(scheduler: str, overrides: Sequence[str], command: str) -> str:
-    """Name of a scheduler in tables: that of its yaml file, and what was changed about it on the command line.
-
-    `scheduler.*` counts, and in train and eval `train.*` too; keys are cut to their last words: "best_k(k=2)".
-    """
-    roots = ("scheduler.",) if command == "sweep" else ("scheduler.", "train.")
-    changes: dict[str, str] = {}
-    for word in overrides:
-        key, _, value = word.partition("=")
-        path = key.lstrip("+~").rpartition("@")[2]  # of a group, agent@scheduler.agent=sac, the place it goes to
-        if path.startswith(roots):
-            changes[path] = value
-    inside = ",".join(f"{_short(path, list(changes))}={changes[path]}" for path in sorted(changes))
-    return clean(f"{scheduler}({inside})" if inside else scheduler)
 
 
 def plan_table(plans: Sequence[dict[str, Any]]) -> str:
@@ -192,53 +179,41 @@ def in_users_words(error: Exception) -> Exception:
     return error
 
 
-def _plan_job(data: dict[str, Any], told: Told) -> dict[str, Any]:
-    from ddrl_sched.run.job import plan_job  # lazy: torch and numba come with it
-
-    return plan_job(data, told.command, told.options)
-
-
-def _run_job(data: dict[str, Any], command: str, options: dict[str, Any]) -> dict[str, Any]:
-    """What a report says of the job; one that another process works on can be run again by what it holds."""
-    from ddrl_sched.run.job import run_job  # lazy: torch and numba come with it
-
-    state = run_job(data, command, options)
-    if state == "claimed":
-        return {"state": state, "again": data}
-    assert state in STATES, state
-    return {"state": state, "code": FAILED if state == "failed" else DONE}
-
-
-def _run_claimed(report: dict[str, Any], command: str, options: dict[str, Any]) -> None:
-    """Wait for the process that works on a job that was passed over, and finish the job if it did not."""
-    data = report.pop("again")
-    try:
-        report |= _run_job(data, command, options)
-    except Exception as error:
-        report["code"], report["message"] = explain(error)
-        report["state"] = "failed"
-    print(_line(report), flush=True)
-
-
-def _jobs(command: str, words: list[str], options: dict[str, Any], phase: str, *, quiet: bool) -> list[dict[str, Any]]:
-    """Let Hydra run the jobs; their reports in order. A job whose process died has a report too."""
+def _jobs(command: str, words: list[str], options: dict[str, Any], phase: str, *, quiet: bool) -> list[Report]:
+    """Let Hydra compose the jobs, and run them here or where their launcher says. Their reports in order."""
+    if any(word.startswith("hydra/launcher") for word in words):
+        raise InputError(
+            "hydra/launcher: ddrl sends the jobs itself; launcher=NAME says how: serial, processes, ray, ..."
+        )
+    told = Told(command, options, phase, os.getcwd(), quiet)
     with tempfile.TemporaryDirectory(prefix="ddrl-") as folder:
-        told = Told(command, options, phase, os.getcwd(), folder, quiet)
         places = ["hydra.sweep.subdir=."] + [f"hydra.{mode}.dir={json.dumps(folder)}" for mode in ("run", "sweep")]
-        died = ""
-        try:
-            _hydra_main(command, [*words, *places], partial(job, told))
-        except InputError:
-            raise
-        except Exception as error:
-            if options.get("debug"):
-                traceback.print_exc()
-            died = f"{type(error).__name__}: {_first_line(str(error))}"
-        reports = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(Path(folder).glob("*.json"))]
-    if died:
-        lost = {"code": FAILED, "state": "failed", "message": died, "overrides": [], "label": "jobs that never ended"}
-        reports.append(lost)
-    return reports
+        _hydra_main(command, [*words, *places], partial(job, told))
+    _send([report for report in told.reports if report["state"] == "waiting"], told)
+    claimed = [report for report in told.reports if report["state"] == "claimed"]
+    for report in claimed:  # wait for the process that works on it, and finish it if that did not
+        report["task"] = replace(report["task"], options=options)
+    _send(claimed, told)
+    return told.reports
+
+
+def _send(waiting: Sequence[Report], told: Told) -> None:
+    """Run jobs by their launcher, and complete their reports as they end."""
+    if not waiting:
+        return
+    from ddrl_sched.run.records import code_version
+
+    launcher = waiting[0]["launcher"]
+    if any(report["launcher"] != launcher for report in waiting):
+        raise InputError("launcher: must be the same for all jobs of a command")
+    version = code_version()
+    for ended in dispatch([replace(report["task"], code_version=version) for report in waiting], launcher):
+        report = told.reports[ended["number"]]
+        report |= {key: ended[key] for key in ("code", "state", "message")}
+        if ended.get("said"):
+            print(ended["said"], end="", file=sys.stderr, flush=True)
+        if not told.quiet:
+            print(_line(report), flush=True)
 
 
 def _hydra_main(command: str, words: list[str], task: Any) -> None:
@@ -281,13 +256,6 @@ def _line(report: dict[str, Any]) -> str:
     words = [report["state"], report["label"], *report["overrides"]]
     line = "  ".join(clean(word) for word in words if word)
     return f"{line}\n  error: {report['message']}" if report["message"] else line
-
-
-def _short(path: str, paths: list[str]) -> str:
-    """The fewest last words of a dotted path that no other path ends with."""
-    words = path.split(".")
-    ends = (".".join(words[-n:]) for n in range(1, len(words) + 1))
-    return next(end for end in ends if sum(f".{other}".endswith(f".{end}") for other in paths) == 1)
 
 
 def _missing_option(error: MissingConfigException) -> str:

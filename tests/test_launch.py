@@ -11,7 +11,8 @@ from omegaconf import OmegaConf
 
 from ddrl_sched import launch as launch_module
 from ddrl_sched.config import InputError
-from ddrl_sched.launch import duration, label, launch, plan_table
+from ddrl_sched.labels import label
+from ddrl_sched.launch import duration, launch, plan_table
 from ddrl_sched.listing import conf_dir
 
 TOY = {  # a small world of choices beside our own base.yaml, train.yaml, eval.yaml, sweep.yaml and launcher/
@@ -203,25 +204,26 @@ def test_dry_run_checks_every_job(jobs):
         start("sweep", "workload.load=0.1,0", dry_run=True)
 
 
-def test_processes_run_jobs_side_by_side(tmp_path, monkeypatch):
-    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
-    conf = write_conf(tmp_path)
-    workers = tmp_path / "workers"
-    workers.mkdir()
-    # The stub has to exist in the workers too: as a module of its own that they import by name.
-    stub = "import os, pathlib\ndef run_job(data, command, options):\n"
-    stub += f"    pathlib.Path({str(workers)!r}, str(data['seed'])).write_text(os.environ['OMP_NUM_THREADS'])\n"
-    stub += "    return 'failed' if data['seed'] == 2 else 'done'\n"
-    (tmp_path / "sitecustomize.py").write_text(
-        "import sys, types\nm = types.ModuleType('ddrl_sched.run.job')\n"
-        f"exec({stub!r}, m.__dict__)\nsys.modules['ddrl_sched.run.job'] = m\n",
-        encoding="utf-8",
-    )
-    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{Path(launch_module.__file__).parent.parent}")
-    monkeypatch.setattr(launch_module, "conf_dir", lambda: conf)
-    monkeypatch.chdir(tmp_path)
-    assert start("sweep", "seed=1,2,3", "launcher=processes", "launcher.n_jobs=2") == 1
-    assert {file.name: file.read_text() for file in workers.iterdir()} == {"1": "1", "2": "1", "3": "1"}
+def test_hydras_own_launchers_are_refused(jobs):
+    with pytest.raises(InputError, match="launcher=NAME"):
+        start("sweep", "hydra/launcher=joblib")
+
+
+def test_all_jobs_go_the_same_way(jobs):
+    with pytest.raises(InputError, match="launcher: must be the same for all jobs"):
+        start("sweep", "seed=1", "launcher=processes,ray")
+
+
+def test_one_job_can_be_sent_away_too(jobs, monkeypatch, capsys):
+    def dispatch(tasks, launcher):
+        assert launcher == {"name": "processes", "n_jobs": 1}
+        (task,) = tasks
+        assert (task.data["seed"], task.command, task.cwd) == (4, "train", str(Path.cwd()))
+        yield {"number": 0, "code": 4, "state": "failed", "message": "disk full", "said": "hello\n"}
+
+    monkeypatch.setattr(launch_module, "dispatch", dispatch)
+    assert start("train", "seed=4", "launcher=processes", "launcher.n_jobs=1") == 4
+    assert capsys.readouterr().err == "hello\nerror: disk full\n"
 
 
 # --- labels

@@ -38,7 +38,7 @@ from ddrl_sched.run.problem import Problem, build_problem
 from ddrl_sched.run.progress import show
 from ddrl_sched.run.rollout import Traces, check_decision
 from ddrl_sched.run.seeding import stream
-from ddrl_sched.run.train import Training
+from ddrl_sched.run.train import Progress, Training
 from ddrl_sched.schedulers.base import Scheduler, Trained
 from ddrl_sched.schedulers.learned import LearnedSettings, Learner, learned_settings
 from ddrl_sched.schedulers.price_policy import PricePolicy, PriceSettings, evolution_settings, price_settings
@@ -108,6 +108,7 @@ class Job:
     overrides: list[str]
     weights_of: Path | None  # run folder of the weights to evaluate
     checkpoint_s: float | None  # where it trains
+    watch: Callable[[Progress], None] | None  # told of every episode of training; may end the job by an exception
 
 
 def is_gym(data: Mapping[str, Any]) -> bool:
@@ -254,7 +255,10 @@ def prepare(data: Mapping[str, Any], command: str, options: Mapping[str, Any]) -
         folder = Path(data["runs_dir"]) / settings.name / job_id
     _refuse_links(folder, begun or Path(data["runs_dir"]))
     checkpoint_s = validate(SavingSettings, saving, "train").checkpoint_s if learned is not None else None
-    return Job(settings, problem, learned, scheduler, label, folder, job_id, command, overrides, source, checkpoint_s)
+    watch = options.get("watch")
+    return Job(
+        settings, problem, learned, scheduler, label, folder, job_id, command, overrides, source, checkpoint_s, watch
+    )
 
 
 def _refuse_links(folder: Path, root: Path) -> None:
@@ -579,6 +583,8 @@ def _train(job: Job, learner: Learner | PricePolicy, clock: Clock) -> None:
     parts: dict[str, checkpoint.Stateful] = {"training": training, "curve": curve, "clock": clock}
     for progress in show(_resumable(job, training, parts), budget.episodes, job.label):
         curve.add(progress)
+        if job.watch is not None:
+            job.watch(progress)
     records.write_table(job.folder / "curves.parquet", curve.frame(), records.CURVES_SCHEMA)
     records.write_bytes(job.folder / WEIGHTS, save_tensors(learner.weights()))
     records.write_bytes(job.folder / "run.log", ("\n".join(curve.log) + "\n").encode())

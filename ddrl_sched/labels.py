@@ -1,0 +1,33 @@
+"""Names of schedulers in tables: that of the yaml file and what was changed about it."""
+
+from collections.abc import Mapping, Sequence
+
+from ddrl_sched.config import clean
+
+
+def label(scheduler: str, overrides: Sequence[str], command: str) -> str:
+    """Name of a scheduler in tables: that of its yaml file, and what was changed about it on the command line.
+
+    `scheduler.*` counts, and in train and eval `train.*` too; keys are cut to their last words: "best_k(k=2)".
+    """
+    roots = ("scheduler.",) if command == "sweep" else ("scheduler.", "train.")
+    changes: dict[str, str] = {}
+    for word in overrides:
+        key, _, value = word.partition("=")
+        path = key.lstrip("+~").rpartition("@")[2]  # of a group, agent@scheduler.agent=sac, the place it goes to
+        if path.startswith(roots):
+            changes[path] = value
+    return with_changes(scheduler, changes)
+
+
+def with_changes(scheduler: str, changes: Mapping[str, object]) -> str:
+    """ "best_k(k=2)" of "best_k" and {"scheduler.k": 2}."""
+    inside = ",".join(f"{_short(path, list(changes))}={changes[path]}" for path in sorted(changes))
+    return clean(f"{scheduler}({inside})" if inside else scheduler)
+
+
+def _short(path: str, paths: list[str]) -> str:
+    """The fewest last words of a dotted path that no other path ends with."""
+    words = path.split(".")
+    ends = (".".join(words[-n:]) for n in range(1, len(words) + 1))
+    return next(end for end in ends if sum(f".{other}".endswith(f".{end}") for other in paths) == 1)

@@ -1,0 +1,43 @@
+"""The one table from `launcher.name` to the module that runs the jobs, imported when it is wanted."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
+from typing import Any
+
+from ddrl_sched.config import InputError, near, shown, validate
+from ddrl_sched.launchers.task import Report, Task, attempt, bring_home, lost, run
+
+SERIAL = "serial"  # one after the other in the process of the command; needs no module
+LAUNCHERS = {  # module:record of its yaml; the module's run(tasks, settings) yields reports as they come
+    "processes": "ddrl_sched.launchers.processes:ProcessesSettings",
+    "ray": "ddrl_sched.launchers.ray_core:RaySettings",
+    "slurm": "ddrl_sched.launchers.submitit_jobs:SlurmSettings",
+    "submitit_local": "ddrl_sched.launchers.submitit_jobs:LocalSettings",
+}
+
+
+def dispatch(tasks: Sequence[Task], launcher: Mapping[str, Any]) -> Iterator[Report]:
+    """Run `tasks` by the launcher of a composed config; a report for every task, in the order in which they end.
+
+    A task whose process died has a report too. InputError for wrong settings or an extra that is not installed.
+    """
+    name = launcher.get("name")
+    if name == SERIAL:
+        yield from ({"number": task.number, **attempt(run, task)} for task in tasks)
+        return
+    if name not in LAUNCHERS:
+        known = (SERIAL, *LAUNCHERS)
+        raise InputError(f"launcher.name: expected one of {', '.join(known)}, got {shown(name)}{near(name, known)}")
+    path, _, record = LAUNCHERS[name].partition(":")
+    module = import_module(path)
+    settings = validate(getattr(module, record), launcher, "launcher")
+    waiting = {task.number: task for task in tasks}
+    try:
+        for report in module.run(tasks, settings):
+            task = waiting.pop(report["number"])
+            yield bring_home(report, task.data["runs_dir"])
+    except InputError:
+        raise
+    except Exception as error:  # of the engine: what it still had is lost, what has come home is not
+        for task in waiting.values():
+            yield lost(task, f"{name} failed: {type(error).__name__}: {error}")

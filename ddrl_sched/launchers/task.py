@@ -1,0 +1,160 @@
+"""One job on its way: what is sent, how it is done wherever it arrives, what comes home. Plain data both ways."""
+
+import io
+import os
+import platform
+import tempfile
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ddrl_sched import stopping
+from ddrl_sched.config import InputError
+from ddrl_sched.failures import DONE, FAILED, explain
+
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")  # a job computes with one
+STATES = ("done", "skipped", "failed")  # what run_job answers
+LAST = "manifest.json"  # of a run folder: with it the job counts as done
+Report = dict[str, Any]  # code (exit status), state (of STATES), message; of a task also number, said, files
+
+
+@dataclass(frozen=True)
+class Task:
+    """A composed job, and what a process elsewhere has to know to do it as it would be done here."""
+
+    number: int
+    data: dict[str, Any]  # what run_job takes
+    command: str  # train | eval | sweep
+    options: dict[str, Any]
+    cwd: str  # where the command was given; relative paths of the config start there
+    code_version: str
+    fetch: bool = False  # no shared folder: the files of the run folder come home in the report
+
+
+def run(data: Mapping[str, Any], command: str, options: Mapping[str, Any]) -> Report:
+    """Do a job in this process. Raises what run_job raises."""
+    from ddrl_sched.run.job import run_job  # lazy: torch and numba come with it
+
+    if data.get("tune") is None:
+        state = run_job(_without_tune(data), command, options)
+    else:
+        state = _tuning(command).tune(data, options)
+    assert state in (*STATES, "claimed"), state  # claimed: another process works on it
+    return {"code": FAILED if state == "failed" else DONE, "state": state}
+
+
+def plan(data: Mapping[str, Any], command: str, options: Mapping[str, Any]) -> Report:
+    """Check a job without running it. Raises what plan_job raises."""
+    from ddrl_sched.run.job import plan_job  # lazy: torch and numba come with it
+
+    if data.get("tune") is None:
+        return {"plan": plan_job(_without_tune(data), command, options)}
+    return {"plan": _tuning(command).plan_tune(data, options)}
+
+
+def _without_tune(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in data.items() if key != "tune"}
+
+
+def _tuning(command: str) -> Any:
+    """The module of the search. InputError for a command that does one training or evaluation."""
+    if command != "sweep":
+        raise InputError(f"tune: belongs to a search, which is ddrl sweep, not ddrl {command}")
+    from ddrl_sched.run import tune  # lazy, as above
+
+    return tune
+
+
+def attempt(act: Callable[..., Report], task: Task) -> Report:
+    """The report of `run` or `plan`; an error is part of it."""
+    report: Report = {"code": DONE, "state": "done", "message": ""}
+    try:
+        return report | act(task.data, task.command, task.options)
+    except Exception as error:
+        if task.options.get("debug"):
+            traceback.print_exc()
+        code, message = explain(error)
+        return report | {"code": code, "state": "failed", "message": message}
+
+
+def work(task: Task) -> Report:
+    """Do a task in a process of its own, perhaps on another machine, where signals end it as they end the command."""
+    stopping.listen()
+    return carry_out(task)
+
+
+def carry_out(task: Task) -> Report:
+    """Do a task in this process as one that was sent. What it prints comes home in `said`."""
+    said = io.StringIO()
+    with redirect_stdout(said), redirect_stderr(said):
+        if Path(task.cwd).is_dir():  # another machine may not have it
+            os.chdir(task.cwd)
+        report = _other_code(task) or (_run_and_pack(task) if task.fetch else attempt(run, task))
+    return {"number": task.number, "said": said.getvalue(), **report}
+
+
+def settled(task: Task) -> Report | None:
+    """The report of a task that need not be sent: done, failed before, or wrong. None for one that is to be run."""
+    checked = attempt(plan, task)
+    if checked["code"] != DONE:
+        return {"number": task.number, **checked}
+    state = checked.pop("plan")["state"]
+    if state == "done":
+        return {"number": task.number, **checked, "state": "skipped"}
+    if state == "failed" and not task.options.get("retry_failed"):
+        message = "failed before; --retry-failed runs it again"
+        return {"number": task.number, "code": FAILED, "state": "failed", "message": message}
+    return None
+
+
+def unsettled(tasks: Iterable[Task], to_send: deque[Task]) -> Iterator[Report]:
+    """Report the tasks that need not be sent, and put the others into `to_send`."""
+    for task in tasks:
+        known = settled(task)
+        if known is None:
+            to_send.append(task)
+        else:
+            yield known
+
+
+def lost(task: Task, why: object) -> Report:
+    """The report of a task that was sent and never answered."""
+    first = next((line.strip() for line in str(why).splitlines() if line.strip()), type(why).__name__)
+    message = f"this job never ended: {first}; the same command again finishes it"
+    return {"number": task.number, "code": FAILED, "state": "failed", "message": message}
+
+
+def bring_home(report: Report, runs_dir: str) -> Report:
+    """Write the fetched files of a report below `runs_dir`; the manifest last."""
+    from ddrl_sched.run.records import RecordsError, write_bytes
+
+    files: dict[str, bytes] = report.get("files", {})
+    try:
+        for name in sorted(files, key=lambda name: (Path(name).name == LAST, name)):
+            write_bytes(Path(runs_dir, name), files[name])
+    except RecordsError as error:
+        code, message = explain(error)
+        report |= {"code": code, "state": "failed", "message": message}
+    return {key: value for key, value in report.items() if key != "files"}
+
+
+def _other_code(task: Task) -> Report | None:
+    """A failure if this machine has another version of ddrl: its results would not belong together."""
+    from ddrl_sched.run.records import code_version
+
+    if code_version() == task.code_version:
+        return None
+    message = f"{platform.node()} has another version of ddrl installed"
+    return {"code": FAILED, "state": "failed", "message": message}
+
+
+def _run_and_pack(task: Task) -> Report:
+    """Run in a folder that goes away, and take the files along."""
+    with tempfile.TemporaryDirectory(prefix="ddrl-") as folder:
+        report = attempt(run, replace(task, data={**task.data, "runs_dir": folder}))
+        files = [path for path in Path(folder).rglob("*") if path.is_file()]
+        return report | {"files": {str(path.relative_to(folder)): path.read_bytes() for path in files}}

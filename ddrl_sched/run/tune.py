@@ -1,0 +1,333 @@
+"""Hyperparameter search: Optuna proposes settings of one scheduler, every trial is a job with a run folder of its own.
+
+A study is a file below <runs_dir>/<name>/studies; started again it goes on to `n_trials`, and several processes may
+work on it at the same time. After every trial trials/<scheduler>.csv and best/scheduler/<scheduler>_best.yaml are
+written; `--config-dir <runs_dir>/<name>/best` makes the latter a choice of the scheduler group.
+"""
+
+import copy
+import csv
+import io
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml  # type: ignore[import-untyped]
+from filelock import FileLock, Timeout
+
+from ddrl_sched.config import InputError, validate
+from ddrl_sched.extras import require
+from ddrl_sched.labels import with_changes
+from ddrl_sched.run import checkpoint, records
+from ddrl_sched.run.job import Job, plan_job, prepare, run_job
+from ddrl_sched.run.search_space import Choices, HalvingPruner, MedianPruner, Span, TuneSettings, space_of
+from ddrl_sched.run.seeding import stream
+from ddrl_sched.run.train import Progress
+from ddrl_sched.saving import make_folder
+
+JOB, ERROR, NOTE = "job_id", "error", "note"  # attributes of a trial: its job, why it failed, how it ended early
+MAX_TABLE_BYTES = 128_000_000
+DIGITS = 3  # significant ones of a proposed number
+
+
+class Pruned(Exception):  # noqa: N818  not an error
+    """A trial is not worth its end."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """One study: what is varied around which job, and where it is kept."""
+
+    settings: TuneSettings
+    data: dict[str, Any]  # composed config of the job, with the traces of the search
+    options: dict[str, Any]  # for its trials
+    space: dict[str, Span | Choices]  # dotted key of the scheduler's yaml -> its values
+    job: Job
+    study_id: str
+    folder: Path  # of the experiment
+
+    @property
+    def file(self) -> str:
+        """Name of the scheduler in file names."""
+        return re.sub(r"[^A-Za-z0-9_.-]+", "_", self.job.label)
+
+    @property
+    def journal(self) -> Path:
+        """The study on disk."""
+        return self.folder / "studies" / f"{self.file}-{self.study_id}.journal"
+
+
+def tune(data: Mapping[str, Any], options: Mapping[str, Any]) -> str:
+    """Run trials until the study has `n_trials`. Returns "done", or "skipped" if it had them.
+
+    Raises InputError for wrong settings or a study of another code version, RuntimeError if no trial finished.
+    """
+    optuna = require("optuna", "optuna", "tune")
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    search = _search(data, options)
+    study = _study(optuna, search, accept_code=bool(options.get("accept_code")))
+    ran = 0
+    while (asked := _ask(optuna, study, search)) is not None:
+        trial, claim = asked
+        try:
+            _run(optuna, study, trial, search)
+        finally:
+            _release(claim)
+        ran += 1
+        _write_results(study, search)
+    if not _finished(study) and all(trial.state.is_finished() for trial in study.get_trials(deepcopy=False)):
+        raise RuntimeError(f"no trial of {search.job.label} finished ({search.folder / 'trials'})")
+    return "done" if ran else "skipped"
+
+
+def plan_tune(data: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """As run.job.plan_job, for a whole study. Raises InputError."""
+    optuna = require("optuna", "optuna", "tune")
+    search = _search(data, options)
+    n_counted = 0
+    if search.journal.exists():
+        study = _study(optuna, search, accept_code=bool(options.get("accept_code")))
+        n_counted = _n_counted(study.get_trials(deepcopy=False))
+    left = max(0, search.settings.n_trials - n_counted)
+    one = plan_job(search.data, "sweep", search.options)
+    state = "to do" if not n_counted else f"{n_counted} of {search.settings.n_trials} trials" if left else "done"
+    return {**one, "job_id": search.study_id, "state": state, "estimate_s": one["estimate_s"] * left}
+
+
+# Settings
+
+
+def _search(data: Mapping[str, Any], options: Mapping[str, Any]) -> Search:
+    settings = validate(TuneSettings, data["tune"], "tune")
+    job_data = copy.deepcopy({key: value for key, value in data.items() if key != "tune"})
+    if job_data["evaluate"]["seed"] == settings.evaluate_seed:
+        raise InputError("tune.evaluate_seed: must differ from evaluate.seed, whose traces are held out")
+    job_data["evaluate"]["seed"] = settings.evaluate_seed
+    job = prepare(job_data, "sweep", {})
+    if job.problem.plan.trace is not None:
+        raise InputError("tune: the evaluation windows of a trace are held out; search with synthetic arrivals")
+    space = space_of(settings, job_data["scheduler"])
+    varied = {key: values.model_dump() for key, values in space.items()}
+    constant = {key: value for key, value in settings.model_dump().items() if key not in ("n_trials", "space")}
+    fixed = {key: value for key, value in job.settings.model_dump().items() if key not in ("name", "baselines")}
+    study_id = records.canonical_hash([job.label, fixed, constant, varied, job.problem.content_sha256])[:8]
+    trial_options = {**options, "retry_failed": True, "accept_code": False, "wait": True}
+    return Search(settings, job_data, trial_options, space, job, study_id, job.folder.parent)
+
+
+# The study
+
+
+def _study(optuna: Any, search: Search, *, accept_code: bool) -> Any:
+    """The study on disk, made if it is not there. InputError if another version of the code began it."""
+    journal = optuna.storages.journal
+    make_folder(search.journal.parent)
+    with FileLock(search.journal.with_suffix(".lock")):  # one process at a time
+        study = optuna.create_study(
+            storage=optuna.storages.JournalStorage(journal.JournalFileBackend(str(search.journal))),
+            study_name=search.study_id,
+            pruner=_pruner(optuna, search),
+            direction="minimize",
+            load_if_exists=True,
+        )
+        began_with = study.user_attrs.get("code_version")
+        if began_with is None:
+            study.set_user_attr("code_version", records.code_version())
+        elif began_with != records.code_version() and not accept_code:
+            raise InputError(
+                f"the study of {search.job.label} was begun with another version of the code ({search.journal}): "
+                "--accept-code continues it, another name= begins a new one"
+            )
+    return study
+
+
+def _pruner(optuna: Any, search: Search) -> Any:
+    chosen = search.settings.pruner
+    if isinstance(chosen, MedianPruner):
+        return optuna.pruners.MedianPruner(chosen.startup_trials, chosen.warm_up_episodes)
+    if isinstance(chosen, HalvingPruner):
+        return optuna.pruners.SuccessiveHalvingPruner(chosen.first_episodes, chosen.reduction)
+    return optuna.pruners.NopPruner()
+
+
+def _ask(optuna: Any, study: Any, search: Search) -> tuple[Any, FileLock] | None:
+    """The next trial and our claim on it. None if there are enough.
+
+    What is proposed depends on tune.seed and the trials so far alone, so that a study taken up again goes on as if it
+    had never stopped.
+    """
+    with FileLock(search.journal.with_suffix(".lock")):  # one process at a time
+        _repeat_lost(optuna, study, search)
+        trials = study.get_trials(deepcopy=False)
+        n_counted = _n_counted(trials)
+        if n_counted >= search.settings.n_trials and not any(trial.state.name == "WAITING" for trial in trials):
+            return None
+        seed = int(stream(search.settings.seed, "tune", n_counted).integers(2**32))
+        study.sampler = optuna.samplers.TPESampler(n_startup_trials=search.settings.startup_trials, seed=seed)
+        trial = study.ask({key: _distribution(optuna, values) for key, values in search.space.items()})
+        claim = _claim(search, trial.number)
+        assert claim is not None  # its number is new
+        return trial, claim
+
+
+def _n_counted(trials: list[Any]) -> int:
+    """Trials that count against n_trials: not those of a process that died, which stand there a second time."""
+    return sum(trial.state.name not in ("WAITING", "FAIL") or ERROR in trial.user_attrs for trial in trials)
+
+
+def _repeat_lost(optuna: Any, study: Any, search: Search) -> None:
+    """Queue again what processes were working on that are no longer there."""
+    states = optuna.trial.TrialState
+    for trial in study.get_trials(deepcopy=False, states=(states.RUNNING,)):
+        claim = _claim(search, trial.number)
+        if claim is None:
+            continue
+        study.enqueue_trial(trial.params)
+        study.tell(trial.number, state=states.FAIL)
+        _release(claim)
+
+
+def _distribution(optuna: Any, values: Span | Choices) -> Any:
+    """Choices are proposed by their index, so that they may be lists."""
+    if isinstance(values, Choices):
+        return optuna.distributions.CategoricalDistribution(range(len(values.choices)))
+    if isinstance(values.low, int) and isinstance(values.high, int):
+        return optuna.distributions.IntDistribution(values.low, values.high, log=values.log)
+    return optuna.distributions.FloatDistribution(values.low, values.high, log=values.log)
+
+
+def _claim(search: Search, number: int) -> FileLock | None:
+    """Our hold on a trial, which ends with this process, whatever ends that; None if a living process has it."""
+    lock = FileLock(search.journal.with_suffix(f".{number}.claim"))
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        return None
+    return lock
+
+
+def _release(claim: FileLock) -> None:
+    Path(claim.lock_file).unlink(missing_ok=True)
+    claim.release()
+
+
+# A trial
+
+
+def _run(optuna: Any, study: Any, trial: Any, search: Search) -> None:
+    """Run a trial as a job and tell the study how it ended. Raises InputError for settings that cannot be."""
+    states = optuna.trial.TrialState
+
+    def watch(progress: Progress) -> None:
+        delay_s = progress.delay_s[~np.isnan(progress.delay_s)]
+        if len(delay_s) == 0:  # an episode of a real trace may hold no task
+            return
+        trial.report(float(delay_s.mean()), progress.episode)
+        if trial.should_prune():
+            raise Pruned(f"after {progress.episode + 1} of {search.job.settings.train.episodes} episodes")
+
+    data = _trial_data(search, trial.params)
+    try:
+        job = prepare(data, "sweep", {})
+        trial.set_user_attr(JOB, job.job_id)
+        run_job(data, "sweep", {**search.options, "watch": watch})
+        value = _objective_s(job.folder)
+    except Pruned as why:
+        checkpoint.discard(job.folder)
+        trial.set_user_attr(NOTE, f"pruned {why}")
+        study.tell(trial, state=states.PRUNED)
+    except InputError:
+        study.tell(trial, state=states.FAIL)
+        raise
+    except OSError:  # the disk is full, ...: the trial is not to blame and is repeated
+        raise
+    except Exception as error:
+        trial.set_user_attr(ERROR, f"{type(error).__name__}: {error}")
+        study.tell(trial, state=states.FAIL)
+        print(f"{data['label']}: {type(error).__name__}: {error}", file=sys.stderr)
+    else:
+        study.tell(trial, value)
+
+
+def _trial_data(search: Search, params: Mapping[str, Any]) -> dict[str, Any]:
+    """The job of a trial: the scheduler's keys changed, and named after them."""
+    changes = _changes(search, params)
+    data = copy.deepcopy(search.data)
+    for path, value in changes.items():
+        *groups, last = path.split(".")
+        here = data["scheduler"]
+        for group in groups:
+            here = here[group]
+        here[last] = value
+    words = {f"scheduler.{path}": str(value).replace(" ", "") for path, value in changes.items()}
+    data["label"] = with_changes(search.data["label"], words)
+    data["overrides"] = [*search.data["overrides"], *(f"{path}={value}" for path, value in words.items())]
+    return data
+
+
+def _changes(search: Search, params: Mapping[str, Any]) -> dict[str, Any]:
+    """{key of the scheduler: value} of what Optuna proposed."""
+    changes: dict[str, Any] = {}
+    for path, values in search.space.items():
+        value = params[path]
+        if isinstance(values, Choices):
+            changes[path] = values.choices[value]
+        else:
+            changes[path] = value if isinstance(value, int) else float(f"{value:.{DIGITS}g}")
+    return changes
+
+
+def _objective_s(folder: Path) -> float:
+    """Mean delay of a finished trial over its seeds and traces."""
+    table = records.read_verified(folder, "eval.parquet", records.read_manifest(folder), MAX_TABLE_BYTES)
+    return float(pd.read_parquet(io.BytesIO(table), columns=["mean_delay_s"])["mean_delay_s"].mean())
+
+
+# Results
+
+
+def _write_results(study: Any, search: Search) -> None:
+    """The table of all trials, and the best settings as a yaml of the scheduler group."""
+    records.write_bytes(search.folder / "trials" / f"{search.file}.csv", _table(study, search).encode())
+    finished = _finished(study)
+    if finished:
+        best = min(finished, key=lambda trial: (trial.value, trial.number))
+        file = search.folder / "best" / "scheduler" / f"{search.file}_best.yaml"
+        records.write_bytes(file, _best_yaml(best, len(finished), search).encode())
+
+
+def _finished(study: Any) -> list[Any]:
+    return [trial for trial in study.get_trials(deepcopy=False) if trial.state.name == "COMPLETE"]
+
+
+def _table(study: Any, search: Search) -> str:
+    """One line per trial that ended: number, state, mean delay, job and settings."""
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(["trial", "state", "mean_delay_s", "job_id", *search.space, "note"])
+    for trial in study.get_trials(deepcopy=False):
+        note = trial.user_attrs.get(ERROR) or trial.user_attrs.get(NOTE, "")
+        if not trial.state.is_finished() or (trial.state.name == "FAIL" and not note):
+            continue
+        changes = _changes(search, trial.params)
+        value = "" if trial.value is None or trial.state.name != "COMPLETE" else repr(trial.value)
+        rows.writerow([trial.number, trial.state.name.lower(), value, trial.user_attrs[JOB], *changes.values(), note])
+    return text.getvalue()
+
+
+def _best_yaml(best: Any, n_finished: int, search: Search) -> str:
+    job, settings = search.job, search.settings
+    world = f"{job.problem.env.name}, {job.problem.workload.name}, load {job.problem.plan.demand.load:g}"
+    value = f"mean delay {1e3 * best.value:.3f} ms on the traces of the search"
+    head = [
+        f"# {job.label}, settings found by a search in {world}",
+        f"# trial {best.number} of {settings.n_trials} ({n_finished} trained to their end), {job.settings.seeds} "
+        f"seeds, {job.settings.train.episodes} episodes: {value}",
+    ]
+    scheduler = _trial_data(search, best.params)["scheduler"]
+    return "\n".join([*head, yaml.safe_dump(scheduler, sort_keys=False, default_flow_style=None)])

@@ -1,0 +1,319 @@
+"""Jobs that run elsewhere: as equal to serial ones as can be, and no more lost than had to be."""
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import types
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from ddrl_sched.config import InputError
+from ddrl_sched.launch import launch
+from ddrl_sched.launchers import table
+from ddrl_sched.launchers.table import LAUNCHERS, dispatch
+from ddrl_sched.launchers.task import Task, bring_home, carry_out
+from ddrl_sched.run import records
+from tests.conf_files import names, plain
+from tests.test_job import settings
+
+SMALL = ("scheduler=local", "env.clock.horizon_s=6", "evaluate.traces=2", "workload.load=0.3")
+# Schedulers of a user's own that tell of the process they run in: one kills it, until there is mercy.
+OWN = """
+import os, pathlib, signal, sys
+from dataclasses import dataclass
+from ddrl_sched.schedulers.fixed import Local
+
+def note(name):
+    ray = sys.modules.get("ray")
+    node = ray.get_runtime_context().get_node_id() if ray and ray.is_initialized() else ""
+    pathlib.Path(f"{name}.{os.getpid()}").write_text(node)
+
+@dataclass(frozen=True)
+class Deadly(Local):
+    def decide(self, view, rng):
+        if not pathlib.Path("mercy").exists():
+            note("deadly")
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().decide(view, rng)
+
+@dataclass(frozen=True)
+class Slow(Local):
+    seconds: float
+    def decide(self, view, rng):
+        import time
+        note("slow")
+        time.sleep(self.seconds)
+        return super().decide(view, rng)
+"""
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A folder of the user's with the schedulers above, in which the command is given."""
+    (tmp_path / "own_rules.py").write_text(OWN, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+    yield tmp_path
+    sys.modules.pop("own_rules", None)
+
+
+def sweep(*words):
+    return launch("sweep", [*SMALL, *words], [], {}, multirun=True)
+
+
+def sweep_apart(*words):
+    """A sweep in a process of its own: Ray reads its environment but once in a process."""
+    command = [sys.executable, "-c", "from ddrl_sched.cli import main; main()", "sweep", *SMALL, *words]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment)
+
+
+def results(folder):
+    """{job id: eval.parquet without the measured time} of the finished jobs of a folder."""
+    done = [path for path in sorted(folder.iterdir()) if records.is_done(path)]
+    return {path.name: pd.read_parquet(path / "eval.parquet").drop(columns="decide_us") for path in done}
+
+
+def assert_same_results(left, right):
+    assert list(left) == list(right)
+    for job_id, rows in left.items():
+        pd.testing.assert_frame_equal(rows, right[job_id], check_exact=True)
+
+
+@pytest.fixture
+def task(tmp_path):
+    data = settings(tmp_path / "runs", "local")
+    return Task(3, data, "sweep", {"debug": True}, str(tmp_path), records.code_version())
+
+
+# --- processes
+
+
+def test_a_killed_process_loses_its_own_job_alone_and_the_next_sweep_finishes_it(here, capsys):
+    names = "scheduler.name=local,own_rules:Deadly,round_robin"
+    assert sweep(names, "launcher=processes", "launcher.n_jobs=2", "name=apart") == 1
+    out = capsys.readouterr().out
+    assert "3 jobs: 2 done, 0 skipped, 1 failed" in out
+    (lost,) = [line for line in out.split("3 jobs:")[1].splitlines() if line.startswith("failed")]
+    assert "Deadly" in lost
+    assert "this job never ended" in out
+    assert len(results(here / "runs/apart")) == 2
+    (here / "mercy").touch()
+    assert sweep(names, "name=apart") == 0
+    assert "3 jobs: 1 done, 2 skipped, 0 failed" in capsys.readouterr().out
+    assert sweep(names, "name=serial") == 0
+    assert_same_results(results(here / "runs/apart"), results(here / "runs/serial"))
+
+
+# --- what is sent and what comes home
+
+
+def test_a_fetched_job_comes_home_as_it_would_have_been_written_here(task, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    report = carry_out(replace(task, fetch=True))
+    assert (report["number"], report["state"]) == (3, "done")
+    assert not (tmp_path / "runs").exists()
+    assert "files" not in bring_home(report, str(tmp_path / "home"))
+    carry_out(task)
+    assert_same_results(results(tmp_path / "home/jobs"), results(tmp_path / "runs/jobs"))
+    assert len(results(tmp_path / "runs/jobs")) == 1
+
+
+def test_another_version_of_the_code_is_refused(task, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    report = carry_out(replace(task, code_version="0" * 64))
+    assert (report["state"], report["code"]) == ("failed", 1)
+    assert "another version of ddrl" in report["message"]
+
+
+def test_what_a_job_prints_comes_home(task, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    report = carry_out(replace(task, data={**task.data, "seeds": 0}))
+    assert report["code"] == 2
+    assert report["message"].startswith("seeds: must be >= 1")
+    assert "Traceback" in report["said"]  # of --debug
+
+
+def test_files_that_cannot_be_written_at_home_fail_the_job(tmp_path):
+    (tmp_path / "home").write_text("not a folder")
+    report = {"number": 0, "code": 0, "state": "done", "message": "", "files": {"a/b/job.json": b"{}"}}
+    assert bring_home(report, str(tmp_path / "home"))["code"] == 4
+
+
+# --- the table
+
+
+def test_jobs_that_an_engine_still_had_when_it_failed_are_named(task, monkeypatch):
+    def run(tasks, settings):
+        yield {"number": 0, "code": 0, "state": "done", "message": ""}
+        raise RuntimeError("the cluster is gone")
+
+    engine = types.ModuleType("engine")
+    engine.run, engine.Record = run, types.SimpleNamespace
+    monkeypatch.setitem(sys.modules, "engine", engine)
+    monkeypatch.setitem(LAUNCHERS, "ray", "engine:Record")
+    monkeypatch.setattr(table, "validate", lambda *given: None)
+    reports = list(dispatch([replace(task, number=n) for n in range(3)], {"name": "ray"}))
+    assert [(report["number"], report["state"]) for report in reports] == [(0, "done"), (1, "failed"), (2, "failed")]
+    assert "the cluster is gone" in reports[1]["message"]
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "extra"),
+    [("processes", "pebble", "processes"), ("ray", "ray", "ray"), ("slurm", "submitit", "slurm")],
+)
+def test_a_missing_extra_is_named(task, monkeypatch, name, module, extra):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(InputError, match=rf"launcher={name} needs the extra '{extra}'.*scripts/install {extra}"):
+        list(dispatch([task], plain("launcher", name)))
+
+
+def test_every_launcher_has_a_yaml_and_every_yaml_a_launcher():
+    assert {plain("launcher", name)["name"] for name in names("launcher")} == {table.SERIAL, *LAUNCHERS}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"name": "ray", "n_jobs": 0}, r"launcher\.n_jobs: must be >= 1, got 0"),
+        ({"name": "slurm", "setup": "module load x"}, r"launcher\.setup: must be a list"),
+        ({"name": "slrum"}, r"launcher\.name: expected one of .*; did you mean 'slurm'"),
+        ({"name": "ray", "results": "lost"}, r"launcher\.results: must be 'shared' or 'fetched'"),
+        ({"name": "ray", "address": "nowhere"}, r"launcher\.address: no Ray cluster at 'nowhere'"),
+    ],
+)
+def test_wrong_settings_of_a_launcher_name_their_key(task, tmp_path, monkeypatch, change, message):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "ray", sys.modules.get("ray", types.ModuleType("ray")))
+    base = plain("launcher", change["name"]) if change["name"] in LAUNCHERS else {}
+    with pytest.raises(InputError, match=message):
+        list(dispatch([task], base | change))
+
+
+# --- engines that start slowly
+
+
+def free_port():
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as server:
+        return server.getsockname()[1]
+
+
+@contextlib.contextmanager
+def ray_node(*words):
+    """A node of Ray as a process of its own, ended with all that it started."""
+    command = [str(Path(sys.executable).with_name("ray")), "start", "--block", "--num-cpus=1", *words]
+    environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0"}
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                               start_new_session=True, env=environment)  # fmt: skip
+    try:
+        yield process
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(20)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def wait_for_nodes(address, n_nodes):
+    code = f"import ray; ray.init({address!r}, logging_level='ERROR'); print(sum(n['Alive'] for n in ray.nodes()))"
+    for _ in range(30):
+        asked = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        if asked.stdout.strip() == str(n_nodes):
+            return
+        time.sleep(2)
+    raise AssertionError(f"no {n_nodes} nodes: {asked.stderr}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("results_by", ["shared", "fetched"])
+def test_a_ray_cluster_of_two_nodes_shares_the_jobs(here, results_by, monkeypatch):
+    pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    address = f"127.0.0.1:{free_port()}"
+    head = ("--head", f"--port={address.rpartition(':')[2]}", "--include-dashboard=false")
+    ray = (f"launcher.address='{address}'", "launcher=ray", f"launcher.results={results_by}", "name=cluster")
+    names = ("scheduler.name=own_rules:Slow", "+scheduler.seconds=4,4.1,4.2,4.3")
+    with ray_node(*head, "--node-ip-address=127.0.0.1"), ray_node(f"--address={address}"):
+        wait_for_nodes(address, 2)
+        assert sweep_apart(*names, *ray).returncode == 0
+        assert len({note.read_text() for note in here.glob("slow.*")}) == 2
+        assert "4 jobs: 0 done, 4 skipped, 0 failed" in sweep_apart(*names, *ray).stdout
+    assert sweep(*names, "name=serial") == 0
+    assert_same_results(results(here / "runs/cluster"), results(here / "runs/serial"))
+
+
+@pytest.mark.slow
+def test_ray_runs_a_job_again_whose_worker_died_and_names_one_that_always_dies(here, capsys):
+    pytest.importorskip("ray")
+    names = "scheduler.name=own_rules:Deadly,local"
+    assert sweep(names, "launcher=ray", "launcher.retries=1", "name=again") == 1
+    assert len(list(here.glob("deadly.*"))) == 2
+    out = capsys.readouterr().out
+    assert "2 jobs: 1 done, 0 skipped, 1 failed" in out
+    assert "this job never ended" in out
+    (here / "mercy").touch()
+    assert sweep(names, "launcher=ray", "name=again") == 0
+    assert "2 jobs: 1 done, 1 skipped, 0 failed" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_killed_process_of_submitit_loses_its_own_job_alone(here, capsys):
+    pytest.importorskip("submitit")
+    names = "scheduler.name=local,own_rules:Deadly,round_robin"
+    assert sweep(names, "launcher=submitit_local", "name=apart") == 1
+    out = capsys.readouterr().out
+    assert "3 jobs: 2 done, 0 skipped, 1 failed" in out
+    assert "this job never ended" in out
+    (here / "mercy").touch()
+    assert sweep(names, "launcher=submitit_local", "name=apart") == 0
+    assert "3 jobs: 1 done, 2 skipped, 0 failed" in capsys.readouterr().out
+    assert sweep(names, "name=serial") == 0
+    assert_same_results(results(here / "runs/apart"), results(here / "runs/serial"))
+
+
+@pytest.mark.slow
+def test_submitit_takes_up_a_job_again_whose_time_is_over(task, tmp_path):
+    submitit = pytest.importorskip("submitit")
+    from ddrl_sched.launchers.submitit_jobs import Resumable
+
+    data = {**task.data, "scheduler": {"name": "own_rules:Slow", "seconds": 3.0}}
+    (tmp_path / "own_rules.py").write_text(OWN, encoding="utf-8")
+    executor = submitit.AutoExecutor(tmp_path / "orders", cluster="local")
+    executor.update_parameters(timeout_min=5)
+    job = executor.submit(Resumable(), replace(task, data=data))
+    while not list(tmp_path.glob("slow.*")):
+        assert not job.done()
+        time.sleep(0.1)
+    for pid in [int(note.suffix[1:]) for note in tmp_path.glob("slow.*")]:
+        os.kill(pid, signal.SIGUSR2)  # as Slurm does before the time is over
+    assert job.result()["state"] == "done"
+    assert len(list(tmp_path.glob("slow.*"))) == 2
+    assert len(results(tmp_path / "runs/jobs")) == 1
+
+
+@pytest.mark.slow
+def test_slurm_runs_the_jobs_of_an_array(here, capsys):
+    pytest.importorskip("submitit")
+    if shutil.which("sbatch") is None:
+        pytest.skip("no Slurm here")
+    names = "scheduler.name=local,own_rules:Deadly,round_robin"
+    assert sweep(names, "launcher=slurm", "launcher.minutes=10", "name=array") == 1
+    assert "3 jobs: 2 done, 0 skipped, 1 failed" in capsys.readouterr().out
+    (here / "mercy").touch()
+    assert sweep(names, "launcher=slurm", "launcher.minutes=10", "name=array") == 0
+    assert sweep(names, "name=serial") == 0
+    assert_same_results(results(here / "runs/array"), results(here / "runs/serial"))
+    assert json.loads(next((here / "runs/array").glob("*/job.json")).read_text())["status"] == "done"

@@ -1,0 +1,208 @@
+"""The search for settings: tiny studies of one short episode."""
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ddrl_sched.config import InputError
+from ddrl_sched.launch import launch
+from ddrl_sched.run import records
+from ddrl_sched.run import tune as tune_module
+from ddrl_sched.run.tune import plan_tune, tune
+from ddrl_sched.schedulers.learned import learned_settings
+from tests.conf_files import merged, plain
+from tests.test_job import learned, settings
+
+optuna = pytest.importorskip("optuna")
+
+SPACE = {
+    "all": {"learning": {"gamma": {"low": 0.1, "high": 0.9}}},
+    "dqn": {"agent": {"lr": {"low": 1e-4, "high": 1e-2, "log": True}, "hidden": {"choices": [[8], [16, 16]]}}},
+}
+TUNE = {"n_trials": 3, "evaluate_seed": 9, "seed": 0, "startup_trials": 2, "pruner": {"kind": "none"}, "space": SPACE}
+
+
+def study(folder, change=None, **tuning):
+    """A composed config with a search as launch.py makes it: one seed, one episode of three slots."""
+    data = settings(folder, seeds=1, tune=TUNE | tuning) | {"label": "drlcoedge_tuned"}
+    data["scheduler"] = learned("drlcoedge_tuned")
+    small = {"train": {"episodes": 1, "episode_slots": 3}, "evaluate": {"traces": 1}}
+    small |= {"env": {"clock": {"horizon_s": 2.0}}, "scheduler": {"learning": {"start_slots": 0, "batch": 16}}}
+    return merged(merged(data, small), change or {})
+
+
+def table(folder):
+    with open(folder / "jobs/trials/drlcoedge_tuned.csv", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def n_runs(folder):
+    return sum(records.is_done(path) for path in (folder / "jobs").iterdir())
+
+
+def test_a_study_taken_up_again_goes_on_as_if_it_had_never_stopped(tmp_path):
+    again, once = tmp_path / "again", tmp_path / "once"
+    assert tune(study(again), {}) == "done"
+    assert len(table(again)) == n_runs(again) == 3
+    assert tune(study(again, n_trials=4), {}) == "done"
+    assert tune(study(once, n_trials=4), {}) == "done"
+    assert table(again) == table(once)
+    assert len({row["agent.lr"] for row in table(once)}) == 4
+    assert tune(study(again, n_trials=4), {}) == "skipped"
+    assert len(table(again)) == n_runs(again) == 4
+
+
+def test_the_best_settings_are_a_choice_of_the_scheduler_group(tmp_path):
+    tune(study(tmp_path), {})
+    best = min(table(tmp_path), key=lambda row: float(row["mean_delay_s"]))
+    file = tmp_path / "jobs/best/scheduler/drlcoedge_tuned_best.yaml"
+    data = yaml.safe_load(file.read_text(encoding="utf-8"))
+    assert data == merged(
+        study(tmp_path)["scheduler"],
+        {
+            "learning": {"gamma": float(best["learning.gamma"])},
+            "agent": {"lr": float(best["agent.lr"]), "hidden": yaml.safe_load(best["agent.hidden"])},
+        },
+    )
+    assert learned_settings(data)
+    flags = ["--config-dir", str(tmp_path / "jobs/best"), "--cfg", "job"]
+    assert launch("sweep", ["scheduler=drlcoedge_tuned_best"], flags, {}, multirun=True) == 0
+    run = records.read_job(tmp_path / "jobs" / best["job_id"])
+    assert run["settings"]["evaluate"]["seed"] == 9
+    assert run["scheduler"].startswith("drlcoedge_tuned(hidden=")
+
+
+def test_a_trial_that_was_done_before_is_skipped(tmp_path):
+    one = {"space": {"dqn": {"agent": {"hidden": {"choices": [[8]]}}}}}
+    assert tune(study(tmp_path, **one), {}) == "done"
+    assert len(table(tmp_path)) == 3
+    assert n_runs(tmp_path) == 1
+
+
+def test_trials_that_learn_badly_end_early(tmp_path):
+    bad = {"space": {"dqn": {"agent": {"lr": {"low": 1e-5, "high": 0.5, "log": True}}}}}
+    bad["pruner"] = {"kind": "median", "startup_trials": 1, "warm_up_episodes": 0}
+    data = study(tmp_path, {"train": {"episodes": 2}}, n_trials=5, **bad)
+    tune(data, {})
+    states = [row["state"] for row in table(tmp_path)]
+    assert len(states) == 5
+    assert "pruned" in states
+    assert n_runs(tmp_path) == states.count("complete")
+    assert all(row["note"].startswith("pruned after") for row in table(tmp_path) if row["state"] == "pruned")
+
+
+def test_a_trial_whose_process_died_is_repeated_and_one_of_a_living_process_is_not(tmp_path):
+    data = study(tmp_path, n_trials=2)
+    search = tune_module._search(data, {})
+    begun = tune_module._study(optuna, search, accept_code=False)
+    (died, claim), (_, living) = [tune_module._ask(optuna, begun, search) for _ in range(2)]
+    claim.release()
+    assert tune(data, {}) == "done"
+    (row,) = table(tmp_path)
+    assert float(row["learning.gamma"]) == pytest.approx(died.params["learning.gamma"], rel=0.01)
+    living.release()
+    assert tune(data, {}) == "done"
+    assert len(table(tmp_path)) == 2
+
+
+def test_a_trial_that_fails_counts_and_says_why(tmp_path, monkeypatch, capsys):
+    def run_job(data, command, options):
+        raise FloatingPointError("overflow")
+
+    monkeypatch.setattr(tune_module, "run_job", run_job)
+    with pytest.raises(RuntimeError, match="no trial of drlcoedge_tuned finished"):
+        tune(study(tmp_path), {})
+    assert [(row["state"], row["note"]) for row in table(tmp_path)] == [("fail", "FloatingPointError: overflow")] * 3
+    assert capsys.readouterr().err.count("overflow") == 3
+
+
+def test_a_plan_counts_the_trials_and_writes_nothing(tmp_path):
+    plan = plan_tune(study(tmp_path), {})
+    assert (plan["state"], plan["label"]) == ("to do", "drlcoedge_tuned")
+    assert not (tmp_path / "jobs").exists()
+    tune(study(tmp_path), {})
+    plan = plan_tune(study(tmp_path, n_trials=5), {})
+    assert plan["state"] == "3 of 5 trials"
+    assert plan["estimate_s"] > 0
+    assert plan_tune(study(tmp_path), {})["state"] == "done"
+
+
+def test_a_study_of_another_code_version_is_not_continued_silently(tmp_path, monkeypatch):
+    tune(study(tmp_path, n_trials=1), {})
+    monkeypatch.setattr(records, "code_version", lambda: "0" * 64)
+    with pytest.raises(InputError, match="another version of the code"):
+        tune(study(tmp_path), {})
+    assert tune(study(tmp_path), {"accept_code": True}) == "done"
+    assert len(table(tmp_path)) == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tune": {"evaluate_seed": 1}}, r"tune\.evaluate_seed: must differ from evaluate\.seed"),
+        ({"tune": {"n_trials": 0}}, r"tune\.n_trials: must be >= 1"),
+        ({"tune": {"pruner": {"kind": "luck"}}}, r"tune\.pruner\.kind: must be one of"),
+        ({"tune": {"space": {"dqn": {"agent": {"lrr": {"low": 1, "high": 2}}}}}}, r"space\.dqn\.agent\.lrr: .*no key"),
+        ({"tune": {"space": {"dqn": {"agent": {"lr": {"low": 2, "high": 1}}}}}}, r"agent\.lr\.high: must be > low"),
+        ({"tune": {"space": {"dqn": {"agent": {"greedy_to": {"low": 0.5}}}}}}, r"greedy_to\.high: is missing"),
+        ({"tune": {"space": {"dqn": {"agent": {"lr": 3}}}}}, r"agent\.lr: low and high, or choices"),
+        (
+            {"tune": {"space": {"all": {"learning": {"gamma": {"low": 2.0, "high": 3.0}}}}}},
+            r"scheduler\.learning\.gamma",
+        ),
+        ({"workload": plain("workload", "azure_conv")}, "held out"),
+    ],
+)
+def test_wrong_settings_name_their_key(tmp_path, change, message):
+    data = study(tmp_path)
+    if "workload" in change:
+        data["workload"] = change.pop("workload") | {"load": 0.3}
+    with pytest.raises(InputError, match=message):
+        tune(merged(data, change), {})
+
+
+def test_a_scheduler_about_which_nothing_is_varied_is_refused(tmp_path):
+    with pytest.raises(InputError, match="nothing to vary about dqn"):
+        tune(study(tmp_path, space={"sac": {"agent": {"tau": {"low": 0.1, "high": 0.2}}}}), {})
+
+
+def test_a_missing_extra_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(InputError, match="tune needs the extra 'optuna'"):
+        tune(study(tmp_path), {})
+
+
+def test_only_a_sweep_searches(capsys):
+    assert launch("train", ["experiment=tune", "scheduler=drlcoedge_tuned"], [], {}) == 2
+    assert "tune: belongs to a search, which is ddrl sweep" in capsys.readouterr().err
+
+
+def test_every_learned_tuned_scheduler_has_a_space_and_the_same_budget(monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert launch("sweep", ["experiment=tune"], [], {}, multirun=True, dry_run=True) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert {line.split()[-3] for line in lines if " edge5 " in line} == {
+        "drlcoedge_tuned", "smcoedge_tuned", "amcoedge_tuned", "ddrl_amsa_tuned",
+        "dqn_ts_tuned", "sac_ts_tuned", "ddrl_ats_tuned",
+    }  # fmt: skip
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_study(tmp_path):
+    words = ["experiment=tune", "scheduler=drlcoedge_tuned", "train=tiny", "train.episode_slots=3", "seeds=1"]
+    words += ["evaluate.traces=1", "env.clock.horizon_s=2", "tune.n_trials=10", "name=jobs", "tune.pruner={kind: none}"]
+    code = "from ddrl_sched.cli import main; main()"
+    command = [sys.executable, "-c", code, "sweep", *words]
+    pair = [
+        subprocess.Popen(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])})
+        for _ in range(2)
+    ]
+    assert [process.wait(300) for process in pair] == [0, 0]
+    rows = table(tmp_path / "runs")
+    assert [row["state"] for row in rows] == ["complete"] * 10
+    assert n_runs(tmp_path / "runs") == 10
