@@ -21,7 +21,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
 from ddrl_sched.config import InputError, clean, near
@@ -283,6 +283,8 @@ def _bad_override(error: ConfigCompositionException) -> str:
 
 def _bad_key(error: OmegaConfBaseException) -> str:
     key = error.full_key or str(error.key or "")
+    if isinstance(error, MissingMandatoryValue):
+        return f"{key}: must be given, as {key}=VALUE"
     if not isinstance(error, ConfigAttributeError | ConfigKeyError):
         return f"{key}: {_first_line(str(error))}" if key else _first_line(str(error))
     parent = error.parent_node

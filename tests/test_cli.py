@@ -126,6 +126,17 @@ def test_an_unknown_choice_of_our_own_conf_is_named_with_its_neighbour():
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("words", "key"), [(["workload=trace"], "workload.path"), (["scheduler=best_k"], "scheduler.k")]
+)
+@pytest.mark.parametrize("command", ["eval", "sweep"])
+def test_what_only_the_user_can_know_must_be_given(command, words, key, tmp_path):
+    done = ddrl(command, "scheduler=eft", *words, f"runs_dir={tmp_path}")
+    assert done.exit_code == 2
+    assert f"error: {key}: must be given, as {key}=VALUE\n" in done.stdout + done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_report_hands_its_arguments_on(module):
     seen = []
     module("ddrl_sched.report.tables", main=lambda *args: seen.append(args) or 3)

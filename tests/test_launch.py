@@ -281,7 +281,7 @@ def test_a_config_that_cannot_be_composed_is_bad_input(jobs, words, message):
     ("word", "message"),
     [
         ("seeds=${nope}", "error: seeds: Interpolation key 'nope' not found\n"),
-        ("seeds=???", "error: seeds: Missing mandatory value: seeds\n"),
+        ("seeds=???", "error: seeds: must be given, as seeds=VALUE\n"),
         ("runs_dir=3", "error: runs_dir: a folder expected, got 3\n"),
     ],
 )
