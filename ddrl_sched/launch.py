@@ -30,6 +30,7 @@ from ddrl_sched.labels import label
 from ddrl_sched.launchers.table import SERIAL, dispatch
 from ddrl_sched.launchers.task import STATES, THREADS, Report, Task, attempt
 from ddrl_sched.launchers.task import plan as plan_task
+from ddrl_sched.launchers.task import result as result_of_task
 from ddrl_sched.launchers.task import run as run_task
 from ddrl_sched.listing import conf_dir
 
@@ -249,6 +250,8 @@ def _tell(report: dict[str, Any]) -> int:
         print(f"error: {report['message']}", file=sys.stderr)
     else:
         print(_line(report), file=sys.stderr if report["code"] else sys.stdout)
+    if not report["code"] and (found := result_of_task(report["task"])):
+        print(found)
     return report["code"]
 
 
