@@ -1,9 +1,11 @@
 """The command line `ddrl`. Imports typer alone; each command imports what it needs when it runs."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
+from inspect import Signature, signature
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import typer
 
@@ -32,11 +34,16 @@ RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Run failed jo
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check and list the jobs, run nothing.")]
 
 
-@app.command()
-def train(
+class Shared(NamedTuple):
+    """What train, eval and sweep are all given."""
+
+    overrides: list[str]
+    flags: list[str]  # of Hydra
+    options: dict[str, Any]  # of ours
+
+
+def shared_options(
     overrides: Overrides = None,
-    resume: Annotated[Path | None, typer.Option("--resume", help="Run folder of an interrupted job to finish.")] = None,
-    multirun: Multirun = False,
     cfg: Cfg = None,
     resolve: Resolve = False,
     package: Package = None,
@@ -46,54 +53,58 @@ def train(
     accept_code: AcceptCode = False,
     retry_failed: RetryFailed = False,
     debug: Debug = False,
+) -> Shared:
+    """The one list of these options."""
+    values = {"--cfg": cfg, "--package": package, "--info": info, "--config-dir": config_dir}
+    flags = [word for flag, value in values.items() if value is not None for word in (flag, str(value))]
+    flags += ["--resolve"] * resolve + ["--hydra-help"] * hydra_help
+    return Shared(overrides or [], flags, {"accept_code": accept_code, "retry_failed": retry_failed, "debug": debug})
+
+
+def with_shared_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with the options of `shared_options` beside its own; they reach it as one argument, the first."""
+    shared, own = signature(shared_options).parameters, list(signature(command).parameters.values())[1:]
+
+    @wraps(command)
+    def run(**given: Any) -> None:
+        command(shared_options(**{name: given.pop(name) for name in shared}), **given)
+
+    words, *flags = shared.values()
+    parameters = [words, *own, *flags]
+    run.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return run
+
+
+@app.command()
+@with_shared_options
+def train(
+    shared: Shared,
+    resume: Annotated[Path | None, typer.Option("--resume", help="Run folder of an interrupted job to finish.")] = None,
+    multirun: Multirun = False,
 ) -> None:
     """Train a learned scheduler and keep its weights."""
-    flags = _hydra_flags(cfg, resolve, package, info, config_dir, hydra_help)
-    folder = str(resume.resolve()) if resume else None
-    options = {"resume": folder, "accept_code": accept_code, "retry_failed": retry_failed, "debug": debug}
-    _launch("train", overrides, flags, options, multirun=multirun)
+    shared.options["resume"] = str(resume.resolve()) if resume else None
+    _launch("train", shared, multirun=multirun)
 
 
 @app.command(name="eval")
+@with_shared_options
 def evaluate(
-    overrides: Overrides = None,
+    shared: Shared,
     run: Annotated[Path | None, typer.Option("--run", help="Run folder with the trained weights.")] = None,
     multirun: Multirun = False,
-    cfg: Cfg = None,
-    resolve: Resolve = False,
-    package: Package = None,
-    info: Info = None,
-    config_dir: ConfigDir = None,
-    hydra_help: HydraHelp = False,
-    accept_code: AcceptCode = False,
-    retry_failed: RetryFailed = False,
-    debug: Debug = False,
 ) -> None:
     """Evaluate a scheduler on held-out traces."""
-    flags = _hydra_flags(cfg, resolve, package, info, config_dir, hydra_help)
-    folder = str(run.resolve()) if run else None
-    options = {"run": folder, "accept_code": accept_code, "retry_failed": retry_failed, "debug": debug}
-    _launch("eval", overrides, flags, options, multirun=multirun)
+    shared.options["run"] = str(run.resolve()) if run else None
+    _launch("eval", shared, multirun=multirun)
 
 
 @app.command()
-def sweep(
-    overrides: Overrides = None,
-    dry_run: DryRun = False,
-    cfg: Cfg = None,
-    resolve: Resolve = False,
-    package: Package = None,
-    info: Info = None,
-    config_dir: ConfigDir = None,
-    hydra_help: HydraHelp = False,
-    accept_code: AcceptCode = False,
-    retry_failed: RetryFailed = False,
-    debug: Debug = False,
-) -> None:
+@with_shared_options
+def sweep(shared: Shared, dry_run: DryRun = False) -> None:
     """Train and evaluate every combination of a=1,2 b=3,4, or of an experiment. Finished jobs are skipped."""
-    flags = _hydra_flags(cfg, resolve, package, info, config_dir, hydra_help)
-    options = {"accept_code": accept_code, "retry_failed": retry_failed, "debug": debug}
-    _launch("sweep", overrides, flags, options, multirun=True, dry_run=dry_run)
+    _launch("sweep", shared, multirun=True, dry_run=dry_run)
 
 
 @app.command()
@@ -140,19 +151,11 @@ def main() -> None:
     app()
 
 
-def _launch(command: str, overrides: list[str] | None, flags: list[str], options: dict[str, Any], **how: bool) -> None:
-    with _plain_errors(options["debug"]):
+def _launch(command: str, shared: Shared, **how: bool) -> None:
+    with _plain_errors(shared.options["debug"]):
         from ddrl_sched.launch import launch
 
-        raise typer.Exit(launch(command, overrides or [], flags, options, **how))
-
-
-def _hydra_flags(
-    cfg: str | None, resolve: bool, package: str | None, info: str | None, config_dir: Path | None, hydra_help: bool
-) -> list[str]:
-    values = {"--cfg": cfg, "--package": package, "--info": info, "--config-dir": config_dir}
-    flags = [word for flag, value in values.items() if value is not None for word in (flag, str(value))]
-    return flags + ["--resolve"] * resolve + ["--hydra-help"] * hydra_help
+        raise typer.Exit(launch(command, shared.overrides, shared.flags, shared.options, **how))
 
 
 @contextmanager

@@ -21,7 +21,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
 from ddrl_sched.config import InputError, clean, near
@@ -30,6 +30,7 @@ from ddrl_sched.labels import label
 from ddrl_sched.launchers.table import SERIAL, dispatch
 from ddrl_sched.launchers.task import STATES, THREADS, Report, Task, attempt
 from ddrl_sched.launchers.task import plan as plan_task
+from ddrl_sched.launchers.task import result as result_of_task
 from ddrl_sched.launchers.task import run as run_task
 from ddrl_sched.listing import conf_dir
 
@@ -249,6 +250,8 @@ def _tell(report: dict[str, Any]) -> int:
         print(f"error: {report['message']}", file=sys.stderr)
     else:
         print(_line(report), file=sys.stderr if report["code"] else sys.stdout)
+    if not report["code"] and (found := result_of_task(report["task"])):
+        print(found)
     return report["code"]
 
 
@@ -283,6 +286,8 @@ def _bad_override(error: ConfigCompositionException) -> str:
 
 def _bad_key(error: OmegaConfBaseException) -> str:
     key = error.full_key or str(error.key or "")
+    if isinstance(error, MissingMandatoryValue):
+        return f"{key}: must be given, as {key}=VALUE"
     if not isinstance(error, ConfigAttributeError | ConfigKeyError):
         return f"{key}: {_first_line(str(error))}" if key else _first_line(str(error))
     parent = error.parent_node

@@ -1,6 +1,7 @@
 """The command line as users meet it: help, lists, exit statuses, signals, installed files."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -76,11 +77,11 @@ def test_flags_stand_anywhere(asked):
     assert asked.args[4] == {"multirun": True, "dry_run": True}
 
 
-def test_flags_of_hydra_are_handed_on(asked):
-    ddrl("train", "-c", "job", "--resolve", "-p", "env", "--config-dir", "own", "--info", "defaults", "--hydra-help")
+@pytest.mark.parametrize("command", ["train", "eval", "sweep"])
+def test_flags_of_hydra_are_handed_on(asked, command):
+    ddrl(command, "-c", "job", "--resolve", "-p", "env", "--config-dir", "own", "--info", "defaults", "--hydra-help")
     given = ["--cfg", "job", "--package", "env", "--info", "defaults", "--config-dir", "own"]
     assert asked.args[2] == [*given, "--resolve", "--hydra-help"]
-    assert asked.args[4] == {"multirun": False}
 
 
 def test_eval_takes_a_run_folder(asked, tmp_path, monkeypatch):
@@ -124,6 +125,17 @@ def test_an_unknown_choice_of_our_own_conf_is_named_with_its_neighbour():
     assert done.exit_code == 2
     assert done.stderr.startswith("error: env: there is no 'edge6'; did you mean 'edge5")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "key"), [(["workload=trace"], "workload.path"), (["scheduler=best_k"], "scheduler.k")]
+)
+@pytest.mark.parametrize("command", ["eval", "sweep"])
+def test_what_only_the_user_can_know_must_be_given(command, words, key, tmp_path):
+    done = ddrl(command, "scheduler=eft", *words, f"runs_dir={tmp_path}")
+    assert done.exit_code == 2
+    assert f"error: {key}: must be given, as {key}=VALUE\n" in done.stdout + done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_report_hands_its_arguments_on(module):
@@ -174,6 +186,23 @@ def test_every_choice_of_ours_says_what_it_is(group):
     files = sorted((conf_dir() / group).glob("*.yaml"))
     assert files
     assert [file.name for file in files if not first_comment(file)] == []
+
+
+# --- the README
+
+
+def test_the_rule_of_the_readme_runs(tmp_path, monkeypatch):
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    (rule,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    yaml = re.search(r"and `(scheduler/\w+\.yaml)`, two lines `(.*)` and `(.*)`,", readme)
+    command = re.search(r"`ddrl (eval --config-dir .*?)`", readme)
+    (tmp_path / "scheduler").mkdir()
+    (tmp_path / "my_rules.py").write_text(rule, encoding="utf-8")
+    (tmp_path / yaml[1]).write_text(f"{yaml[2]}\n{yaml[3]}\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    done = ddrl(*command[1].split(), "evaluate.traces=2", "env.clock.horizon_s=6")
+    assert done.stdout.startswith("done  own_and_fastest  ")
+    assert re.search(r"\nmean delay [\d.]+ ms .* over 2 traces.*\nresults: runs/adhoc/", done.stdout)
 
 
 # --- signals

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from ddrl_sched.agents.diffusion import Denoiser, betas, denoiser_leaves, reverse_chain, time_embedding
-from ddrl_sched.agents.stack import Stack, first_weights
+from ddrl_sched.agents.stack import Stack, differentiate, first_weights
 from tests.agent_builders import generators
 
 RATES = {"vp": (0.1, 10.0), "cosine": (1.0, 1.0), "linear": (1e-4, 0.02)}
@@ -57,11 +57,21 @@ def test_the_time_embedding_tells_steps_apart():
     assert (apart + torch.eye(10)).min() > 0.1
 
 
-def make(predict="x0", bound=None, steps=4, final_noise=False, n_logits=3, n_obs=2, hidden=(6, 5), n_learners=2):
+def make(
+    predict="x0",
+    bound=None,
+    steps=4,
+    final_noise=False,
+    n_logits=3,
+    n_obs=2,
+    hidden=(6, 5),
+    n_learners=2,
+    activation="relu",
+):
     chain = reverse_chain(betas("vp", steps, 0.1, 10.0), final_noise=final_noise)
     leaves = denoiser_leaves(n_logits, 8, n_obs, hidden)
     stack = Stack(leaves, first_weights(leaves, generators(n_learners)))
-    return Denoiser(chain, time_embedding(steps, 8), "relu", predict, bound), stack
+    return Denoiser(chain, time_embedding(steps, 8), activation, predict, bound), stack
 
 
 def plain_chain(stack, k, obs, start, noise, predict, bound, steps, activation):
@@ -102,6 +112,45 @@ def test_denoiser_equals_a_plain_loop(predict, bound):
                 stack, k, obs[k, i], start[k, i], noise[k, :, i], predict, bound, 4, lambda v: np.maximum(v, 0)
             )
             np.testing.assert_allclose(logits[k, i], expected, rtol=2e-4, atol=2e-4)
+
+
+def autograd_chain(denoiser, w, obs, start, noise):
+    """The chain in operations that autograd knows, in the precision of the leaves."""
+    activate = {"relu": torch.relu, "mish": torch.nn.functional.mish}[denoiser.activation]
+    c, x, bound = denoiser.chain, start, denoiser.bound
+    for t, z in zip(reversed(range(denoiser.steps)), noise.unbind(1), strict=True):
+        time = (denoiser.embedding[t].to(x) @ w["weight_time"]).unsqueeze(1)
+        output = activate(x @ w["weight_x"] + time + obs @ w["weight_obs"] + w["bias0"])
+        layer = 1
+        while f"weight{layer + 1}" in w:
+            output, layer = activate(output @ w[f"weight{layer}"] + w[f"bias{layer}"]), layer + 1
+        output = output @ w[f"weight{layer}"] + w[f"bias{layer}"]
+        if denoiser.predict == "noise":
+            end = (x - c.noise[t] * output.tanh()) / c.signal[t]
+            end = end if bound is None else end.clamp(-bound, bound)
+        else:
+            end = output if bound is None else bound * output.tanh()
+        x = c.from_x0[t] * end + c.from_x[t] * x + c.sigma[t] * z
+    return x
+
+
+@pytest.mark.parametrize("predict", ["x0", "noise"])
+@pytest.mark.parametrize("bound", [None, 0.7])
+@pytest.mark.parametrize("activation", ["relu", "mish"])
+@pytest.mark.parametrize("hidden", [(6,), (6, 5), (4, 5, 6)])
+def test_the_gradient_by_hand_is_that_of_autograd(predict, bound, activation, hidden):
+    denoiser, stack = make(predict, bound, final_noise=True, hidden=hidden, activation=activation)
+    draw = torch.Generator().manual_seed(0)
+    shapes = ((2, 7, 2), (2, 7, 3), (2, 4, 7, 3), (2, 7, 3))
+    *given, weight = (torch.randn(*shape, generator=draw) for shape in shapes)
+    logits = denoiser.logits(stack.leaves, *given)
+    differentiate((weight * logits).sum(), [stack])
+    doubles = {name: leaf.detach().double().requires_grad_() for name, leaf in stack.leaves.items()}
+    expected = autograd_chain(denoiser, doubles, *(array.double() for array in given))
+    gradients = torch.autograd.grad((weight * expected).sum(), list(doubles.values()))
+    torch.testing.assert_close(logits.double(), expected, rtol=1e-4, atol=1e-4)
+    flat = torch.cat([gradient.flatten(1) for gradient in gradients], 1)
+    torch.testing.assert_close(stack.grad.double(), flat, rtol=1e-3, atol=1e-4 * flat.abs().max().item())
 
 
 def constant(stack, value):

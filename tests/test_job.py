@@ -1,16 +1,24 @@
 """One job from settings to run folder, and what of it can be taken up again."""
 
+import importlib
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
 from safetensors.torch import load, save
+from typer.testing import CliRunner
 
+from ddrl_sched.cli import app
 from ddrl_sched.config import InputError
+from ddrl_sched.report.brief import brief
+from ddrl_sched.report.statistics import delay_sums, mean_delay_s
 from ddrl_sched.run import records
+from ddrl_sched.run.identity import ask
 from ddrl_sched.run.job import plan_job, run_job
 from ddrl_sched.schedulers.learned import learned_settings
 from tests.conf_files import CONF, names, plain
@@ -210,6 +218,72 @@ def test_a_finished_folder_of_another_job_is_not_taken_for_this_one(tmp_path):
     assert records.is_done(tmp_path / "jobs" / job_id)
     assert plan_job(data, "sweep", NO_OPTIONS)["state"] == "interrupted"
     assert run_job(data, "sweep", NO_OPTIONS) == "done"
+
+
+def test_messages_call_a_scheduler_by_its_yaml(tmp_path):
+    with pytest.raises(InputError, match=r"^ddrl train: scheduler priced does not learn"):
+        ask(settings(tmp_path, "priced"), "train", NO_OPTIONS)
+    data = settings(tmp_path) | {"scheduler": learned("lad_ts"), "label": "lad_ts"}
+    with pytest.raises(InputError, match=r"^ddrl eval: lad_ts needs trained weights: --run DIR"):
+        ask(data, "eval", NO_OPTIONS)
+
+
+def test_a_scheduler_of_ones_own_is_known_by_its_source(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    data = settings(tmp_path) | {"scheduler": {"name": "my_rule:Mine"}}
+
+    def job_id(text):
+        (tmp_path / "my_rule.py").write_text(text, encoding="utf-8")
+        importlib.invalidate_caches()
+        return ask(data, "sweep", NO_OPTIONS).job_id
+
+    first, other, again = (job_id(text) for text in ("x = 1\n", "x = 2\n", "x = 1\n"))
+    assert first == again != other
+    with pytest.raises(InputError, match=r"scheduler\.name: cannot import 'no_rule:Mine': there is no such module"):
+        ask(data | {"scheduler": {"name": "no_rule:Mine"}}, "sweep", NO_OPTIONS)
+
+
+def test_an_evaluation_is_told_as_the_report_tells_it(tmp_path):
+    folder = tmp_path / "jobs" / ask(settings(tmp_path), "sweep", NO_OPTIONS).job_id
+    _, rows = table_of(tmp_path, settings(tmp_path))
+    result, place = brief(folder).splitlines()
+    mean = mean_delay_s(delay_sums(rows))
+    value, lo, hi = (f"{1e3 * seconds:.4g}" for seconds in (mean.value, mean.lo, mean.hi))
+    assert result.startswith(f"mean delay {value} ms [{lo}, {hi}] over 3 traces, late ")
+    assert place == f"results: {folder}"
+
+
+def test_a_training_says_how_to_go_on(tmp_path):
+    data = settings(tmp_path) | {"scheduler": learned("ddrl_amsa_tuned"), "label": "ddrl_amsa_tuned"}
+    folder = ask(data, "train", NO_OPTIONS).folder
+    assert run_job(data, "train", NO_OPTIONS) == "done"
+    result, place, then = brief(folder).splitlines()
+    curves = pd.read_parquet(folder / "curves.parquet").query("metric == 'delay_s'")
+    last = curves[curves.tasks_seen == curves.groupby("seed").tasks_seen.transform("max")].value.mean()
+    assert result.startswith(f"mean delay of the last episode {1e3 * last:.4g} ms over 2 seeds")
+    assert (place, then) == (f"results: {folder}", f"evaluate: ddrl eval --run {folder}")
+
+
+SKIP = """import sys
+from ddrl_sched.cli import app
+try: app(sys.argv[1:])
+finally: print([m for m in ("torch", "numba", "pandas", "scipy") if m in sys.modules])
+"""
+
+
+def test_skipping_loads_nothing_heavy(tmp_path):
+    words = [
+        "sweep",
+        "scheduler=eft,ddrl_amsa_tuned",
+        "seeds=1",
+        "train=tiny",
+        "evaluate.traces=2",
+        "env.clock.horizon_s=6",
+    ]
+    words.append(f"runs_dir={tmp_path}")
+    assert CliRunner().invoke(app, words).exit_code == 0
+    done = subprocess.run([sys.executable, "-c", SKIP, *words], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-2:] == ["2 jobs: 0 done, 2 skipped, 0 failed", "[]"]
 
 
 def test_wrong_settings_name_their_key(tmp_path):

@@ -4,6 +4,7 @@ import json
 import shutil
 import sys
 import types
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,13 @@ def write_conf(folder: Path) -> Path:
     return conf
 
 
+def put_module(monkeypatch, name, **functions):
+    """Put a stub in place of a module of the package."""
+    stub = types.ModuleType(name)
+    stub.__dict__.update(functions)
+    monkeypatch.setitem(sys.modules, name, stub)
+
+
 @pytest.fixture
 def jobs(tmp_path, monkeypatch):
     """The data of every job that ran. A load of 0.6 fails, a load of 0 is bad input, seed 7 was done before."""
@@ -73,9 +81,11 @@ def jobs(tmp_path, monkeypatch):
         shown = {"label": data["label"], "scenario": data["env"]["name"], "load": data["workload"]["load"]}
         return {"job_id": "a1b2", "state": "done" if data["seed"] == 7 else "to do", "estimate_s": seconds, **shown}
 
-    stub = types.ModuleType("ddrl_sched.run.job")
-    stub.run_job, stub.plan_job = run_job, plan_job
-    monkeypatch.setitem(sys.modules, "ddrl_sched.run.job", stub)
+    put = partial(put_module, monkeypatch)
+    put("ddrl_sched.run.job", run_job=run_job, plan_job=plan_job)
+    to_do = {"ask": lambda *_: None, "finished": lambda *_: False, "is_gym": lambda *_: False}
+    put("ddrl_sched.run.identity", **to_do, done_folder=lambda *_: Path("runs/adhoc/a1b2"))
+    put("ddrl_sched.report.brief", brief=lambda folder: f"results: {folder}")
     conf = write_conf(tmp_path)
     monkeypatch.setattr(launch_module, "conf_dir", lambda: conf)
     (tmp_path / "here").mkdir()
@@ -117,7 +127,7 @@ def test_an_experiment_is_above_the_defaults_and_below_the_command_line(jobs):
 
 def test_an_evaluation_of_a_run_folder_is_reported_under_its_name(jobs, capsys):
     start("eval", "seed=3", run="/runs/a1")
-    assert capsys.readouterr().out == "done  /runs/a1  seed=3\n"
+    assert capsys.readouterr().out == "done  /runs/a1  seed=3\nresults: runs/adhoc/a1b2\n"
 
 
 def test_hydra_leaves_nothing_behind(jobs):
@@ -281,7 +291,7 @@ def test_a_config_that_cannot_be_composed_is_bad_input(jobs, words, message):
     ("word", "message"),
     [
         ("seeds=${nope}", "error: seeds: Interpolation key 'nope' not found\n"),
-        ("seeds=???", "error: seeds: Missing mandatory value: seeds\n"),
+        ("seeds=???", "error: seeds: must be given, as seeds=VALUE\n"),
         ("runs_dir=3", "error: runs_dir: a folder expected, got 3\n"),
     ],
 )

@@ -23,6 +23,7 @@ CONF = Path(__file__).parents[1] / "conf" / "scheduler"
 SPEED_GCPS, RATE_MBPS = [10.0, 20.0, 30.0, 40.0, 50.0], [400.0, 425.0, 450.0, 475.0, 500.0]
 MEAN_WORK_GCYCLE = 3.5 * 0.2048
 SLOT_TASKS = np.full(6, 0.3)
+MANDATORY = {"best_k": {"k": 4}}  # what the yaml leaves to the user
 
 
 def read(label):
@@ -35,7 +36,7 @@ SINGLE += [x for x in LABELS if read(x)["name"] in ("least_of", "least_of_sample
 
 
 def make(label, **changes):
-    settings = read(label) | changes
+    settings = read(label) | MANDATORY.get(label, {}) | changes
     return build(settings.pop("name"), settings)
 
 

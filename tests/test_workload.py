@@ -73,7 +73,8 @@ def test_every_environment_is_built_and_sampled(name):
 
 @pytest.mark.parametrize("name", names("workload"))
 def test_every_workload_is_built_and_sampled(name):
-    settings = workload(name)
+    mandatory = {"path": "package:AzureLLMInferenceTrace_conv.csv"} if name == "trace" else {}
+    settings = workload(name, **mandatory)
     scenario, plan, tasks, facts = sampled(env("edge20"), settings, 10)
     assert settings.name == name
     check_tasks(scenario, tasks)

@@ -6,14 +6,14 @@ entry t - 1 of every list of coefficients; the chain runs from t = T down to 1.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ddrl_sched.agents.nets import ACTIVATIONS, Activation, mlp, mlp_leaves
+from ddrl_sched.agents.nets import ACTIVATIONS, GRADIENTS, Activation, mlp_leaves
 from ddrl_sched.agents.stack import Leaf
 
 Schedule = Literal["vp", "cosine", "linear"]
@@ -110,33 +110,146 @@ class Denoiser:
         return [t for t in reversed(range(self.steps)) if self.chain.sigma[t] > 0]
 
     def logits(self, leaves: Mapping[str, Tensor], obs: Tensor, start: Tensor, noise: Tensor | None) -> Tensor:
-        """Logits [K, n, A] from obs [K, n, O] and start [K, n, A].
+        """Logits [K, n, A] from obs [K, n, O] and start [K, n, A]; gradients reach the leaves, not obs and start.
 
         `noise` [K, noisy steps, n, A] is standard normal; None walks along the means.
         """
-        # biases are widened once per chain, so that their gradients are summed once, not at every step
-        wide = {k: w.expand(-1, obs.shape[1], -1) if k.startswith("bias") else w for k, w in leaves.items()}
-        time = torch.matmul(self.embedding, leaves["weight_time"]).unsqueeze(2).unbind(1)  # T of [K, 1, H]
-        seen = torch.baddbmm(wide["bias0"], obs, leaves["weight_obs"])  # [K, n, H]
-        noises = iter(()) if noise is None else iter(noise.unbind(1))
-        x = start
-        for t in reversed(range(self.steps)):
-            hidden = torch.baddbmm(seen + time[t], x, leaves["weight_x"])
-            output = mlp(wide, ACTIVATIONS[self.activation](hidden), self.activation, first=1)
-            x = self._mean(t, x, output)
-            if noise is not None and self.chain.sigma[t] > 0:
-                x = torch.add(x, next(noises), alpha=self.chain.sigma[t])
-        return x
+        if not torch.is_grad_enabled():
+            return walk(self, leaves, obs, start, noise, None)
+        logits: Tensor = _Walk.apply(self, list(leaves), obs, start, noise, *leaves.values())  # type: ignore[no-untyped-call]
+        return logits
 
-    def _mean(self, t: int, x: Tensor, output: Tensor) -> Tensor:
-        """Mean of x_(t-1) given x_t and the output: from_x0 x_0 + from_x x_t, in as few passes as it takes."""
-        c = self.chain
-        if self.predict == "x0":  # x_0 = output, or bound tanh(output)
-            end = output if self.bound is None else output.tanh()
-            return torch.add(c.from_x[t] * x, end, alpha=c.from_x0[t] * (self.bound or 1.0))
-        from_x, from_noise = 1 / c.signal[t], -c.noise[t] / c.signal[t]  # x_0 = (x_t - noise tanh(output)) / signal
-        if self.bound is None:
-            keep = c.from_x[t] + c.from_x0[t] * from_x
-            return torch.add(keep * x, output.tanh(), alpha=c.from_x0[t] * from_noise)
-        x0 = torch.add(from_x * x, output.tanh(), alpha=from_noise).clamp(-self.bound, self.bound)
-        return torch.add(c.from_x[t] * x, x0, alpha=c.from_x0[t])
+
+@dataclass(frozen=True)
+class Visited:
+    """What a step of a walk leaves for its gradient. y = tanh(output of the network), or the output where unbounded."""
+
+    x: Tensor  # [K, n, A] where the step began
+    before: list[Tensor]  # [K, n, H] of every hidden layer, before its activation
+    after: list[Tensor]  # the same after it
+    y: Tensor  # [K, n, A]
+    end: Tensor | None  # [K, n, A] x_0 before it was clamped, None where nothing is clamped
+
+
+def walk(
+    denoiser: Denoiser,
+    leaves: Mapping[str, Tensor],
+    obs: Tensor,
+    start: Tensor,
+    noise: Tensor | None,
+    visited: list[Visited] | None,
+) -> Tensor:
+    """Denoiser.logits without autograd; fills `visited` in the order of the walk, t = T..1."""
+    activate = ACTIVATIONS[denoiser.activation]
+    layers = _layers(leaves)
+    time = torch.matmul(denoiser.embedding, leaves["weight_time"]).unsqueeze(2).unbind(1)  # T of [K, 1, H]
+    seen = torch.baddbmm(leaves["bias0"], obs, leaves["weight_obs"])  # [K, n, H]
+    noises = iter(()) if noise is None else iter(noise.unbind(1))
+    x = start
+    for t in reversed(range(denoiser.steps)):
+        before = [torch.add(seen, time[t]).baddbmm_(x, leaves["weight_x"])]
+        after = [activate(before[0])]
+        for weight, bias in layers[:-1]:
+            before.append(torch.baddbmm(bias, after[-1], weight))
+            after.append(activate(before[-1]))
+        y = torch.baddbmm(layers[-1][1], after[-1], layers[-1][0])
+        if denoiser.predict == "noise" or denoiser.bound is not None:
+            np.tanh(y.numpy(), out=y.numpy())  # several times as fast as torch's
+        move, at, end = _move(denoiser, t), x, None
+        if move.clamped is None:
+            x = torch.mul(x, move.keep).add_(y, alpha=move.gain)
+        else:
+            end = torch.mul(x, move.clamped[0]).add_(y, alpha=move.clamped[1])
+            x = torch.mul(x, move.keep).add_(end.clamp(-denoiser.bound, denoiser.bound), alpha=move.gain)  # type: ignore[operator]
+        if noise is not None and denoiser.chain.sigma[t] > 0:
+            x.add_(next(noises), alpha=denoiser.chain.sigma[t])
+        if visited is not None:
+            visited.append(Visited(at, before, after, y, end))
+    return x
+
+
+def walk_gradient(
+    denoiser: Denoiser, leaves: Mapping[str, Tensor], obs: Tensor, visited: Sequence[Visited], of_logits: Tensor
+) -> dict[str, Tensor]:
+    """Gradient of every leaf from the one of the logits [K, n, A]: the steps of `walk` taken back, t = 1..T.
+
+    By hand, because autograd's own bookkeeping takes as long as the small matrix products.
+    """
+    gradient = GRADIENTS[denoiser.activation]
+    layers = _layers(leaves)
+    found = {name: torch.zeros_like(leaf) for name, leaf in leaves.items()}
+    of_layers = _layers(found)
+    of_time = torch.zeros(len(obs), denoiser.steps, leaves["weight_x"].shape[2])
+    of_seen = torch.zeros_like(visited[0].before[0])
+    for t, at in enumerate(reversed(visited)):
+        move = _move(denoiser, t)
+        of_x, of_y = move.keep * of_logits, move.gain * of_logits
+        if move.clamped is not None:
+            of_end = torch.ops.aten.hardtanh_backward(of_y, at.end, -denoiser.bound, denoiser.bound)  # type: ignore[operator]
+            of_x.add_(of_end, alpha=move.clamped[0])
+            of_y = move.clamped[1] * of_end
+        if denoiser.predict == "noise" or denoiser.bound is not None:
+            of_y = torch.ops.aten.tanh_backward(of_y, at.y)
+        for (weight, _), (of_weight, of_bias), before, after in reversed(
+            [*zip(layers, of_layers, at.before, at.after, strict=True)]
+        ):
+            of_weight.baddbmm_(after.mT, of_y)
+            of_bias.add_(of_y.sum(1, keepdim=True))
+            of_y = gradient(torch.bmm(of_y, weight.mT), before, after)
+        found["weight_x"].baddbmm_(at.x.mT, of_y)
+        of_time[:, t] = of_y.sum(1)
+        of_seen.add_(of_y)
+        if t + 1 < len(visited):  # nobody asks for the gradient of the start
+            of_logits = of_x.baddbmm_(of_y, leaves["weight_x"].mT)
+    found["weight_time"] = torch.matmul(denoiser.embedding.T, of_time)
+    found["weight_obs"], found["bias0"] = torch.bmm(obs.mT, of_seen), of_seen.sum(1, keepdim=True)
+    return found
+
+
+class _Walk(torch.autograd.Function):
+    """`walk` and `walk_gradient` as one operation of autograd."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        denoiser: Denoiser,
+        names: list[str],
+        obs: Tensor,
+        start: Tensor,
+        noise: Tensor | None,
+        *leaves: Tensor,
+    ) -> Tensor:
+        ctx.denoiser, ctx.names, ctx.visited = denoiser, names, []
+        ctx.save_for_backward(obs, *leaves)
+        return walk(denoiser, dict(zip(names, leaves, strict=True)), obs, start, noise, ctx.visited)
+
+    @staticmethod
+    def backward(ctx: Any, of_logits: Tensor) -> tuple[Tensor | None, ...]:
+        obs, *leaves = ctx.saved_tensors
+        named = dict(zip(ctx.names, leaves, strict=True))
+        found = walk_gradient(ctx.denoiser, named, obs, ctx.visited, of_logits)
+        return None, None, None, None, None, *(found[name] for name in ctx.names)
+
+
+class _Move(NamedTuple):
+    """Mean of x_(t-1): keep x + gain y, or with `clamped` = (a, b): keep x + gain clamp(a x + b y)."""
+
+    keep: float
+    gain: float
+    clamped: tuple[float, float] | None
+
+
+def _move(denoiser: Denoiser, t: int) -> _Move:
+    """The mean from_x0 x_0 + from_x x_t of a step, in as few passes as it takes."""
+    c = denoiser.chain
+    if denoiser.predict == "x0":  # x_0 = output, or bound tanh(output)
+        return _Move(c.from_x[t], c.from_x0[t] * (denoiser.bound or 1.0), None)
+    from_x, from_noise = 1 / c.signal[t], -c.noise[t] / c.signal[t]  # x_0 = (x_t - noise tanh(output)) / signal
+    if denoiser.bound is None:
+        return _Move(c.from_x[t] + c.from_x0[t] * from_x, c.from_x0[t] * from_noise, None)
+    return _Move(c.from_x[t], c.from_x0[t], (from_x, from_noise))
+
+
+def _layers(leaves: Mapping[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
+    """(weight, bias) of the layers behind the first one."""
+    return [(leaves[f"weight{i}"], leaves[f"bias{i}"]) for i in range(1, sum(name[:4] == "bias" for name in leaves))]

@@ -14,6 +14,10 @@ Activation = Literal["relu", "mish"]
 Hidden = Annotated[list[Annotated[int, Gt(0), Le(65_536)]], Len(1, 16)]  # widths of the hidden layers
 
 ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {"relu": torch.relu_, "mish": torch.nn.functional.mish}
+GRADIENTS: Mapping[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {  # of (gradient after it, before, after)
+    "relu": lambda of_after, before, after: torch.ops.aten.threshold_backward(of_after, after, 0),
+    "mish": lambda of_after, before, after: torch.ops.aten.mish_backward(of_after, before),
+}
 
 
 def mlp_leaves(n_in: int, hidden: Sequence[int], n_out: int, first: int = 0) -> list[Leaf]:

@@ -180,7 +180,7 @@ def _drawn(
     generators: Generators, shape: tuple[int, ...], count: NDArray[np.int64] | None, axis: int, *, normal: bool
 ) -> NDArray[np.float32]:
     """One draw per learner, only as many numbers as it needs: alone it would draw the same."""
-    drawn = np.zeros((len(generators), *shape), np.float32)
+    drawn = (np.empty if count is None else np.zeros)((len(generators), *shape), np.float32)
     for k, generator in enumerate(generators):
         draw = generator.standard_normal if normal else generator.random
         if count is None or count[k] == shape[axis]:

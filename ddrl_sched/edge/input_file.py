@@ -7,6 +7,8 @@ from pathlib import Path
 from ddrl_sched.config import InputError, clean, near, shown
 
 PACKAGE = "package:"
+MAX_TRACE_BYTES = 200_000_000
+MAX_GML_BYTES = 20_000_000
 
 
 def read_bytes(file: str, key: str, folder: str, max_bytes: int) -> bytes:

@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 
 from ddrl_sched.config import MAX_SERVERS, GraphNetwork, InputError, clean, shown
-from ddrl_sched.edge.input_file import first_line, read_bytes
+from ddrl_sched.edge.input_file import MAX_GML_BYTES, first_line, read_bytes
 from ddrl_sched.edge.types import Floats
 
 EARTH_RADIUS_KM = 6371.0
-MAX_GML_BYTES = 20_000_000
 LARGEST_BPS = 1e15
 KEY = "env.network.file"
 

@@ -14,10 +14,9 @@ import numpy as np
 import pandas as pd
 
 from ddrl_sched.config import InputError, clean, near, shown
-from ddrl_sched.edge.input_file import PACKAGE, first_line, read_bytes
+from ddrl_sched.edge.input_file import MAX_TRACE_BYTES, PACKAGE, first_line, read_bytes
 from ddrl_sched.edge.types import Bools, Floats
 
-MAX_BYTES = 200_000_000
 MAX_ROWS = 2_000_000
 LARGEST_SIZE = 1e12
 LARGEST_S = 1e11  # the year 5138; milliseconds since 1970 are more
@@ -47,7 +46,7 @@ def read_trace(path: str, timestamp_column: str | None, size_columns: Sequence[s
     finite and > 0. `timestamp_column` null: the one column whose name says that it is a time (TIME_NAMES).
     Raises InputError that names file and line.
     """
-    content = read_bytes(path, KEY, "traces", MAX_BYTES)
+    content = read_bytes(path, KEY, "traces", MAX_TRACE_BYTES)
     where = f"{KEY}: {clean(path)}"
     _check_bytes(content, where)
     header = _header(content, where, [*([timestamp_column] if timestamp_column else []), *size_columns])

@@ -37,6 +37,8 @@ class Task:
 
 def run(data: Mapping[str, Any], command: str, options: Mapping[str, Any]) -> Report:
     """Do a job in this process. Raises what run_job raises."""
+    if _is_finished(data, command, options):
+        return {"code": DONE, "state": "skipped"}
     from ddrl_sched.run.job import run_job  # lazy: torch and numba come with it
 
     if data.get("tune") is None:
@@ -54,6 +56,29 @@ def plan(data: Mapping[str, Any], command: str, options: Mapping[str, Any]) -> R
     if data.get("tune") is None:
         return {"plan": plan_job(_without_tune(data), command, options)}
     return {"plan": _tuning(command).plan_tune(data, options)}
+
+
+def result(task: Task) -> str:
+    """What a single job has found, for the command line; "" where it has no run folder of the usual kind."""
+    from ddrl_sched.run.identity import ask, done_folder, is_gym
+
+    if task.data.get("tune") is not None or is_gym(task.data):
+        return ""
+    folder = done_folder(ask(_without_tune(task.data), task.command, task.options), task.options)
+    if folder is None:
+        return ""
+    from ddrl_sched.report.brief import brief
+
+    return brief(folder)
+
+
+def _is_finished(data: Mapping[str, Any], command: str, options: Mapping[str, Any]) -> bool:
+    """Whether nothing of a job is left to do: told without loading torch."""
+    from ddrl_sched.run.identity import ask, finished, is_gym
+
+    if data.get("tune") is not None or is_gym(data):
+        return False
+    return finished(ask(_without_tune(data), command, options), options)
 
 
 def _without_tune(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -99,6 +124,9 @@ def carry_out(task: Task) -> Report:
 
 def settled(task: Task) -> Report | None:
     """The report of a task that need not be sent: done, failed before, or wrong. None for one that is to be run."""
+    checked = attempt(lambda *words: {"finished": _is_finished(*words)}, task)
+    if checked.pop("finished", False):
+        return {"number": task.number, **checked, "state": "skipped"}
     checked = attempt(plan, task)
     if checked["code"] != DONE:
         return {"number": task.number, **checked}

@@ -27,7 +27,8 @@ from ddrl_sched.run.cartpole import (
     step_mean,
     train,
 )
-from ddrl_sched.run.job import Task, carry_out, stamp, state_of
+from ddrl_sched.run.identity import state_of
+from ddrl_sched.run.job import Task, carry_out, stamp
 from ddrl_sched.run.seeding import stream
 from ddrl_sched.schedulers.learned import agent_settings
 

@@ -17,10 +17,10 @@ from typing import Any, Protocol, TypeVar
 import torch
 
 from ddrl_sched import stopping
-from ddrl_sched.run.records import read_regular
+from ddrl_sched.run.records import RESUME, read_regular
 from ddrl_sched.saving import RecordsError, remove, remove_leftovers, write_bytes
 
-FOLDER, FILE = "resume", "state.pt"
+FOLDER, FILE = RESUME, "state.pt"
 T = TypeVar("T")
 
 

@@ -1,16 +1,14 @@
 """One scheduling problem: environment and workload settings become a scenario and named, repeatable traces."""
 
-import hashlib
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ddrl_sched.config import EnvSettings, InputError, TraceArrivals, WorkloadSettings
 from ddrl_sched.edge.arrivals import Plan, slot_tasks
-from ddrl_sched.edge.input_file import read_bytes
-from ddrl_sched.edge.topology import MAX_GML_BYTES
 from ddrl_sched.edge.types import Ints, Scenario
 from ddrl_sched.edge.workload import Replica, TraceFacts, build_world, sample
+from ddrl_sched.run.identity import content_sha256
 from ddrl_sched.run.records import canonical_hash
 from ddrl_sched.run.rollout import Traces
 from ddrl_sched.run.seeding import stream
@@ -40,13 +38,7 @@ class Problem:
     @property
     def content_sha256(self) -> str:
         """Hash of the files that tasks and network come from: a trace, a graph."""
-        network = self.env.network
-        graph = (
-            read_bytes(network.file, "env.network.file", "topologies", MAX_GML_BYTES)
-            if network.kind == "graph"
-            else b""
-        )
-        return canonical_hash([self.plan.trace.sha256 if self.plan.trace else "", hashlib.sha256(graph).hexdigest()])
+        return content_sha256(self.env, self.workload)
 
     def training(self, seed: int, seeds: range, episode: int, slots: int, min_tasks: int) -> tuple[Traces, TraceFacts]:
         """Fresh traces, one per training seed, of `slots` slots or longer until min_tasks are expected."""

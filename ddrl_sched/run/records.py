@@ -33,6 +33,7 @@ from ddrl_sched.saving import write_bytes as write_bytes
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
+RESUME = "resume"  # folder of a job's checkpoints
 MAX_JSON_BYTES = 1_000_000
 MAX_JSON_DEPTH = 20
 MAX_FILE_BYTES = 1 << 30

@@ -54,7 +54,7 @@ class Search:
     @property
     def file(self) -> str:
         """Name of the scheduler in file names."""
-        return re.sub(r"[^A-Za-z0-9_.-]+", "_", self.job.label)
+        return re.sub(r"[^A-Za-z0-9_.-]+", "_", self.job.asked.label)
 
     @property
     def journal(self) -> Path:
@@ -81,7 +81,7 @@ def tune(data: Mapping[str, Any], options: Mapping[str, Any]) -> str:
         ran += 1
         _write_results(study, search)
     if not _finished(study) and all(trial.state.is_finished() for trial in study.get_trials(deepcopy=False)):
-        raise RuntimeError(f"no trial of {search.job.label} finished ({search.folder / 'trials'})")
+        raise RuntimeError(f"no trial of {search.job.asked.label} finished ({search.folder / 'trials'})")
     return "done" if ran else "skipped"
 
 
@@ -114,10 +114,10 @@ def _search(data: Mapping[str, Any], options: Mapping[str, Any]) -> Search:
     space = space_of(settings, job_data["scheduler"])
     varied = {key: values.model_dump() for key, values in space.items()}
     constant = {key: value for key, value in settings.model_dump().items() if key not in ("n_trials", "space")}
-    fixed = {key: value for key, value in job.settings.model_dump().items() if key not in ("name", "baselines")}
-    study_id = records.canonical_hash([job.label, fixed, constant, varied, job.problem.content_sha256])[:8]
+    fixed = {key: value for key, value in job.asked.settings.model_dump().items() if key not in ("name", "baselines")}
+    study_id = records.canonical_hash([job.asked.label, fixed, constant, varied, job.problem.content_sha256])[:8]
     trial_options = {**options, "retry_failed": True, "accept_code": False, "wait": True}
-    return Search(settings, job_data, trial_options, space, job, study_id, job.folder.parent)
+    return Search(settings, job_data, trial_options, space, job, study_id, job.asked.folder.parent)
 
 
 # The study
@@ -140,7 +140,7 @@ def _study(optuna: Any, search: Search, *, accept_code: bool) -> Any:
             study.set_user_attr("code_version", records.code_version())
         elif began_with != records.code_version() and not accept_code:
             raise InputError(
-                f"the study of {search.job.label} was begun with another version of the code ({search.journal}): "
+                f"the study of {search.job.asked.label} was begun with another version of the code ({search.journal}): "
                 "--accept-code continues it, another name= begins a new one"
             )
     return study
@@ -229,16 +229,16 @@ def _run(optuna: Any, study: Any, trial: Any, search: Search) -> None:
             return
         trial.report(float(delay_s.mean()), progress.episode)
         if trial.should_prune():
-            raise Pruned(f"after {progress.episode + 1} of {search.job.settings.train.episodes} episodes")
+            raise Pruned(f"after {progress.episode + 1} of {search.job.asked.settings.train.episodes} episodes")
 
     data = _trial_data(search, trial.params)
     try:
         job = prepare(data, "sweep", {})
-        trial.set_user_attr(JOB, job.job_id)
+        trial.set_user_attr(JOB, job.asked.job_id)
         run_job(data, "sweep", {**search.options, "watch": watch})
-        value = _objective_s(job.folder)
+        value = _objective_s(job.asked.folder)
     except Pruned as why:
-        checkpoint.discard(job.folder)
+        checkpoint.discard(job.asked.folder)
         trial.set_user_attr(NOTE, f"pruned {why}")
         study.tell(trial, state=states.PRUNED)
     except InputError:
@@ -325,9 +325,9 @@ def _best_yaml(best: Any, n_finished: int, search: Search) -> str:
     world = f"{job.problem.env.name}, {job.problem.workload.name}, load {job.problem.plan.demand.load:g}"
     value = f"mean delay {1e3 * best.value:.3f} ms on the traces of the search"
     head = [
-        f"# {job.label}, settings found by a search in {world}",
-        f"# trial {best.number} of {settings.n_trials} ({n_finished} trained to their end), {job.settings.seeds} "
-        f"seeds, {job.settings.train.episodes} episodes: {value}",
+        f"# {job.asked.label}, settings found by a search in {world}",
+        f"# trial {best.number} of {settings.n_trials} ({n_finished} trained to their end), {job.asked.settings.seeds} "
+        f"seeds, {job.asked.settings.train.episodes} episodes: {value}",
     ]
     scheduler = _trial_data(search, best.params)["scheduler"]
     return "\n".join([*head, yaml.safe_dump(scheduler, sort_keys=False, default_flow_style=None)])

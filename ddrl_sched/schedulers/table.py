@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import is_dataclass
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 from ddrl_sched.config import InputError, near, shown, validate_record
@@ -48,8 +49,7 @@ def scheduler_class(name: str) -> Any:
             f"scheduler.name: unknown scheduler {shown(name)}{near(name, SCHEDULERS)} "
             f"(known: {', '.join(SCHEDULERS)}, or module:Class of your own)"
         )
-    if "" not in sys.path and os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # a user's own module stands where the command is given
+    _look_here()
     try:
         cls = getattr(import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
@@ -57,3 +57,26 @@ def scheduler_class(name: str) -> Any:
     if not (isinstance(cls, type) and is_dataclass(cls) and callable(getattr(cls, "decide", None))):
         raise InputError(f"scheduler.name: {shown(name)} is not a dataclass with a method `decide`")
     return cls
+
+
+def own_source(name: str) -> str | None:
+    """File of the module of a user's own scheduler (module:Class); None for the names of SCHEDULERS.
+
+    Raises InputError where there is no such module. The module itself is not run (packages around it are).
+    """
+    if name in SCHEDULERS or ":" not in name:
+        return None
+    _look_here()
+    try:
+        spec = find_spec(name.partition(":")[0])
+    except (ImportError, ValueError) as error:
+        raise InputError(f"scheduler.name: cannot import {shown(name)}: {error}") from None
+    if spec is None:
+        raise InputError(f"scheduler.name: cannot import {shown(name)}: there is no such module")
+    return spec.origin if spec.has_location else None
+
+
+def _look_here() -> None:
+    """A user's own module stands where the command is given."""
+    if "" not in sys.path and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())

@@ -1,0 +1,305 @@
+"""What a job is called and whether it is done: told from its settings, without torch, the world or a scheduler."""
+
+import hashlib
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from ddrl_sched.config import EnvSettings, InputError, Settings, WorkloadSettings, clean, shown, validate
+from ddrl_sched.edge.input_file import MAX_GML_BYTES, MAX_TRACE_BYTES, PACKAGE, read_bytes
+from ddrl_sched.run import records
+from ddrl_sched.schedulers.table import own_source
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$", max_length=80)]
+Loads = Annotated[list[Annotated[float, Field(gt=0, le=10)]], Field(max_length=1000)]
+OWN_RULES = {"rand_coedge": "randcoedge", "optimal": "optimal"}  # of schedulers without learning, by yaml name
+COMMON_RULE = "amcoedge"
+LEARNED = ("learned", "price_policy")  # `name:` of the schedulers that learn
+WEIGHTS = "weights.safetensors"
+
+
+class TrainSettings(Settings):
+    """The budget of training."""
+
+    name: Name
+    episodes: Annotated[int, Field(ge=1, le=10**6)]
+    episode_slots: Annotated[int, Field(ge=1, le=10**6)]
+    episode_tasks: Annotated[int, Field(ge=0, le=10**7)]  # expected; an episode is lengthened to hold as many
+    loads: Loads  # one after the other, episode by episode; empty: workload.load
+
+
+class SavingSettings(Settings):
+    """Keys of `train` that leave the result as it is; they are no part of a job's settings."""
+
+    checkpoint_s: Annotated[float, Field(ge=0, le=86_400)]  # between two saves of the training's state
+
+
+class EvaluateSettings(Settings):
+    """The held-out traces."""
+
+    seed: Annotated[int, Field(ge=0)]  # root of their streams, apart from training
+    traces: Annotated[int, Field(ge=1, le=10_000)]  # published worlds: per draw
+    policy_seeds: Annotated[int, Field(ge=1, le=1000)]  # repetitions of schedulers that draw random numbers
+    replay_rule: str | None  # place the decisions again under this published rule
+
+
+class JobSettings(Settings):
+    """Everything that decides a job's result."""
+
+    name: Name
+    seed: Annotated[int, Field(ge=0)]
+    seeds: Annotated[int, Field(ge=1, le=1000)]
+    env: EnvSettings
+    workload: WorkloadSettings
+    scheduler: dict[str, Any]
+    train: TrainSettings
+    evaluate: EvaluateSettings
+    baselines: Annotated[list[Annotated[str, Field(max_length=records.MAX_NAME)]], Field(max_length=100)]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A job as it was asked for."""
+
+    settings: JobSettings
+    label: str
+    folder: Path
+    job_id: str
+    command: str
+    overrides: list[str]
+    weights_of: Path | None  # run folder of the weights to evaluate
+    checkpoint_s: float | None  # where it trains
+
+    @property
+    def learns(self) -> bool:
+        """The scheduler is a learned one."""
+        return self.settings.scheduler.get("name") in LEARNED
+
+
+def ask(data: Mapping[str, Any], command: str, options: Mapping[str, Any]) -> Asked:
+    """Validate a composed config (plain data) and name its job. Raises InputError naming keys."""
+    plain = {key: value for key, value in data.items() if key not in ("label", "overrides", "runs_dir", "experiment")}
+    label, overrides = str(data["label"]), [str(word) for word in data["overrides"]]
+    source = Path(options["run"]) if options.get("run") else None
+    begun = Path(options["resume"]) if options.get("resume") else None
+    saving = _take_saving_settings(plain)
+    manifest: Mapping[str, str] = {}
+    if source is not None:
+        label, plain, manifest = _settings_of_run(source, plain, overrides)
+    if begun is not None:
+        label, plain, overrides = _settings_of_begun(begun, overrides)
+    if len(label) > records.MAX_NAME:
+        raise InputError(f"scheduler: its name in tables must be at most {records.MAX_NAME} characters, got {label}")
+    settings = _validated(_with_own_rule(plain, label))
+    learns = settings.scheduler.get("name") in LEARNED
+    _check_command(command, label, learns, source)
+    identity = {"settings": _identity(settings, learns), "label": label, "weights": manifest.get(WEIGHTS)}
+    if not learns and (file := own_source(str(settings.scheduler.get("name")))):
+        identity["source"] = records.file_hash(file)
+    content = content_sha256(settings.env, settings.workload)
+    if begun is not None:
+        command, job_id = _command_of_begun(begun, identity, content)
+        folder = begun
+    else:
+        job_id = _job_id(identity, command, content)
+        folder = Path(data["runs_dir"]) / settings.name / job_id
+    _refuse_links(folder, begun or Path(data["runs_dir"]))
+    checkpoint_s = validate(SavingSettings, saving, "train").checkpoint_s if learns else None
+    return Asked(settings, label, folder, job_id, command, overrides, source, checkpoint_s)
+
+
+def is_gym(data: Mapping[str, Any]) -> bool:
+    """Whether the environment is one of gymnasium's (run/cartpole_job.py) and no world of edge servers."""
+    return isinstance(data.get("env"), Mapping) and data["env"].get("kind") == "gym"
+
+
+def content_sha256(env: EnvSettings, workload: WorkloadSettings) -> str:
+    """Hash of the files that tasks and network come from: a trace, a graph. Raises InputError."""
+    network, trace, graph = env.network, "", b""
+    if workload.path is not None:
+        trace = hashlib.sha256(read_bytes(workload.path, "workload.path", "traces", MAX_TRACE_BYTES)).hexdigest()
+    if network.kind == "graph":
+        graph = read_bytes(network.file, "env.network.file", "topologies", MAX_GML_BYTES)
+    return records.canonical_hash([trace, hashlib.sha256(graph).hexdigest()])
+
+
+def _check_command(command: str, label: str, learns: bool, source: Path | None) -> None:
+    """InputError where a scheduler that learns and the command, or --run, do not go together."""
+    if learns and command == "eval" and source is None:
+        raise InputError(f"ddrl eval: {label} needs trained weights: --run DIR (ddrl sweep trains and evaluates)")
+    if not learns and command == "train":
+        raise InputError(f"ddrl train: scheduler {label} does not learn; ddrl eval evaluates it")
+    if not learns and source is not None:
+        raise InputError(f"--run {source}: its scheduler {label} does not learn, so there are no weights")
+
+
+def _refuse_links(folder: Path, root: Path) -> None:
+    """InputError if a link between `root` and what is written in the job's folder leads elsewhere."""
+    deepest = folder / records.RESUME
+    if deepest.resolve() != root.resolve() / deepest.relative_to(root):
+        raise InputError(f"{folder}: a symbolic link leads elsewhere; nothing is written through it")
+
+
+def _job_id(identity: Mapping[str, Any], command: str, content: str) -> str:
+    what = "train" if command == "train" else "evaluate"
+    return records.job_id({**identity, "what": what}, content, records.SCHEMA_VERSION, records.code_version())
+
+
+def _take_saving_settings(plain: dict[str, Any]) -> dict[str, Any]:
+    """The keys of SavingSettings, taken out of the composed group `train`."""
+    train = plain.get("train")
+    if not isinstance(train, Mapping):
+        return {}
+    plain["train"] = {key: value for key, value in train.items() if key not in SavingSettings.model_fields}
+    return {key: value for key, value in train.items() if key in SavingSettings.model_fields}
+
+
+def _validated(plain: Mapping[str, Any]) -> JobSettings:
+    """The settings; keys are named as they stand in the yaml, without a prefix."""
+    try:
+        return validate(JobSettings, plain, "")
+    except InputError as error:
+        raise InputError("\n".join(line.removeprefix(".") for line in str(error).splitlines())) from None
+
+
+def _with_own_rule(plain: dict[str, Any], label: str) -> dict[str, Any]:
+    """env.rule own = the published rule set in which the scheduler was introduced."""
+    env, scheduler = plain.get("env"), plain.get("scheduler")
+    if not isinstance(env, Mapping) or not isinstance(scheduler, Mapping) or env.get("rule") != "own":
+        return plain
+    own = scheduler.get("published_rule") or OWN_RULES.get(label.partition("(")[0], COMMON_RULE)
+    return {**plain, "env": {**env, "rule": own}}
+
+
+def _identity(settings: JobSettings, learned: bool) -> dict[str, Any]:
+    """What the result depends on: without learning, neither training nor its seeds."""
+    plain = settings.model_dump()
+    for key in ("name", "baselines"):
+        plain.pop(key)
+    if not learned:
+        plain.pop("train")
+    return plain
+
+
+def _settings_of_run(
+    source: Path, composed: dict[str, Any], overrides: list[str]
+) -> tuple[str, dict[str, Any], Mapping[str, str]]:
+    """(label, settings, manifest) of a finished run folder, which is only data.
+
+    The settings are changed by what was given on the command line.
+    """
+    try:
+        job, manifest = records.read_finished(source)
+    except (OSError, ValueError) as error:
+        raise InputError(f"--run {source}: {clean(error)}") from None
+    plain = dict(job["settings"])
+    given: set[str] = set()
+    for word in overrides:
+        key = word.lstrip("+~").partition("=")[0].partition("@")[0]
+        top = key.partition(".")[0].partition("/")[0]
+        if top in ("runs_dir", "launcher", "hydra"):
+            continue
+        if top in ("scheduler", "train", "agent", "seeds", "seed", "experiment"):
+            raise InputError(
+                f"{key}: belongs to the training; with --run only env, workload, evaluate, name can change"
+            )
+        plain[top] = _merged(plain.get(top), composed.get(top), key.split(".")[1:])
+        given.add(key)
+    _refuse_files(source, plain, given)
+    return clean(job["scheduler"]), plain, manifest
+
+
+def _refuse_files(source: Path, plain: Mapping[str, Any], given: set[str]) -> None:
+    """InputError if the folder, not the user, names a file outside the package: a stranger may name any."""
+    for key in ("workload.path", "env.network.file"):
+        value: Any = plain
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, Mapping) else None
+        theirs = not given.intersection({key, *(key.rsplit(".", n)[0] for n in range(1, key.count(".") + 1))})
+        if isinstance(value, str) and not value.startswith(PACKAGE) and theirs:
+            raise InputError(f"{key}: --run {source} names the file {shown(value)}; to read it, give +{key}=FILE")
+
+
+def _settings_of_begun(folder: Path, overrides: list[str]) -> tuple[str, dict[str, Any], list[str]]:
+    """(label, settings, overrides) with which the job in `folder` was begun. The folder is only data."""
+    own = ("train.checkpoint_s", "launcher", "hydra")  # what concerns this process alone
+    foreign = [word for word in overrides if not word.lstrip("+~").startswith(own)]
+    if foreign:
+        raise InputError(
+            f"{foreign[0]}: with --resume only train.checkpoint_s can be given; the rest stands in {folder}"
+        )
+    try:
+        job = records.read_job(folder)
+    except (OSError, ValueError) as error:
+        raise InputError(f"--resume {folder}: {clean(error)}") from None
+    return clean(job["scheduler"]), dict(job["settings"]), list(job["overrides"])
+
+
+def _command_of_begun(folder: Path, identity: Mapping[str, Any], content: str) -> tuple[str, str]:
+    """(command, job id) of the job that was begun in `folder`; InputError if it cannot go on there."""
+    begun = records.read_job(folder)["job_id"]
+    for command in ("train", "sweep"):
+        if _job_id(identity, command, content) == begun:
+            return command, begun
+    raise InputError(f"--resume {folder}: begun with other code or input files, so it cannot go on bit for bit")
+
+
+def _merged(old: Any, new: Any, path: list[str]) -> Any:
+    """`old` with the value at `path` taken from `new` (all of it where the path is empty)."""
+    if not path or not isinstance(old, Mapping) or not isinstance(new, Mapping) or path[0] not in new:
+        return new
+    return {**old, path[0]: _merged(old.get(path[0]), new[path[0]], path[1:])}
+
+
+def state(job: Asked, options: Mapping[str, Any]) -> str:
+    """Of a job: "done" (perhaps, if that is accepted, by another version of the code) or what `state_of` says."""
+    found = state_of(job.folder, job.job_id)
+    return "done" if found != "done" and options.get("accept_code") and _done_by_other_code(job) else found
+
+
+def finished(job: Asked, options: Mapping[str, Any]) -> bool:
+    """Whether nothing of a job is left to do: it is done, and its checkpoints are gone."""
+    return state(job, options) == "done" and not (job.folder / records.RESUME).exists()
+
+
+def done_folder(job: Asked, options: Mapping[str, Any]) -> Path | None:
+    """Where the results of a job are, if it is done."""
+    if state_of(job.folder, job.job_id) == "done":
+        return job.folder
+    return _done_by_other_code(job) if options.get("accept_code") else None
+
+
+def state_of(folder: Path, job_id: str) -> str:
+    """Of the job in a run folder: "done", "failed", "interrupted", or "to do" where there is none."""
+    try:
+        job = records.read_job(folder)
+    except (OSError, ValueError):
+        return "to do"
+    if job["job_id"] == job_id and records.is_done(folder):
+        return "done"
+    return "failed" if job["status"] == "failed" else "interrupted"
+
+
+def _done_by_other_code(job: Asked) -> Path | None:
+    """A finished folder of another code version with the same settings; says so."""
+    wanted = records.canonical_hash(_comparable(job.settings.model_dump()))
+    for folder in sorted(job.folder.parent.glob("*")):
+        try:
+            other = records.read_job(folder)
+        except (OSError, ValueError):
+            continue
+        same = records.canonical_hash(_comparable(other["settings"])) == wanted and other["scheduler"] == job.label
+        same = same and job.weights_of is None and (folder / "eval.parquet").exists() == (job.command != "train")
+        if same and records.is_done(folder):
+            said = f"{job.label}: accepted from code {other['code_version'][:12]} ({folder})"
+            print(clean(said), file=sys.stderr)
+            return folder
+    return None
+
+
+def _comparable(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if key not in ("name", "baselines")}
