@@ -24,7 +24,7 @@ SPACE = {
     "all": {"learning": {"gamma": {"low": 0.1, "high": 0.9}}},
     "dqn": {"agent": {"lr": {"low": 1e-4, "high": 1e-2, "log": True}, "hidden": {"choices": [[8], [16, 16]]}}},
 }
-TUNE = {"n_trials": 3, "evaluate_seed": 9, "seed": 0, "startup_trials": 2, "pruner": {"kind": "none"}, "space": SPACE}
+TUNE = {"n_trials": 3, "evaluate_seed": 9, "seed": 0, "startup_trials": 2, "pruner": None, "space": SPACE}
 
 
 def study(folder, change=None, **tuning):
@@ -195,7 +195,7 @@ def test_every_learned_tuned_scheduler_has_a_space_and_the_same_budget(monkeypat
 @pytest.mark.slow
 def test_two_processes_share_a_study(tmp_path):
     words = ["experiment=tune", "scheduler=drlcoedge_tuned", "train=tiny", "train.episode_slots=3", "seeds=1"]
-    words += ["evaluate.traces=1", "env.clock.horizon_s=2", "tune.n_trials=10", "name=jobs", "tune.pruner={kind: none}"]
+    words += ["evaluate.traces=1", "env.clock.horizon_s=2", "tune.n_trials=10", "name=jobs", "tune.pruner=null"]
     code = "from ddrl_sched.cli import main; main()"
     command = [sys.executable, "-c", code, "sweep", *words]
     pair = [

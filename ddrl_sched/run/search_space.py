@@ -33,12 +33,6 @@ class Choices(Settings):
     choices: Annotated[list[Any], Field(min_length=1, max_length=100)]
 
 
-class NoPruner(Settings):
-    """Every trial is trained to its end."""
-
-    kind: Literal["none"]
-
-
 class MedianPruner(Settings):
     """A trial ends early whose best episode so far is worse than the median of earlier trials at the same episode."""
 
@@ -62,7 +56,7 @@ class TuneSettings(Settings):
     evaluate_seed: Annotated[int, Field(ge=0)]  # root of the traces of the search, apart from the held-out ones
     seed: Annotated[int, Field(ge=0)]  # of the proposals
     startup_trials: Whole  # drawn at random before the sampler (TPE) learns from them
-    pruner: Annotated[NoPruner | MedianPruner | HalvingPruner, Field(discriminator="kind")]
+    pruner: Annotated[MedianPruner | HalvingPruner, Field(discriminator="kind")] | None  # null: all go to their end
     space: dict[str, dict[str, Any]]  # `all`, and the name of an agent (of a rule): keys of the scheduler's yaml
 
 
