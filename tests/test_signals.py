@@ -28,6 +28,7 @@ def listening(act):
     """A child that runs `act` as the command line does."""
 
     def listen_and_act():
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored where the tests run under nohup
         stopping.listen()
         signal.signal(signal.SIGALRM, lambda *_: os._exit(99))
         act()
