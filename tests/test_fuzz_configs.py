@@ -17,8 +17,8 @@ from ddrl_sched.cli import app
 from ddrl_sched.failures import BAD_INPUT, DONE, explain
 from ddrl_sched.run import records
 from ddrl_sched.run.job import prepare
-from tests.conf_files import names, plain
-from tests.test_job import LEARNED, learned, settings
+from tests.conf_files import CONF, names, plain
+from tests.test_job import learned, settings
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 GROUPS = "name|seeds?|env|workload|scheduler|train|evaluate|baselines"
@@ -34,7 +34,7 @@ VALUES = [
 
 def bases(tmp_path):
     """Composed configs of every kind of world, workload and scheduler."""
-    rules = [name for name in names("scheduler") if name not in LEARNED]
+    rules = [name for name in names("scheduler") if "/agent@agent" not in (CONF / f"scheduler/{name}.yaml").read_text()]
     worlds = ["edge5", "edge20", "testbed5", "kreonet", "edge5_links"]
     flows = ["poisson", "bursty", "slotted", "azure_code"]
     pairs = [(world, flow) for world in worlds for flow in flows if (world, flow) != ("kreonet", "azure_code")]

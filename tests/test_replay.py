@@ -2,6 +2,7 @@
 
 import io
 import os
+import random
 import zipfile
 from pathlib import Path
 
@@ -274,6 +275,24 @@ def test_a_flipped_byte_is_refused_or_harmless(tmp_path_factory, position, flip)
     replay.replay(folder / "in.npz", folder / "good.npz")
     for key, value in load(folder / "good.npz").items():
         np.testing.assert_array_equal(load(folder / "out.npz")[key], value)
+
+
+def test_damaged_archives_are_read_or_refused(tmp_path):
+    """Flipped bits where an archive keeps its own structure, at its beginning and end, and files cut short."""
+    rng, refused = random.Random(1), 0
+    for number in range(1000):
+        data = bytearray(GOLDEN[number % len(GOLDEN)].read_bytes())
+        for _ in range(rng.choice([1, 1, 3])):
+            near = rng.randrange(min(900, len(data)))
+            data[rng.choice([near, len(data) - 1 - near])] ^= 1 << rng.randrange(8)
+        path = tmp_path / "in.npz"
+        path.write_bytes(data[: rng.randrange(len(data))] if rng.random() < 0.1 else data)
+        try:
+            replay.read_case(path)
+        except InputError:
+            refused += 1
+    print(f"\n1000 damaged archives, {refused} refused, the rest read")
+    assert 0 < refused < 1000
 
 
 def test_the_output_appears_whole_or_not_at_all(tmp_path, monkeypatch):

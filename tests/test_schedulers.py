@@ -12,6 +12,7 @@ from pydantic import Field
 
 from ddrl_sched.config import InputError
 from ddrl_sched.edge.types import Decision
+from ddrl_sched.run.job import LEARNED
 from ddrl_sched.run.rollout import Traces, rollout
 from ddrl_sched.run.seeding import stream
 from ddrl_sched.schedulers.base import INFO_CLASSES, View
@@ -31,6 +32,7 @@ def read(label):
 
 
 LABELS = sorted(file.stem for file in CONF.glob("*.yaml") if "agent" not in file.read_text(encoding="utf-8"))
+LABELS = [label for label in LABELS if read(label)["name"] not in LEARNED]
 SINGLE = [x for x in LABELS if read(x)["name"] in ("local", "random_server", "round_robin", "weighted_round_robin")]
 SINGLE += [x for x in LABELS if read(x)["name"] in ("least_of", "least_of_sample") or x == "best_1"]
 

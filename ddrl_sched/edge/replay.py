@@ -1,10 +1,13 @@
 """Replays one file of published inputs and decisions (the format of PAPER 6) and writes what the rules make of it."""
 
 import io
+import lzma
 import math
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -20,6 +23,10 @@ from ddrl_sched.saving import write_bytes
 SINGLE = ("dedgeai", "opt_ts")
 SPLITS = {"CWA": "cwa", "HECWA": "hecwa", "SE": "cwa", "HEWA": "hecwa"}
 SLOT_S = 1.0
+_DAMAGED = (  # what reading a damaged archive raises
+    ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, TokenError,
+    NotImplementedError, RuntimeError,
+)  # fmt: skip
 MOST_BYTES = 1 << 28  # of the file, and of its arrays when unpacked
 
 
@@ -283,7 +290,9 @@ class _Arrays:
                 for name in file.namelist():
                     self._check_header(file, name)
                 return [name.removesuffix(".npy") for name in file.namelist()]
-        except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+        except InputError:
+            raise
+        except _DAMAGED as error:
             raise InputError(f"{self.path}: not an npz file ({error})") from None
 
     def _check_header(self, file: zipfile.ZipFile, name: str) -> None:
@@ -292,7 +301,7 @@ class _Arrays:
         with file.open(name) as member:
             try:
                 shape, _, dtype = readers[np.lib.format.read_magic(member)](member)
-            except (ValueError, KeyError, zipfile.BadZipFile) as error:
+            except _DAMAGED as error:
                 raise InputError(f"{self.path}: {key}: not a readable array ({error})") from None
         if dtype.hasobject:
             self.refuse(key, "holds pickled objects, which are never read")
@@ -305,7 +314,7 @@ class _Arrays:
         try:
             with np.load(self.path, allow_pickle=False) as file:
                 array: NDArray[Any] = file[key]
-        except (ValueError, KeyError, EOFError, zipfile.BadZipFile, zipfile.zlib.error) as error:  # type: ignore[attr-defined]
+        except _DAMAGED as error:
             raise InputError(f"{self.path}: {key}: not a readable array ({error})") from None
         return array
 
