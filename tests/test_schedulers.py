@@ -12,7 +12,7 @@ from pydantic import Field
 
 from ddrl_sched.config import InputError
 from ddrl_sched.edge.types import Decision
-from ddrl_sched.run.job import LEARNED
+from ddrl_sched.run.identity import LEARNED
 from ddrl_sched.run.rollout import Traces, rollout
 from ddrl_sched.run.seeding import stream
 from ddrl_sched.schedulers.base import INFO_CLASSES, View
