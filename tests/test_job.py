@@ -18,8 +18,9 @@ from ddrl_sched.config import InputError
 from ddrl_sched.report.brief import brief
 from ddrl_sched.report.statistics import delay_sums, mean_delay_s
 from ddrl_sched.run import records
+from ddrl_sched.run.estimate import Pace, training_s
 from ddrl_sched.run.identity import ask
-from ddrl_sched.run.job import plan_job, run_job
+from ddrl_sched.run.job import plan_job, prepare, run_job
 from ddrl_sched.schedulers.learned import learned_settings
 from tests.conf_files import CONF, names, plain
 
@@ -262,6 +263,29 @@ def test_a_training_says_how_to_go_on(tmp_path):
     last = curves[curves.tasks_seen == curves.groupby("seed").tasks_seen.transform("max")].value.mean()
     assert result.startswith(f"mean delay of the last episode {1e3 * last:.4g} ms over 2 seeds")
     assert (place, then) == (f"results: {folder}", f"evaluate: ddrl eval --run {folder}")
+
+
+@pytest.mark.parametrize("name", ["drlcoedge", "ddrl_amsa_tuned"])
+def test_an_estimate_grows_with_the_training_and_touches_nothing(tmp_path, name):
+    data = settings(tmp_path) | {"scheduler": learned(name), "label": name}
+
+    def seconds(episodes):
+        longer = data | {"train": data["train"] | {"episodes": episodes}}
+        return plan_job(longer, "sweep", NO_OPTIONS)["estimate_s"]
+
+    assert seconds(1000) > 10 * seconds(10) > 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_estimate_counts_the_updates_and_the_slots_of_a_training(tmp_path):
+    """At a given pace: 50 episodes of 6 slots, the first of which only fill the memory."""
+    data = settings(tmp_path) | {"scheduler": learned("drlcoedge"), "label": "drlcoedge"}
+    data["train"] = data["train"] | {"episodes": 50}
+    job = prepare(data, "train", NO_OPTIONS)
+    learning, rate = job.scheduler.settings.learning, job.problem.plan.demand.tasks_per_s / 5
+    spent = [training_s(job.problem, job.scheduler, job.asked.settings, Pace(*pace)) for pace in ((1, 0, 1), (0, 1, 1))]
+    updates = learning.updates / learning.every_slots
+    assert spent == pytest.approx([300, updates * (300 - max(learning.start_slots, learning.batch / rate))])
 
 
 SKIP = """import sys

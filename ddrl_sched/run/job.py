@@ -20,6 +20,7 @@ from ddrl_sched.edge import published
 from ddrl_sched.run import checkpoint, records
 from ddrl_sched.run.claim import claim, is_claimed
 from ddrl_sched.run.curve import Curve
+from ddrl_sched.run.estimate import estimate_s
 from ddrl_sched.run.evaluate import evaluate
 from ddrl_sched.run.evolve import Evolution
 from ddrl_sched.run.identity import WEIGHTS, Asked, JobSettings, ask, finished, is_gym, state
@@ -30,7 +31,7 @@ from ddrl_sched.run.seeding import stream
 from ddrl_sched.run.train import Progress, Training
 from ddrl_sched.schedulers.base import Scheduler, Trained
 from ddrl_sched.schedulers.learned import Learner, learned_settings
-from ddrl_sched.schedulers.price_policy import PricePolicy, evolution_settings, price_settings
+from ddrl_sched.schedulers.price_policy import PricePolicy, price_settings
 from ddrl_sched.schedulers.table import build as build_scheduler
 
 T = TypeVar("T")
@@ -359,7 +360,7 @@ def _load_weights(source: Path, learner: Trained) -> None:
 
 
 def _estimate_s(job: Job) -> float:
-    """Rough seconds on one core: from finished jobs of the scheduler in this experiment, else from the task counts."""
+    """Seconds on one core: as finished jobs of the scheduler in this experiment took, else estimated."""
     done = []
     for folder in job.asked.folder.parent.glob("*"):
         try:
@@ -370,19 +371,5 @@ def _estimate_s(job: Job) -> float:
             done.append(float(other["duration_s"]))
     if done:
         return sum(done) / len(done)
-    settings, demand = job.asked.settings, job.problem.plan.demand
-    evaluated = demand.tasks_per_s * job.problem.scenario.horizon_s * settings.evaluate.traces * _n_seeds(job)
-    seconds = 3.0 + 2e-5 * evaluated
-    if not isinstance(job.scheduler, Learner | PricePolicy):
-        return seconds
-    slots = settings.train.episodes * settings.train.episode_slots
-    if isinstance(job.scheduler, PricePolicy):
-        prices = job.scheduler.settings
-        per_task = 1e-5 if prices.candidates == "any_subset" else 5e-6
-        loads = max(1, len(settings.train.loads))
-        tried = 2 * evolution_settings(prices).pairs * settings.seeds * loads
-        return seconds + per_task * tried * slots * job.problem.scenario.slot_s * demand.tasks_per_s
-    learning = job.scheduler.settings.learning
-    per_update = 0.008 + 1e-6 * job.scheduler.n_learners * learning.batch
-    trained = slots * job.problem.scenario.slot_s * demand.tasks_per_s * settings.seeds
-    return seconds + slots * learning.updates / learning.every_slots * per_update + 1e-4 * (trained + evaluated)
+    trains = job.asked.learns and job.asked.weights_of is None
+    return estimate_s(job.problem, job.scheduler, job.asked.settings, _n_seeds(job), trains=trains)
