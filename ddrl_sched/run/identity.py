@@ -86,7 +86,7 @@ def ask(data: Mapping[str, Any], command: str, options: Mapping[str, Any]) -> As
     label, overrides = str(data["label"]), [str(word) for word in data["overrides"]]
     source = Path(options["run"]) if options.get("run") else None
     begun = Path(options["resume"]) if options.get("resume") else None
-    saving = _take_saving_settings(plain)
+    saving = take_saving_settings(plain)
     manifest: Mapping[str, str] = {}
     if source is not None:
         label, plain, manifest = _settings_of_run(source, plain, overrides)
@@ -149,7 +149,7 @@ def _job_id(identity: Mapping[str, Any], command: str, content: str) -> str:
     return records.job_id({**identity, "what": what}, content, records.SCHEMA_VERSION, records.code_version())
 
 
-def _take_saving_settings(plain: dict[str, Any]) -> dict[str, Any]:
+def take_saving_settings(plain: dict[str, Any]) -> dict[str, Any]:
     """The keys of SavingSettings, taken out of the composed group `train`."""
     train = plain.get("train")
     if not isinstance(train, Mapping):
