@@ -218,6 +218,17 @@ def test_wrong_settings_name_their_key(tmp_path, change, command, message):
         run_job(settings(tmp_path, "cartpole_dqn", **change), command, {})
 
 
+def test_agents_of_cartpole_do_not_schedule_and_their_runs_are_no_schedulers(tmp_path):
+    data = settings(tmp_path, "cartpole_dqn")
+    run_job(data, "train", {})
+    folder = tmp_path / "poles" / plan_job(data, "train", {})["job_id"]
+    edge = data | {"env": plain("env", "edge5"), "workload": plain("workload", "poisson")}
+    with pytest.raises(InputError, match="needs env=cartpole"):
+        run_job(edge, "train", {})
+    with pytest.raises(InputError, match="by the command that began it"):
+        run_job(edge, "eval", {"run": str(folder)})
+
+
 def test_a_returns_table_that_lies_is_left_out(tmp_path):
     data = settings(tmp_path, "cartpole_dqn")
     run_job(data, "train", {})
