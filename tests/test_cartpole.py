@@ -1,9 +1,12 @@
 """CartPole-v1: every step as gymnasium's, what is counted, one job from settings to report, agents that learn."""
 
+import io
+
 import gymnasium
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
 
 from ddrl_sched.config import InputError
@@ -18,10 +21,11 @@ from ddrl_sched.run.cartpole import (
     CartPoles,
     Learning,
     Look,
+    Training,
     episode_mean,
     learners,
+    looks,
     step_mean,
-    train,
 )
 from ddrl_sched.run.cartpole_job import first_solved
 from ddrl_sched.run.job import plan_job, run_job
@@ -102,11 +106,37 @@ def some_learners(name, n=2, **numbers):
 )
 def test_looking_at_the_greedy_policy_does_not_change_the_training(name, numbers):
     seldom, often = (
-        [*train(some_learners(name, **numbers), generators(2, 5), Budget(120, every, 1))] for every in (120, 40)
+        [*looks(Training(some_learners(name, **numbers), generators(2, 5), Budget(120, every, 1)))]
+        for every in (120, 40)
     )
     assert seldom[-1].lengths == often[-1].lengths
     assert seldom[-1].greedy.tolist() == often[-1].greedy.tolist()
     assert (seldom[-1].updates, len(often)) == (2 * 101, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "numbers"), [("cartpole_dqn", {}), ("cartpole_sac", {}), ("cartpole_dsac", {"latent_start": True})]
+)
+def test_an_interrupted_training_goes_on_bit_for_bit(name, numbers):
+    def fresh():
+        who = some_learners(name, **numbers)
+        return who, Training(who, generators(2, 5), Budget(160, 80, 1))
+
+    who, whole = fresh()
+    _, last = looks(whole)
+    _, begun = fresh()
+    for _ in zip(range(97), begun, strict=False):
+        pass
+    file = io.BytesIO()
+    torch.save(begun.state_dict(), file)
+    resumed_who, resumed = fresh()
+    file.seek(0)
+    resumed.load_state_dict(torch.load(file, weights_only=True))
+    (look,) = looks(resumed)
+    assert (look.steps, look.updates, look.lengths) == (last.steps, last.updates, last.lengths)
+    assert look.greedy.tolist() == last.greedy.tolist()
+    for key, weight in who.agent.weights().items():
+        assert torch.equal(weight, resumed_who.agent.weights()[key]), key
 
 
 def learned(name):
@@ -121,7 +151,7 @@ def plain_scheduler(name):
 
 def settings(tmp_path, name, **change):
     """A small composed config as launch.py makes it."""
-    train_ = {"name": "tiny", "horizons": [100, 200], "evaluate_every": 50, "evaluate_episodes": 2}
+    train_ = {"name": "tiny", "horizons": [100, 200], "evaluate_every": 50, "evaluate_episodes": 2, "checkpoint_s": 60}
     return {
         "name": "poles", "seed": 0, "seeds": 3, "env": plain("env", "cartpole"), "workload": {}, "evaluate": {},
         "scheduler": learned(name), "train": train_, "baselines": [], "label": name, "overrides": [],
@@ -154,9 +184,29 @@ def test_jobs_of_all_agents_and_their_report(tmp_path, capsys):
         ({}, "eval", "ddrl eval"),
         ({"overrides": ["workload.load=0.3"]}, "train", "workload.load=0.3"),
         ({"scheduler": {"name": "least_of"}}, "train", "needs one of the schedulers named cartpole_"),
-        ({"train": {"name": "x", "horizons": [70], "evaluate_every": 50, "evaluate_episodes": 1}}, "train", "horizons"),
         (
-            {"train": {"name": "x", "horizons": [100, 50], "evaluate_every": 50, "evaluate_episodes": 1}},
+            {
+                "train": {
+                    "name": "x",
+                    "horizons": [70],
+                    "evaluate_every": 50,
+                    "evaluate_episodes": 1,
+                    "checkpoint_s": 60,
+                }
+            },
+            "train",
+            "horizons",
+        ),
+        (
+            {
+                "train": {
+                    "name": "x",
+                    "horizons": [100, 50],
+                    "evaluate_every": 50,
+                    "evaluate_episodes": 1,
+                    "checkpoint_s": 60,
+                }
+            },
             "train",
             "rise",
         ),
@@ -166,6 +216,17 @@ def test_jobs_of_all_agents_and_their_report(tmp_path, capsys):
 def test_wrong_settings_name_their_key(tmp_path, change, command, message):
     with pytest.raises(InputError, match=message):
         run_job(settings(tmp_path, "cartpole_dqn", **change), command, {})
+
+
+def test_agents_of_cartpole_do_not_schedule_and_their_runs_are_no_schedulers(tmp_path):
+    data = settings(tmp_path, "cartpole_dqn")
+    run_job(data, "train", {})
+    folder = tmp_path / "poles" / plan_job(data, "train", {})["job_id"]
+    edge = data | {"env": plain("env", "edge5"), "workload": plain("workload", "poisson")}
+    with pytest.raises(InputError, match="needs env=cartpole"):
+        run_job(edge, "train", {})
+    with pytest.raises(InputError, match="by the command that began it"):
+        run_job(edge, "eval", {"run": str(folder)})
 
 
 def test_a_returns_table_that_lies_is_left_out(tmp_path):
@@ -215,7 +276,13 @@ def test_intervals_cover_the_mean_as_often_as_they_say():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in AGENTS if name.endswith("_tuned")])
 def test_tuned_agents_learn_to_balance(tmp_path, name):
-    train_ = {"name": "short", "horizons": [10_000], "evaluate_every": 10_000, "evaluate_episodes": 5}
+    train_ = {
+        "name": "short",
+        "horizons": [10_000],
+        "evaluate_every": 10_000,
+        "evaluate_episodes": 5,
+        "checkpoint_s": 60,
+    }
     data = settings(tmp_path, name, train=train_)
     run_job(data, "train", {})
     folder = tmp_path / "poles" / plan_job(data, "train", {})["job_id"]

@@ -6,7 +6,9 @@ Axes: K learners, n slots of the window of open transitions (the longest horizon
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ddrl_sched.agents.base import Array, Batch
 from ddrl_sched.agents.replay import Replay
@@ -66,6 +68,18 @@ class NStep:
         moved = np.flatnonzero((self._open > 0) & (complete > 0))  # one has left, and the others move up
         for window in (*self._first.values(), self._total, self._weight):
             window[moved, :-1] = window[moved, 1:]
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The window; shares memory with it."""
+        return {name: torch.from_numpy(window) for name, window in self._windows().items()}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take over what `state_dict` gave."""
+        for name, window in self._windows().items():
+            window[...] = state[name].numpy()
+
+    def _windows(self) -> dict[str, Array]:
+        return {**self._first, "total": self._total, "weight": self._weight, "open": self._open}
 
     def _transitions(self, step: Stepped) -> Batch:
         """The whole window, should it end with this step."""

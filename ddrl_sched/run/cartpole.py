@@ -4,12 +4,13 @@ Axes: K learners, each with an environment of its own; 4 numbers of state (posit
 velocity rad/s). All constants are read from gymnasium; tests/test_cartpole.py compares every step with it.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 import gymnasium
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
@@ -17,6 +18,7 @@ from ddrl_sched.agents.base import Agent, Spaces
 from ddrl_sched.agents.heads import Categorical
 from ddrl_sched.agents.n_step import NStep, Stepped
 from ddrl_sched.agents.replay import Replay
+from ddrl_sched.agents.stack import generator_states, load_generator_states
 from ddrl_sched.config import Settings
 from ddrl_sched.run.seeding import stream
 
@@ -57,6 +59,16 @@ class CartPoles:
         stepped = Stepped(before, action, np.ones(len(action)), self.obs, terminated, ended)
         self._reset(np.flatnonzero(ended))
         return stepped
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the poles stand, and the generators of starts."""
+        state = {"state": torch.from_numpy(self._state), "steps": torch.from_numpy(self._steps)}
+        return state | {"generators": generator_states(self._generators)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from what `state_dict` gave."""
+        self._state, self._steps = state["state"].numpy().copy(), state["steps"].numpy().copy()
+        load_generator_states(self._generators, state["generators"])
 
     def _reset(self, learners: NDArray[np.int64]) -> None:
         for k in learners:
@@ -142,35 +154,74 @@ class Look:
     metrics: dict[str, Floats]  # [K] of the last update
 
 
-def train(who: Learners, starts: Generators, budget: Budget) -> Iterator[Look]:
-    """Train K learners side by side and yield a look every `evaluate_every` steps.
+class Training:
+    """K learners trained side by side: iterate for a look every `evaluate_every` steps, and None at all others.
 
-    `starts`: generators [K] of the environments' first states.
+    After every step the state is whole and `state_dict` holds it. `starts`: generators [K] of the first states.
     """
-    agent, learning = who.agent, who.learning
-    poles = CartPoles(starts)
-    n = agent.n_learners
-    one, index = np.ones(n, np.int64), np.zeros((n, 1), np.int64)
-    lengths: list[list[int]] = [[] for _ in range(n)]
-    length = np.zeros(n, np.int64)
-    metrics: dict[str, Floats] = {}
-    updates = 0
-    for step in range(1, budget.steps + 1):
-        acted = agent.act(poles.obs[:, None], one, True, index)
-        stepped = poles.step(acted.action[:, 0])
+
+    def __init__(self, who: Learners, starts: Generators, budget: Budget) -> None:
+        self._who, self._budget = who, budget
+        self._poles = CartPoles(starts)
+        n = who.agent.n_learners
+        self._one, self._index = np.ones(n, np.int64), np.zeros((n, 1), np.int64)
+        self._steps = self._updates = 0
+        self._length = np.zeros(n, np.int64)
+        self._lengths: list[list[int]] = [[] for _ in range(n)]
+        self._metrics: dict[str, Any] = {}
+
+    def __iter__(self) -> Iterator[Look | None]:
+        """From where the training stands to the end of its budget."""
+        budget = self._budget
+        while self._steps < budget.steps:
+            self._step()
+            looks = self._steps % budget.evaluate_every == 0 or self._steps == budget.steps
+            yield self._look() if looks else None
+
+    def _step(self) -> None:
+        who, agent, learning = self._who, self._who.agent, self._who.learning
+        acted = agent.act(self._poles.obs[:, None], self._one, True, self._index)
+        stepped = self._poles.step(acted.action[:, 0])
         if acted.latent is not None and agent.latent is not None:
             stepped = replace(stepped, latent=acted.latent[:, 0], next_latent=agent.latent[:, 0])
         who.window.push(stepped, who.memory)
-        length += 1
+        self._steps += 1
+        self._length += 1
         for k in np.flatnonzero(stepped.ended):
-            lengths[k].append(int(length[k]))
-        length[stepped.ended] = 0
-        if step >= learning.start_steps and who.memory.ready(learning.batch):
-            for _ in range(learning.updates):
-                metrics = agent.update(who.memory.sample(learning.batch, who.draws))
-                updates += 1
-        if step % budget.evaluate_every == 0 or step == budget.steps:
-            yield Look(step, updates, lengths, greedy_returns(agent, budget.evaluate_episodes), metrics)
+            self._lengths[k].append(int(self._length[k]))
+        self._length[stepped.ended] = 0
+        if self._steps < learning.start_steps or not who.memory.ready(learning.batch):
+            return
+        for _ in range(learning.updates):
+            self._metrics = agent.update(who.memory.sample(learning.batch, who.draws))
+            self._updates += 1
+
+    def _look(self) -> Look:
+        greedy = greedy_returns(self._who.agent, self._budget.evaluate_episodes)
+        return Look(self._steps, self._updates, self._lengths, greedy, self._metrics)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that evolves, the learners' generators included (they are their agent's)."""
+        parts = {name: part.state_dict() for name, part in self._parts().items()}
+        counts = {"steps": self._steps, "updates": self._updates, "lengths": self._lengths}
+        metrics = {name: torch.from_numpy(value) for name, value in self._metrics.items()}
+        return parts | counts | {"length": torch.from_numpy(self._length), "metrics": metrics}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from what `state_dict` gave."""
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+        self._steps, self._updates, self._lengths = state["steps"], state["updates"], state["lengths"]
+        self._length = state["length"].numpy().copy()
+        self._metrics = {name: value.numpy() for name, value in state["metrics"].items()}
+
+    def _parts(self) -> dict[str, Any]:
+        return {"agent": self._who.agent, "memory": self._who.memory, "window": self._who.window, "poles": self._poles}
+
+
+def looks(training: Iterable[Look | None]) -> Iterator[Look]:
+    """The looks alone."""
+    return (look for look in training if look is not None)
 
 
 def greedy_returns(agent: Agent, episodes: int) -> Floats:

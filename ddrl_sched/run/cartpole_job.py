@@ -1,5 +1,6 @@
 """CartPole-v1 as a job: settings in, a run folder out. All seeds of an agent learn side by side."""
 
+import math
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,17 +19,16 @@ from ddrl_sched.run.cartpole import (
     ID,
     SOLVED,
     Budget,
-    Floats,
     Learners,
     Learning,
     Look,
+    Training,
     episode_mean,
     learners,
     step_mean,
-    train,
 )
-from ddrl_sched.run.identity import state_of
-from ddrl_sched.run.job import Task, carry_out, stamp
+from ddrl_sched.run.identity import WEIGHTS, SavingSettings, state_of, take_saving_settings
+from ddrl_sched.run.job import Clock, Task, carry_out, resumed, stamp
 from ddrl_sched.run.seeding import stream
 from ddrl_sched.schedulers.learned import agent_settings
 
@@ -91,6 +91,7 @@ class GymJob:
     overrides: list[str]
     job_id: str
     folder: Path
+    checkpoint_s: float
 
 
 def plan_job(data: Mapping[str, Any], command: str) -> dict[str, Any]:
@@ -111,7 +112,9 @@ def plan_job(data: Mapping[str, Any], command: str) -> dict[str, Any]:
 def run_job(data: Mapping[str, Any], command: str, options: Mapping[str, Any]) -> str:
     """As run.job.run_job."""
     job = prepare(data, command)
-    task = Task(job.folder, lambda: state_of(job.folder, job.job_id), lambda: _about(job), lambda _clock: _work(job))
+    task = Task(
+        job.folder, lambda: state_of(job.folder, job.job_id), lambda: _about(job), lambda clock: _work(job, clock)
+    )
     return carry_out(task, options)
 
 
@@ -127,12 +130,13 @@ def prepare(data: Mapping[str, Any], command: str) -> GymJob:
     if not isinstance(given, Mapping) or given.get("name") != "gym_agent":
         raise InputError(f"scheduler: env.kind gym needs one of the schedulers named cartpole_..., got {label}")
     beside = ("label", "overrides", "runs_dir", "experiment", *UNUSED)
-    settings = _validated({key: value for key, value in data.items() if key not in beside})
+    plain = {key: value for key, value in data.items() if key not in beside}
+    checkpoint_s = validate(SavingSettings, take_saving_settings(plain), "train").checkpoint_s
+    settings = _validated(plain)
     _learners(settings)
-    plain = {key: value for key, value in settings.model_dump().items() if key not in ("name", "baselines")}
-    identity = {"settings": plain, "label": label}
+    identity = {"settings": settings.model_dump(exclude={"name", "baselines"}), "label": label}
     job_id = records.job_id(identity, "", records.SCHEMA_VERSION, records.code_version())
-    return GymJob(settings, label, overrides, job_id, Path(data["runs_dir"]) / settings.name / job_id)
+    return GymJob(settings, label, overrides, job_id, Path(data["runs_dir"]) / settings.name / job_id, checkpoint_s)
 
 
 def _validated(plain: Mapping[str, Any]) -> GymSettings:
@@ -174,37 +178,62 @@ def _scenario_hash(settings: GymSettings) -> str:
     return records.canonical_hash([settings.env.model_dump(), settings.seed, train_])[:16]
 
 
-def _work(job: GymJob) -> None:
-    """Train, then write returns, curves, weights and the log."""
-    settings = job.settings
+def _work(job: GymJob, clock: Clock) -> None:
+    """Train, from the last checkpoint if there is one, then write returns, curves, weights and the log."""
+    settings, folder = job.settings, job.folder
     budget = settings.train
     who = _learners(settings)
     starts = [stream(settings.seed, "cartpole", "env", seed) for seed in range(settings.seeds)]
-    looks = train(who, starts, Budget(budget.horizons[-1], budget.evaluate_every, budget.evaluate_episodes))
-    curve: list[dict[str, Any]] = []
-    returns: list[dict[str, Any]] = []
-    log: list[str] = []
-    solved: Floats | None = None
-    for look in _shown(looks, budget.horizons[-1] // budget.evaluate_every, job.label):
-        solved = first_solved(look, solved)
-        curve += _curve_rows(look)
-        log.append(f"step {look.steps} greedy {look.greedy.mean():.1f} worst {look.greedy.min():.1f}")
-        if look.steps in budget.horizons:
-            about = {"scheduler": job.label, "scenario_hash": _scenario_hash(settings)}
-            returns += [about | row for row in return_rows(look, solved)]
-    records.write_table(job.folder / "returns.parquet", pd.DataFrame(returns), records.RETURNS_SCHEMA)
-    records.write_table(job.folder / "curves.parquet", pd.DataFrame(curve), records.CURVES_SCHEMA)
-    records.write_bytes(job.folder / "weights.safetensors", save_tensors(who.agent.weights()))
-    records.write_bytes(job.folder / "run.log", ("\n".join(log) + "\n").encode())
+    training = Training(who, starts, Budget(budget.horizons[-1], budget.evaluate_every, budget.evaluate_episodes))
+    seen = Seen(budget.horizons)
+    happened = resumed(job, training, {"training": training, "seen": seen, "clock": clock})
+    for look in _shown(happened, budget.horizons[-1] // budget.evaluate_every, job.label):
+        seen.add(look)
+    about = {"scheduler": job.label, "scenario_hash": _scenario_hash(settings)}
+    records.write_table(folder / "returns.parquet", pd.DataFrame(seen.returns).assign(**about), records.RETURNS_SCHEMA)
+    records.write_table(folder / "curves.parquet", pd.DataFrame(seen.curve), records.CURVES_SCHEMA)
+    records.write_bytes(folder / WEIGHTS, save_tensors(who.agent.weights()))
+    records.write_bytes(folder / "run.log", ("\n".join(seen.log) + "\n").encode())
 
 
-def first_solved(look: Look, before: Floats | None) -> Floats:
+class Seen:
+    """What a training has shown so far: rows of returns.parquet and curves.parquet, lines of the log."""
+
+    def __init__(self, horizons: list[int]) -> None:
+        self._horizons = horizons
+        self._solved: list[float] | None = None
+        self.returns: list[dict[str, Any]] = []
+        self.curve: list[dict[str, Any]] = []
+        self.log: list[str] = []
+
+    def add(self, look: Look) -> None:
+        """Note a look."""
+        self._solved = first_solved(look, self._solved)
+        self.curve += _curve_rows(look)
+        self.log.append(f"step {look.steps} greedy {look.greedy.mean():.1f} worst {look.greedy.min():.1f}")
+        if look.steps in self._horizons:
+            self.returns += return_rows(look, self._solved)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All of it."""
+        return {"solved": self._solved, "returns": self.returns, "curve": self.curve, "log": self.log}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from what `state_dict` gave."""
+        self._solved, self.returns = state["solved"], state["returns"]
+        self.curve, self.log = state["curve"], state["log"]
+
+
+def first_solved(look: Look, before: list[float] | None) -> list[float]:
     """[K] steps at the first look where the greedy policy reached the threshold; NaN where it has not yet."""
-    now = pd.Series(look.steps, range(len(look.greedy)), dtype=float).where(look.greedy >= SOLVED).to_numpy()
-    return now if before is None else pd.Series(before).fillna(pd.Series(now)).to_numpy()
+    before = [math.nan] * len(look.greedy) if before is None else before
+    return [
+        float(look.steps) if math.isnan(steps) and greedy >= SOLVED else steps
+        for steps, greedy in zip(before, look.greedy, strict=True)
+    ]
 
 
-def return_rows(look: Look, solved: Floats) -> Iterator[dict[str, Any]]:
+def return_rows(look: Look, solved: list[float]) -> Iterator[dict[str, Any]]:
     """One row of returns.parquet per seed."""
     for seed, lengths in enumerate(look.lengths):
         yield {
@@ -214,7 +243,7 @@ def return_rows(look: Look, solved: Floats) -> Iterator[dict[str, Any]]:
             "episode_mean": episode_mean(lengths),
             "step_mean": step_mean(lengths),
             "final_greedy": float(look.greedy[seed]),
-            "steps_to_solve": float(solved[seed]),
+            "steps_to_solve": solved[seed],
         }
 
 

@@ -86,7 +86,7 @@ def ask(data: Mapping[str, Any], command: str, options: Mapping[str, Any]) -> As
     label, overrides = str(data["label"]), [str(word) for word in data["overrides"]]
     source = Path(options["run"]) if options.get("run") else None
     begun = Path(options["resume"]) if options.get("resume") else None
-    saving = _take_saving_settings(plain)
+    saving = take_saving_settings(plain)
     manifest: Mapping[str, str] = {}
     if source is not None:
         label, plain, manifest = _settings_of_run(source, plain, overrides)
@@ -94,6 +94,7 @@ def ask(data: Mapping[str, Any], command: str, options: Mapping[str, Any]) -> As
         label, plain, overrides = _settings_of_begun(begun, overrides)
     if len(label) > records.MAX_NAME:
         raise InputError(f"scheduler: its name in tables must be at most {records.MAX_NAME} characters, got {label}")
+    _refuse_gym(plain, label, source or begun)
     settings = _validated(_with_own_rule(plain, label))
     learns = settings.scheduler.get("name") in LEARNED
     _check_command(command, label, learns, source)
@@ -115,6 +116,14 @@ def ask(data: Mapping[str, Any], command: str, options: Mapping[str, Any]) -> As
 def is_gym(data: Mapping[str, Any]) -> bool:
     """Whether the environment is one of gymnasium's (run/cartpole_job.py) and no world of edge servers."""
     return isinstance(data.get("env"), Mapping) and data["env"].get("kind") == "gym"
+
+
+def _refuse_gym(plain: Mapping[str, Any], label: str, folder: Path | None) -> None:
+    """InputError for what belongs to run/cartpole_job.py."""
+    if is_gym(plain):
+        raise InputError(f"{folder}: a run of env.kind gym goes on by the command that began it, and by no other")
+    if isinstance(plain.get("scheduler"), Mapping) and plain["scheduler"].get("name") == "gym_agent":
+        raise InputError(f"scheduler: {label} needs env=cartpole train=cartpole (experiment=cartpole has both)")
 
 
 def content_sha256(env: EnvSettings, workload: WorkloadSettings) -> str:
@@ -149,7 +158,7 @@ def _job_id(identity: Mapping[str, Any], command: str, content: str) -> str:
     return records.job_id({**identity, "what": what}, content, records.SCHEMA_VERSION, records.code_version())
 
 
-def _take_saving_settings(plain: dict[str, Any]) -> dict[str, Any]:
+def take_saving_settings(plain: dict[str, Any]) -> dict[str, Any]:
     """The keys of SavingSettings, taken out of the composed group `train`."""
     train = plain.get("train")
     if not isinstance(train, Mapping):

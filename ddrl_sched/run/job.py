@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import pandas as pd
 import torch
@@ -313,7 +313,7 @@ def _train(job: Job, learner: Learner | PricePolicy, clock: Clock) -> None:
         training = Training(learner, job.problem.scenario, budget.episodes, traces_of)
     curve = Curve()
     parts: dict[str, checkpoint.Stateful] = {"training": training, "curve": curve, "clock": clock}
-    for progress in show(_resumable(job, training, parts), budget.episodes, job.asked.label):
+    for progress in show(resumed(job.asked, training, parts), budget.episodes, job.asked.label):
         curve.add(progress)
         if job.watch is not None:
             job.watch(progress)
@@ -322,24 +322,34 @@ def _train(job: Job, learner: Learner | PricePolicy, clock: Clock) -> None:
     records.write_bytes(job.asked.folder / "run.log", ("\n".join(curve.log) + "\n").encode())
 
 
-def _resumable(job: Job, training: Iterable[T | None], parts: Mapping[str, checkpoint.Stateful]) -> Iterator[T]:
+class Resumable(Protocol):
+    """What a job must tell so that its training can be taken up again."""
+
+    @property
+    def folder(self) -> Path: ...
+    @property
+    def job_id(self) -> str: ...
+    @property
+    def label(self) -> str: ...
+    @property
+    def checkpoint_s(self) -> float | None: ...
+
+
+def resumed(job: Resumable, training: Iterable[T | None], parts: Mapping[str, checkpoint.Stateful]) -> Iterator[T]:
     """What `training` yields, from the last checkpoint of the job on, saved with all `parts` as time passes."""
-    about = {"job_id": job.asked.job_id, "packages": records.package_versions(), "numerics": records.numerics()}
+    about = {"job_id": job.job_id, "packages": records.package_versions(), "numerics": records.numerics()}
 
     def save() -> None:
-        checkpoint.save(job.asked.folder, about, parts)
+        checkpoint.save(job.folder, about, parts)
         if stopping.asked():
-            print(
-                f"{job.asked.label}: state saved; the same command goes on from here ({job.asked.folder})",
-                file=sys.stderr,
-            )
+            print(f"{job.label}: state saved; the same command goes on from here ({job.folder})", file=sys.stderr)
 
     try:
-        checkpoint.load(job.asked.folder, about, parts)
+        checkpoint.load(job.folder, about, parts)
     except ValueError as error:
-        print(f"{job.asked.label}: trained from the start, for {error}", file=sys.stderr)
-    assert job.asked.checkpoint_s is not None
-    yield from checkpoint.resumable(training, save, job.asked.checkpoint_s)
+        print(f"{job.label}: trained from the start, for {error}", file=sys.stderr)
+    assert job.checkpoint_s is not None
+    yield from checkpoint.resumable(training, save, job.checkpoint_s)
 
 
 def _at_load(problem: Problem, load: float) -> Problem:
