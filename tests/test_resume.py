@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import torch
 
-from ddrl_sched import saving
+from ddrl_sched import labels, saving
 from ddrl_sched.config import InputError
 from ddrl_sched.run import checkpoint, records
 from ddrl_sched.run.curve import Curve
 from ddrl_sched.run.evolve import Evolution
-from ddrl_sched.run.job import _learner, plan_job, prepare, run_job
+from ddrl_sched.run.job import SavingSettings, _learner, plan_job, prepare, run_job
 from ddrl_sched.run.train import Training
 from ddrl_sched.schedulers.price_policy import PricePolicy
 from tests.resume_jobs import (
@@ -267,6 +267,7 @@ def test_an_interrupted_job_is_named_so_and_done_with_its_state_removed(interrup
 
 
 def test_the_time_between_saves_is_no_part_of_a_job(interrupted):
+    assert {f"train.{key}" for key in SavingSettings.model_fields} == set(labels.BESIDE)
     changed = {**interrupted, "train": {**interrupted["train"], "checkpoint_s": 5.0}}
     assert folder_of(changed) == folder_of(interrupted)
     assert "checkpoint_s" not in records.read_job(folder_of(changed))["settings"]["train"]
