@@ -4,18 +4,21 @@ from collections.abc import Mapping, Sequence
 
 from ddrl_sched.config import clean
 
+BESIDE = ("train.checkpoint_s",)  # no part of a job's identity
+
 
 def label(scheduler: str, overrides: Sequence[str], command: str) -> str:
     """Name of a scheduler in tables: that of its yaml file, and what was changed about it on the command line.
 
-    `scheduler.*` counts, and in train and eval `train.*` too; keys are cut to their last words: "best_k(k=2)".
+    `scheduler.*` counts, and in train and eval `train.*` too, but for what leaves the result as it is; keys are cut to
+    their last words: "best_k(k=2)".
     """
     roots = ("scheduler.",) if command == "sweep" else ("scheduler.", "train.")
     changes: dict[str, str] = {}
     for word in overrides:
         key, _, value = word.partition("=")
         path = key.lstrip("+~").rpartition("@")[2]  # of a group, agent@scheduler.agent=sac, the place it goes to
-        if path.startswith(roots):
+        if path.startswith(roots) and path not in BESIDE:
             changes[path] = value
     return with_changes(scheduler, changes)
 

@@ -248,6 +248,7 @@ def test_one_job_can_be_sent_away_too(jobs, monkeypatch, capsys):
         (["+scheduler.k=2", "++scheduler.a=1"], "sweep", "x(a=1,k=2)"),
         (["agent@scheduler.agent=sac"], "eval", "x(agent=sac)"),
         (["scheduler.agent.lr=0.1", "train.tasks=5"], "train", "x(lr=0.1,tasks=5)"),
+        (["train.checkpoint_s=5", "train.lr=5"], "train", "x(lr=5)"),
         (["scheduler.agent.lr=0.1", "train.lr=5"], "train", "x(agent.lr=0.1,train.lr=5)"),
         (["scheduler.agent.lr=0.1", "train.lr=5", "train=fast"], "sweep", "x(lr=0.1)"),
         (["scheduler.lr=1", "scheduler.agent.lr=2"], "sweep", "x(agent.lr=2,scheduler.lr=1)"),

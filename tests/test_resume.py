@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from ddrl_sched import saving
+from ddrl_sched import labels, saving
 from ddrl_sched.config import InputError
 from ddrl_sched.run import checkpoint, records
 from ddrl_sched.run.curve import Curve
 from ddrl_sched.run.evolve import Evolution
-from ddrl_sched.run.job import _learner, plan_job, prepare, run_job
+from ddrl_sched.run.identity import SavingSettings
+from ddrl_sched.run.job import plan_job, prepare, run_job
 from ddrl_sched.run.train import Training
 from ddrl_sched.schedulers.price_policy import PricePolicy
 from tests.resume_jobs import (
@@ -138,14 +139,14 @@ def test_a_hundred_random_kills_leave_no_mark(tmp_path, whole):
 
 
 def start(data):
-    """(training, curve) of a job, at its beginning."""
+    """(training, curve, learner) of a job, at its beginning."""
     job = prepare(data, "train", NO_OPTIONS)
-    budget, seeds = job.settings.train, range(job.settings.seeds)
+    settings, learner = job.asked.settings, job.scheduler
+    budget, seeds = settings.train, range(settings.seeds)
 
     def traces_of(episode):
-        return job.problem.training(job.settings.seed, seeds, episode, budget.episode_slots, budget.episode_tasks)[0]
+        return job.problem.training(settings.seed, seeds, episode, budget.episode_slots, budget.episode_tasks)[0]
 
-    learner = _learner(job.settings, job.problem, job.learned)
     if isinstance(learner, PricePolicy):
         return Evolution(learner, budget.episodes, lambda episode: [traces_of(episode)]), Curve(), learner
     return Training(learner, job.problem.scenario, budget.episodes, traces_of), Curve(), learner
@@ -266,6 +267,7 @@ def test_an_interrupted_job_is_named_so_and_done_with_its_state_removed(interrup
 
 
 def test_the_time_between_saves_is_no_part_of_a_job(interrupted):
+    assert {f"train.{key}" for key in SavingSettings.model_fields} == set(labels.BESIDE)
     changed = {**interrupted, "train": {**interrupted["train"], "checkpoint_s": 5.0}}
     assert folder_of(changed) == folder_of(interrupted)
     assert "checkpoint_s" not in records.read_job(folder_of(changed))["settings"]["train"]
@@ -332,7 +334,7 @@ def test_a_pickle_that_runs_code_is_refused(interrupted, tmp_path, monkeypatch, 
     path = folder_of(interrupted) / checkpoint.FOLDER / checkpoint.FILE
     saving.write_bytes(path, digest + b"\n", file.getvalue())
     assert run_job(interrupted, "sweep", NO_OPTIONS) == "done"
-    assert f"trained from the start, for {path} holds no state of a training: Unpickl" in capsys.readouterr().err
+    assert "state.pt holds no state of a training" in capsys.readouterr().err
     assert not (tmp_path / "trapped").exists()
 
 

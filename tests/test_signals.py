@@ -75,7 +75,8 @@ def test_the_command_line_ends_with_the_status_of_the_signal_and_no_traceback(tm
     assert status_of(pid) == 143
     out, err = capfd.readouterr()
     assert out == ""
-    assert err.startswith("ddrl_ats_tuned: state saved; the same command goes on from here (")
+    label = "ddrl_ats_tuned(episodes=100000)" if command == "train" else "ddrl_ats_tuned"
+    assert err.startswith(f"{label}: state saved; the same command goes on from here ({tmp_path}/runs/adhoc/")
     assert err.count("\n") == 1
 
 

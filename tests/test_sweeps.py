@@ -1,8 +1,12 @@
 """Several sweeps in one folder, killed or not: no job is lost, none is done twice, no result depends on it."""
 
+import contextlib
 import os
 import random
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +20,7 @@ from ddrl_sched.run.job import plan_job, run_job
 from tests.resume_jobs import NO_OPTIONS, child, folder_of, kill_after, outcome, status_of
 from tests.test_job import settings
 
+REPOSITORY = Path(__file__).resolve().parent.parent
 OPTIONS = {"debug": False, "accept_code": False, "retry_failed": False}
 ALL = ["env.clock.horizon_s=4.0", "evaluate.traces=1", "evaluate.policy_seeds=1"]
 FEW = [*ALL, "scheduler=eft,random,sed_own", "workload.load=0.1,0.2,0.3,0.4"]  # jobs without learning
@@ -97,6 +102,76 @@ def test_two_sweeps_in_one_folder_do_every_job_once_in_whatever_order(tmp_path, 
 @pytest.mark.slow
 def test_four_sweeps_in_one_folder_do_every_job_once_in_whatever_order(tmp_path, undisturbed):
     check_sweeps_side_by_side(tmp_path / "four é", MANY, N_MANY, 4, undisturbed)
+
+
+def test_other_schedulers_in_a_sweep_change_nothing(tmp_path, undisturbed):
+    """Common random numbers: a job alone has the results that it has among others."""
+    assert status_of(sweep(tmp_path, [*ALL, "scheduler=random", "workload.load=0.2"])) == 0
+    (alone,) = results(tmp_path).items()
+    assert alone in undisturbed(FEW).items()
+
+
+@pytest.fixture
+def processes(tmp_path):
+    """Start `ddrl sweep` of FEW with two workers in a folder of its own, in a session of its own."""
+    pytest.importorskip("pebble")
+    started = []
+
+    def start(**env):
+        code = "from ddrl_sched.cli import main; main()"
+        words = [sys.executable, "-c", code, "sweep", *FEW, "launcher=processes", "launcher.n_jobs=2"]
+        folder = tmp_path / "n jobs é"
+        folder.mkdir(exist_ok=True)
+        env = {**os.environ, "PYTHONPATH": str(REPOSITORY), **env}
+        started.append(subprocess.Popen(words, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE))
+        return started[-1], folder
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def children(pid: int) -> list[int]:
+    """Processes that `pid` started, and those that they started."""
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
+    found = [pid]
+    for one in found:
+        found += [child for child, parent in parents.items() if parent == one]
+    return found[1:]
+
+
+@pytest.mark.slow
+def test_two_workers_and_another_order_of_sets_give_the_same_results(processes, undisturbed):
+    process, folder = processes(PYTHONHASHSEED="1")
+    assert process.communicate()[1].decode() == ""
+    assert process.returncode == 0
+    assert results(folder) == undisturbed(FEW)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc")
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR2, 143)])
+def test_a_signal_leaves_no_worker_behind_and_the_sweep_can_go_on(processes, undisturbed, number, status):
+    process, folder = processes()
+    end = time.monotonic() + 120
+    while not list(folder.glob("runs/adhoc/*/job.json")) and time.monotonic() < end:
+        time.sleep(0.02)
+    workers = children(process.pid)
+    assert workers
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == status
+    assert b"Traceback" not in err
+    end = time.monotonic() + 10
+    while any(Path(f"/proc/{pid}").exists() for pid in workers) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert [pid for pid in workers if Path(f"/proc/{pid}").exists()] == []
+    assert status_of(sweep(folder)) == 0
+    assert results(folder) == undisturbed(FEW)
 
 
 def kill_sweeps(folder, words, n_jobs, n_kills, at_once):
