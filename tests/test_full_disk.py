@@ -121,7 +121,8 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
 class Recorder:
     """Notes in which order files are synced and renamed, and complains where that is wrong."""
 
-    def __init__(self, patch):
+    def __init__(self, patch, place):
+        self.place = place.resolve()
         self.synced: dict[str, int] = {}  # path -> bytes when it was last synced
         self.renamed: list[Path] = []
         self.waiting: set[Path] = set()  # folders in which something was renamed since they were synced
@@ -136,16 +137,19 @@ class Recorder:
         self.waiting.discard(Path(path))
 
     def replace(self, source, target):
+        if self.place not in Path(target).resolve().parents:  # numba's compiled code
+            return self._replace(source, target)
         assert self.synced.get(os.path.realpath(source)) == os.stat(source).st_size, f"{target} was not synced"
         assert not self.waiting, f"{self.waiting} were not synced after a rename"
         self._replace(source, target)
         self.renamed.append(Path(target).resolve())
         self.waiting.add(Path(target).resolve().parent)
+        return None
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
 def test_every_published_file_is_written_synced_renamed_and_its_folder_synced(tmp_path, monkeypatch):
-    recorder = Recorder(monkeypatch)
+    recorder = Recorder(monkeypatch, tmp_path)
     torch.set_num_threads(1)
     for data in (tiny(tmp_path / "runs", "lad_ts", checkpoint_s=0.0), settings(tmp_path / "runs")):
         run_job(data, "sweep", NO_OPTIONS)

@@ -121,7 +121,7 @@ def test_reward_is_the_action(name):
     agent = train(name, nothing, lambda obs, action: ends(2.0 * action - 1), 150)
     np.testing.assert_allclose(agent.q_values(at(0.0)), np.broadcast_to([-1.0, 1.0], (K, 1, 2)), atol=0.2)
     assert (greedy(agent, at(0.0)) == 1).all()
-    assert (policy(agent, at(0.0)) > 0.85).all()
+    assert (policy(agent, at(0.0)) > 0.8).all()  # DQN explores: 0.875 expected, 0.023 the standard deviation
 
 
 @pytest.mark.parametrize("name", AGENTS | VARIANTS)

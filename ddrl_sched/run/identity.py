@@ -155,7 +155,10 @@ def _refuse_links(folder: Path, root: Path) -> None:
 
 def _job_id(identity: Mapping[str, Any], command: str, content: str) -> str:
     what = "train" if command == "train" else "evaluate"
-    return records.job_id({**identity, "what": what}, content, records.SCHEMA_VERSION, records.code_version())
+    try:
+        return records.job_id({**identity, "what": what}, content, records.SCHEMA_VERSION, records.code_version())
+    except ValueError as error:  # a key below `scheduler` that is not text, for example
+        raise InputError(clean(str(error).removeprefix("cannot hash [0].settings."))) from None
 
 
 def take_saving_settings(plain: dict[str, Any]) -> dict[str, Any]:
