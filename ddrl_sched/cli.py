@@ -140,8 +140,10 @@ def replay(
 ) -> None:
     """Compute the delays of given decisions (of another program, in any language)."""
     with _plain_errors(debug):
+        from ddrl_sched.compiling import watch
         from ddrl_sched.edge.replay import replay as play
 
+        watch()
         play(file, out)
 
 

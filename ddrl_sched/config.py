@@ -84,10 +84,10 @@ def clean(text: object) -> str:
     return "".join(c if c.isprintable() else "?" for c in str(text))
 
 
-def near(word: object, known: Iterable[str]) -> str:
-    """'; did you mean ...?' where a known word resembles `word`, else nothing."""
+def near(word: object, known: Iterable[str], above: str = "") -> str:
+    """'; did you mean ...?' where a known word resembles `word`, else nothing; `above` is put before the known word."""
     close = difflib.get_close_matches(str(word), list(known), n=1, cutoff=0.6)
-    return f"; did you mean '{clean(close[0])}'?" if close else ""
+    return f"; did you mean '{clean(above + close[0])}'?" if close else ""
 
 
 def _got(error: Any) -> str:

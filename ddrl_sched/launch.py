@@ -291,13 +291,14 @@ def _bad_key(error: OmegaConfBaseException) -> str:
     if not isinstance(error, ConfigAttributeError | ConfigKeyError):
         return f"{key}: {_first_line(str(error))}" if key else _first_line(str(error))
     parent = error.parent_node
+    above, dot, name = key.rpartition(".")
     known = [str(name) for name in parent] if isinstance(parent, DictConfig) else []
-    return f"unknown key {key!r}{_hint(key.rpartition('.')[2], known)}"
+    return f"unknown key {key!r}{_hint(name, known, above + dot)}"
 
 
-def _hint(word: str, known: Sequence[str]) -> str:
-    """The known word that resembles `word`, or all of them where none does."""
-    return near(word, known) or (f"; known: {', '.join(sorted(known))}" if known else "")
+def _hint(word: str, known: Sequence[str], above: str = "") -> str:
+    """The known word that resembles `word`, with what stands `above` it, or all of them where none does."""
+    return near(word, known, above) or (f"; known: {', '.join(sorted(known))}" if known else "")
 
 
 def _first_line(text: str) -> str:

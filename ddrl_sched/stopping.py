@@ -37,14 +37,15 @@ def listen() -> None:
 
 @contextmanager
 def postponed() -> Iterator[None]:
-    """Inside, a signal waits (PATIENCE_S at most) until `leave_if_asked` is called; at the end it acts."""
+    """Inside, a signal waits (PATIENCE_S at most) until `leave_if_asked` is called; at the outermost end it acts."""
     global _postponed
-    _postponed = True
+    outer, _postponed = _postponed, True
     try:
         yield
     finally:
-        _postponed = False
-        leave_if_asked()
+        _postponed = outer
+        if not outer:
+            leave_if_asked()
 
 
 def asked() -> bool:

@@ -274,7 +274,7 @@ def test_label_is_that_of_the_yaml_file_and_ignores_the_base_of_an_experiment(jo
         (["scheduler=best_kk"], "scheduler: there is no 'best_kk'; did you mean 'best_k'?"),
         (["env=moon"], "env: there is no 'moon'; known: edge5"),
         (["schedular=best_k"], "unknown key 'schedular'; did you mean 'scheduler'?"),
-        (["scheduler=best_k", "scheduler.kk=1"], "unknown key 'scheduler.kk'; did you mean 'k'?"),
+        (["scheduler=best_k", "scheduler.kk=1"], "unknown key 'scheduler.kk'; did you mean 'scheduler.k'?"),
         (["scheduler.agent.zzz=1"], "unknown key 'scheduler.agent.zzz'; known: lr, name"),
         (["seeds"], "cannot read 'seeds': KEY=VALUE expected"),
         (["seeds=[1"], "cannot read 'seeds=[1': KEY=VALUE expected (no viable alternative at input '[1')"),

@@ -2,8 +2,10 @@
 
 import os
 import signal
+import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -155,3 +157,34 @@ def test_under_nohup_a_hangup_is_ignored():
         os.kill(os.getpid(), signal.SIGHUP)
 
     assert status_of(child(act)) == 0
+
+
+def test_a_signal_while_kernels_are_compiled_ends_without_a_traceback(tmp_path):
+    golden = min((Path(__file__).parent / "data" / "golden").glob("*.npz"))
+    words = ["replay", str(golden), "--out", str(tmp_path / "out.npz")]
+    run = subprocess.Popen(
+        [sys.executable, "-m", "ddrl_sched.cli", *words],
+        env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "kernels")},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    said = run.stderr.readline()
+    assert said.startswith("compiling kernels")
+    time.sleep(1.0)
+    run.send_signal(signal.SIGTERM)
+    assert run.wait(PATIENCE_S) == 143
+    assert run.stderr.read() == ""
+    assert not (tmp_path / "out.npz").exists()
+
+
+def test_postponing_may_be_nested(tmp_path):
+    def act():
+        with stopping.postponed():
+            with stopping.postponed():
+                signal.raise_signal(signal.SIGTERM)
+            (tmp_path / "saved").touch()
+        (tmp_path / "too late").touch()
+
+    assert status_of(listening(act)) == 143
+    assert (tmp_path / "saved").exists()
+    assert not (tmp_path / "too late").exists()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ddrl_sched import stopping
+from ddrl_sched.compiling import watch
 from ddrl_sched.config import InputError
 from ddrl_sched.failures import DONE, FAILED, explain
 
@@ -41,6 +42,7 @@ def run(data: Mapping[str, Any], command: str, options: Mapping[str, Any]) -> Re
         return {"code": DONE, "state": "skipped"}
     from ddrl_sched.run.job import run_job  # lazy: torch and numba come with it
 
+    watch()
     if data.get("tune") is None:
         state = run_job(_without_tune(data), command, options)
     else:
@@ -53,6 +55,7 @@ def plan(data: Mapping[str, Any], command: str, options: Mapping[str, Any]) -> R
     """Check a job without running it. Raises what plan_job raises."""
     from ddrl_sched.run.job import plan_job  # lazy: torch and numba come with it
 
+    watch()
     if data.get("tune") is None:
         return {"plan": plan_job(_without_tune(data), command, options)}
     return {"plan": _tuning(command).plan_tune(data, options)}

@@ -39,7 +39,7 @@ class Evolution:
         policy = self._policy
         rng = np.random.default_rng(0)  # policies draw from their own generators
         while self._generation < self._generations:
-            policy.use(policy.search.ask())
+            policy.use(policy.search.ask(), self._generation / max(self._generations - 1, 1))
             per_load = []
             for traces in self._traces_of(self._generation):
                 per_load.append((yield from _trial(policy, traces, 2 * policy.search.settings.pairs, rng)))

@@ -82,6 +82,7 @@ class PriceSettings(Settings):
     learn: list[Literal["price", "probe", "congestion", "echo", "balance", "level", "trust"]]
     rate_memory_s: Positive  # time constant of the station's own count of arrivals
     ask_noise: Factor  # in training: scale of a logistic number added to `probe` for each task
+    ask_noise_final: Annotated[float, Field(ge=0.0, le=1.0)]  # fraction of it in the last generation, linear between
     start: StartSettings
     scale: ScaleSettings
     actor: ActorSettings
@@ -131,15 +132,20 @@ class PricePolicy:
         )
         self._stack = self.search.stack
         self._drawn_by = list(generators)
-        self._exploring = False
+        self._ask_noise = 0.0
         self._sets = None
         if settings.candidates != "all":
             self._sets = table(settings.candidates, scenario.n_servers)
 
-    def use(self, candidates: Stack | None) -> None:
-        """Decide with these candidates from now on, as in training (None: with the learners' own weights)."""
-        self._stack = self.search.stack if candidates is None else candidates
-        self._exploring = candidates is not None
+    def use(self, candidates: Stack | None, progress: float = 0.0) -> None:
+        """Decide with these candidates from now on, as in training (None: with the learners' own weights).
+
+        `progress` in [0, 1] of the training says how noisy asking is.
+        """
+        self._stack, self._ask_noise = self.search.stack, 0.0
+        if candidates is not None:
+            self._stack = candidates
+            self._ask_noise = self.settings.ask_noise * (1.0 + (self.settings.ask_noise_final - 1.0) * progress)
 
     def start_evaluation(self, n_traces: int, generators: Sequence[np.random.Generator]) -> None:
         """Decide with the learned weights; `generators` [K] give the noise of chains that start from noise."""
@@ -221,10 +227,10 @@ class PricePolicy:
         if "probe" not in self.settings.learn:
             return np.full(answer.shape[:3], self.settings.start.probe)
         ask: Floats = self.settings.start.probe + answer[..., self.settings.learn.index("probe")]
-        if self._exploring and self.settings.ask_noise > 0.0:
+        if self._ask_noise > 0.0:
             uniform = np.stack([g.random(answer.shape[1]) for g in self._drawn_by])
             noise = np.log(uniform) - np.log1p(-uniform)
-            ask = ask + self.settings.ask_noise * np.repeat(noise, len(answer) // len(noise), 0)[..., None]
+            ask = ask + self._ask_noise * np.repeat(noise, len(answer) // len(noise), 0)[..., None]
         return ask
 
     def _factor(self, name: str, answer: Floats) -> Floats | None:

@@ -1,0 +1,44 @@
+"""What happens while numba compiles: the user is told once, and signals wait.
+
+LLVM calls back into Python while it compiles and swallows what is raised there, so a signal must not raise in it.
+"""
+
+import sys
+from contextlib import ExitStack
+from typing import Any
+
+from ddrl_sched import stopping
+
+_watch: Any = None
+
+
+def watch() -> None:
+    """Be told of every kernel that numba compiles from now on, once per process. Imports numba."""
+    global _watch
+    if _watch is not None:
+        return
+    from numba.core import event  # lazy: takes half a second
+
+    class Watch(event.Listener):
+        """Compilations nest: a kernel compiles those it calls."""
+
+        def __init__(self) -> None:
+            self._depth = 0
+            self._told = False
+            self._waiting = ExitStack()
+
+        def on_start(self, event: Any) -> None:
+            self._depth += 1
+            if self._depth == 1:
+                self._waiting.enter_context(stopping.postponed())
+                if not self._told and sys.stderr is sys.__stderr__:
+                    print("compiling kernels (about half a minute, once per installation)", file=sys.stderr, flush=True)
+                self._told = True
+
+        def on_end(self, event: Any) -> None:
+            self._depth -= 1
+            if self._depth == 0:
+                self._waiting.close()
+
+    _watch = Watch()
+    event.register("numba:compile", _watch)
