@@ -132,7 +132,8 @@ def plain(config: DictConfig, overrides: list[str], label: str, cwd: str) -> dic
 
 
 def plan_table(plans: Sequence[dict[str, Any]]) -> str:
-    """The jobs of a dry run, one line each, and what they will take."""
+    """The jobs of a dry run, one line each, and what they will take; a training that jobs share counts once."""
+    plans = _sharing(plans)
     head = ("job", "state", "time", "scheduler", "scenario", "load")
     rows = [
         (str(p["job_id"]), p["state"], duration(p["estimate_s"]), p["label"], p["scenario"], str(p["load"]))
@@ -144,6 +145,19 @@ def plan_table(plans: Sequence[dict[str, Any]]) -> str:
     rest = sum(p["estimate_s"] or 0.0 for p in plans if p["state"] != "done")
     total = f"{len(plans)} jobs: {counts}; one at a time: {duration(rest)}"
     return "\n".join(line.rstrip() for line in [*lines, "", total])
+
+
+def _sharing(plans: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Plans in which a training that an earlier job does, or has done, takes no time."""
+    trained: set[str] = set()
+    changed = []
+    for plan in plans:
+        training = plan.get("training")
+        shared = training in trained
+        changed.append({**plan, "estimate_s": plan["estimate_s"] - plan["training_s"]} if shared else plan)
+        if training is not None:
+            trained.add(training)
+    return changed
 
 
 def duration(seconds: float | None) -> str:

@@ -32,6 +32,8 @@ COLUMNS = [
     "p99_delay_s", "late_rate", "probes_per_task", "decide_us",
 ]  # fmt: skip
 
+SERVERS = "mean_servers"  # of a task; in the tables for readers, not in the csv and JSON forms
+
 # The study that was published: every scheduler under its own rules. Mean delay of the last 50 episodes in the result
 # files of the AMCoEdge code (capacities 10 .. 50); reductions claimed in the abstract ("at least").
 AZURE = ("azure_conv", "azure_code")  # workloads whose arrivals are requests to language models
@@ -85,7 +87,7 @@ def main(
 
 
 def report_rows(df: pd.DataFrame, baselines: Sequence[str], notes: list[str] | None = None) -> pd.DataFrame:
-    """One row per scenario, load, scheduler and baseline (the baseline itself too, with reduction 0): COLUMNS.
+    """One row per scenario, load, scheduler and baseline (the baseline itself too, with reduction 0): COLUMNS, SERVERS.
 
     `df` is Loaded.rows. Without `baselines` those of the jobs count, and without these there is one row per scheduler
     with an empty baseline. Where a baseline was not run the reduction is NaN. What a reader should know beside the
@@ -99,7 +101,7 @@ def report_rows(df: pd.DataFrame, baselines: Sequence[str], notes: list[str] | N
         rows += _scenario_rows(dict(zip(SCENARIO, key, strict=True)), group, names, remarks)
     if notes is not None:
         notes += [f"{text}: {_some(where)}" for text, where in remarks.items()]
-    return pd.DataFrame(rows, columns=COLUMNS)
+    return pd.DataFrame(rows, columns=[*COLUMNS, SERVERS])
 
 
 def published_rows(df: pd.DataFrame, notes: list[str] | None = None) -> pd.DataFrame:
@@ -149,9 +151,9 @@ def render(
     csv has one table: that of report_rows, or the returns where there are only those.
     """
     if format == "csv":
-        return _as_csv(rows if len(rows) or not len(returns[0]) else returns[0])
+        return _as_csv(rows[COLUMNS] if len(rows) or not len(returns[0]) else returns[0])
     if format == "json":
-        tables = {"rows": rows, "published": pd.DataFrame() if published is None else published}
+        tables = {"rows": rows[COLUMNS], "published": pd.DataFrame() if published is None else published}
         tables |= {"returns": returns[0], "return_gains": returns[1]} if len(returns[0]) else {}
         plain = {name: _plain(table) for name, table in tables.items()}
         return json.dumps(plain, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
@@ -192,7 +194,7 @@ def _scenario_rows(
 
 
 def _scheduler_row(rows: pd.DataFrame, sums: DelaySums) -> dict[str, Any]:
-    means = ("p95_delay_s", "p99_delay_s", "late_rate", "probes_per_task", "decide_us")
+    means = ("p95_delay_s", "p99_delay_s", "late_rate", "probes_per_task", "decide_us", SERVERS)
     return {
         "realised_load": _realised(rows),
         "scheduler": sums.scheduler,
@@ -325,12 +327,13 @@ def _scenario_sheet(group: pd.DataFrame, title: str) -> Sheet:
                 _with_interval(*(scale * x for x in (row.mean_delay_s, row.mean_delay_lo_s, row.mean_delay_hi_s))),
                 *(_number(scale * x) for x in (row.p95_delay_s, row.p99_delay_s)),
                 _fixed(100 * row.late_rate),
-                *(_number(x) for x in (row.probes_per_task, row.decide_us)),
+                *(_number(x) for x in (row.mean_servers, row.probes_per_task, row.decide_us)),
                 f"{row.n_seeds} x {row.n_traces}",
                 *(_with_interval(g.reduction_pct, g.reduction_lo_pct, g.reduction_hi_pct, _fixed) for g in against),
             ]
         )
-    measures = [f"mean delay, {unit} [95%]", f"p95, {unit}", f"p99, {unit}", "late, %", "probes", "decide, us"]
+    measures = [f"mean delay, {unit} [95%]", f"p95, {unit}", f"p99, {unit}", "late, %"]
+    measures += ["servers", "probes", "decide, us"]
     reductions = [f"reduction vs {name}, % [95%]" for name in baselines]
     return Sheet(title, ["scheduler", "info", *measures, "seeds x traces", *reductions], cells)
 

@@ -1,7 +1,7 @@
 """How long a job will take on one core, judged by a few of its own slots and updates."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,17 +29,24 @@ class Pace:
     busy: float  # fraction of the slots that hold a task, after which updates are due
 
 
-def estimate_s(problem: Problem, scheduler: Scheduler, settings: JobSettings, n_seeds: int, *, trains: bool) -> float:
-    """CPU seconds of a job. A Learner is used up by it: its weights and memory have changed."""
+def estimate_s(
+    problem: Problem, scheduler: Scheduler, settings: JobSettings, n_seeds: int, trained_on: Sequence[Problem]
+) -> tuple[float, float]:
+    """CPU seconds of a job's training on these problems in turn (none: 0), and of the rest.
+
+    A Learner is used up by it: its weights and memory have changed.
+    """
     demand, scenario = problem.plan.demand, problem.scenario
     evaluated = demand.tasks_per_s * scenario.horizon_s * settings.evaluate.traces * n_seeds
     if isinstance(scheduler, PricePolicy):
-        return START_S + 2e-5 * evaluated + (_search_s(problem, scheduler, settings) if trains else 0.0)
+        searched_s = sum(_search_s(each, scheduler, settings) for each in trained_on)
+        return searched_s, START_S + 2e-5 * evaluated
     if not isinstance(scheduler, Learner):
-        return START_S + _task_s(problem, scheduler, settings.seed) * evaluated
+        return 0.0, START_S + _task_s(problem, scheduler, settings.seed) * evaluated
     pace = _pace(problem, scheduler, settings)
     evaluation_s = pace.slot_s * scenario.horizon_s / scenario.slot_s * settings.evaluate.traces
-    return START_S + evaluation_s + (training_s(problem, scheduler, settings, pace) if trains else 0.0)
+    trained_s = [training_s(each, scheduler, settings, pace) for each in trained_on]
+    return sum(trained_s) / max(len(trained_s), 1), START_S + evaluation_s
 
 
 def training_s(problem: Problem, learner: Learner, settings: JobSettings, pace: Pace) -> float:
@@ -83,9 +90,10 @@ def _task_s(problem: Problem, scheduler: Scheduler, seed: int) -> float:
 
 
 def _search_s(problem: Problem, policy: PricePolicy, settings: JobSettings) -> float:
+    """CPU seconds of all generations on one problem."""
     budget, demand = settings.train, problem.plan.demand
     per_task = 1e-5 if policy.settings.candidates == "any_subset" else 5e-6
-    tried = 2 * evolution_settings(policy.settings).pairs * settings.seeds * max(1, len(budget.loads))
+    tried = 2 * evolution_settings(policy.settings).pairs * settings.seeds
     return per_task * tried * budget.episodes * budget.episode_slots * problem.scenario.slot_s * demand.tasks_per_s
 
 

@@ -51,7 +51,8 @@ class Job:
 def plan_job(data: Mapping[str, Any], command: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Check a job without running it: id, state, estimate_s, label, ...
 
-    The state is "done", "failed", "running" (by a living process), "interrupted" or "to do".
+    The state is "done", "failed", "running" (by a living process), "interrupted" or "to do". Jobs with the same
+    `training` (None: no training) do it once: `training_s` of their estimates counts once.
     """
     if is_gym(data):
         from ddrl_sched.run import cartpole_job  # lazy: gymnasium comes with it
@@ -62,7 +63,7 @@ def plan_job(data: Mapping[str, Any], command: str, options: Mapping[str, Any]) 
     return {
         "job_id": asked.job_id,
         "state": "running" if found != "done" and is_claimed(asked.folder) else found,
-        "estimate_s": _estimate_s(job),
+        **_estimate(job),
         "label": asked.label,
         "scenario": job.problem.env.name,
         "load": round(job.problem.plan.demand.load, 4),
@@ -294,7 +295,7 @@ def _copy_training(source: Path, folder: Path) -> None:
 def _train(job: Job, learner: Learner | PricePolicy, clock: Clock) -> None:
     """Train, from the last checkpoint if there is one, then write curves, weights and the log."""
     settings, budget = job.asked.settings, job.asked.settings.train
-    problems = [_at_load(job.problem, load) for load in budget.loads] or [job.problem]
+    problems = _trained_on(job)
     seeds = range(settings.seeds)
 
     def fresh(problem: Problem, episode: int) -> Traces:
@@ -352,6 +353,11 @@ def resumed(job: Resumable, training: Iterable[T | None], parts: Mapping[str, ch
     yield from checkpoint.resumable(training, save, job.checkpoint_s)
 
 
+def _trained_on(job: Job) -> list[Problem]:
+    """The job's problem at each of train.loads."""
+    return [_at_load(job.problem, load) for load in job.asked.settings.train.loads] or [job.problem]
+
+
 def _at_load(problem: Problem, load: float) -> Problem:
     return build_problem(problem.env, problem.workload.model_copy(update={"load": load}), problem.eval_seed)
 
@@ -369,7 +375,7 @@ def _load_weights(source: Path, learner: Trained) -> None:
         raise InputError(f"--run {source}: {clean(error)}") from None
 
 
-def _estimate_s(job: Job) -> float:
+def _estimate(job: Job) -> dict[str, Any]:
     """Seconds on one core: as finished jobs of the scheduler in this experiment took, else estimated."""
     done = []
     for folder in job.asked.folder.parent.glob("*"):
@@ -380,6 +386,9 @@ def _estimate_s(job: Job) -> float:
         if other["scheduler"] == job.asked.label and other["duration_s"] is not None and other["status"] == "done":
             done.append(float(other["duration_s"]))
     if done:
-        return sum(done) / len(done)
+        return {"estimate_s": sum(done) / len(done), "training_s": 0.0, "training": None}
     trains = job.asked.learns and job.asked.weights_of is None
-    return estimate_s(job.problem, job.scheduler, job.asked.settings, _n_seeds(job), trains=trains)
+    trained_on = _trained_on(job) if trains else []
+    training_s, rest_s = estimate_s(job.problem, job.scheduler, job.asked.settings, _n_seeds(job), trained_on)
+    training = f"{job.asked.label} {_training_of(job.asked.settings.model_dump())}" if trains else None
+    return {"estimate_s": training_s + rest_s, "training_s": training_s, "training": training}
