@@ -2,9 +2,13 @@
 
 import numpy as np
 
+from ddrl_sched.run.job import prepare
 from ddrl_sched.run.rollout import list_windows
+from ddrl_sched.run.train import Training
 from ddrl_sched.schedulers.learned import _settled_so_far
 from tests.builders import make_tasks
+from tests.conf_files import plain
+from tests.resume_jobs import tiny
 
 
 def test_windows_by_hand():
@@ -22,3 +26,24 @@ def test_a_task_waits_until_those_before_it_are_settled():
     settled = np.array([True, False, True, True])
     same = np.array([True, True, False])
     assert _settled_so_far(settled, same).tolist() == [True, False, False, True]
+
+
+def test_the_published_fault_in_the_next_state_hides_the_queues_of_the_next_slot(tmp_path):
+    """Without updates both learners do the same, so their memories differ by the fault alone."""
+    memories = []
+    for seen in ("observed", "zero"):
+        data = tiny(tmp_path, "dqn_ts", episodes=1, slots=4)
+        data |= {group: plain(group, "published_single") for group in ("env", "workload")}
+        data["scheduler"]["learning"] |= {"next_queues": seen, "start_slots": 1000, "memory": 2000}
+        job = prepare(data, "train", {})
+        problem, scenario = job.problem, job.problem.scenario
+        traces = problem.training(0, range(2), 0, 4, 0)[0]
+        list(Training(job.scheduler, scenario, 1, lambda _, traces=traces: traces))
+        memories.append(job.scheduler.memory.state_dict()["next_obs"].numpy())
+    observed, zero = memories
+    queues = slice(-scenario.n_servers, None)
+    changed = (observed != zero).any(-1)
+    assert 0 < changed.sum() < changed.size
+    assert not zero[changed][:, queues].any()
+    assert (observed[changed][:, queues] > 0).any(-1).all()
+    np.testing.assert_array_equal(zero[..., : queues.start], observed[..., : queues.start])

@@ -53,6 +53,8 @@ class LearningSettings(Settings):
     reward: Literal["own", "team"]  # minus the task's delay, or minus the mean delay of all stations in its slot
     reward_shape: Literal["linear", "log"]  # of the delay, in units of reward_scale_s; log: log(1 + delay)
     reward_scale_s: Positive  # delay that counts as 1 (published worlds: rewards as published)
+    # queues in the next state of a station's last task of a slot; zero: a fault of the published single-server code
+    next_queues: Literal["observed", "zero"] = "observed"
 
 
 class LearnedSettings(Settings):
@@ -134,6 +136,10 @@ class Learner:
         self._per_seed = 1 if settings.sharing == "shared" else scenario.n_servers
         self.n_learners = n_seeds * self._per_seed
         self._table, head = _head(settings.actions, scenario.n_servers)
+        if settings.learning.next_queues == "zero" and scenario.rule == "clean":
+            raise InputError(
+                "scheduler.learning.next_queues: must be observed in clean worlds (zero is a published fault)"
+            )
         spaces = Spaces(_n_observed(scenario, settings), head, settings.latent_entries)
         build, numbers = agent_settings(settings.agent)
         _check_size(settings, spaces, numbers.hidden, self.n_learners)
@@ -281,12 +287,16 @@ class Learner:
             discount = gamma ** ((o["arrive_s"][after] - o["arrive_s"][here]) / scenario.slot_s)
         else:
             discount = np.full(len(here), gamma)
+        next_obs = o["obs"][after]
+        if self.settings.learning.next_queues == "zero":
+            slot = np.floor(o["arrive_s"] / scenario.slot_s + 1e-9)
+            next_obs[slot[after] > slot[here], -scenario.n_servers :] = 0.0
         flat = {
             "obs": o["obs"][here],
             "action": o["action"][here],
             "reward": reward[o["replica"][here], o["task"][here]].astype(np.float32),
             "discount": discount.astype(np.float32),
-            "next_obs": o["obs"][after],
+            "next_obs": next_obs,
         }
         if "latent" in o and self.agent.keeps_latent:
             flat |= {"latent": o["latent"][here], "next_latent": o["latent"][after]}
