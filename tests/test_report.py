@@ -202,6 +202,20 @@ def test_markdown_is_a_table():
     assert cells[2][0].strip().startswith("best")
 
 
+def test_reductions_are_averaged_over_the_loads_at_which_a_scheduler_was_run():
+    at = {"a": 0.2, "b": 0.6}
+    base, good = ((1.0, 1.1), (2.0, 2.2)), ((0.5, 0.55), (1.8, 1.98))
+    frames = [rows("base", d, scenario_hash=h, load=at[h]) for h, d in zip(at, base, strict=True)]
+    frames += [rows("good", d, scenario_hash=h, load=at[h]) for h, d in zip(at, good, strict=True)]
+    frames += [rows("half", [1.0, 1.1], scenario_hash="a", load=0.2)]
+    text = render(report_rows(together(*frames), ["base"]), "markdown")
+    means = text.partition("means over the loads 0.2, 0.6")[2]
+    assert re.search(r"\| good \| 30.0 \[30.0, 30.0\] \|", means)
+    assert re.search(r"\| base \| 0.0 \[0.0, 0.0\] \|", means)
+    assert "half" not in means
+    assert "means over" not in render(report_rows(together(frames[0], frames[2]), ["base"]), "markdown")
+
+
 def test_latex_is_a_booktabs_table():
     _, table = example()
     text = render(table, "latex")

@@ -157,7 +157,12 @@ def render(
         tables |= {"returns": returns[0], "return_gains": returns[1]} if len(returns[0]) else {}
         plain = {name: _plain(table) for name, table in tables.items()}
         return json.dumps(plain, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
-    sheets = [*_sheets(rows, captions or {}), *_published_sheets(published), *return_sheets(*returns)]
+    sheets = [
+        *_sheets(rows, captions or {}),
+        *_sheets_over_loads(rows),
+        *_published_sheets(published),
+        *return_sheets(*returns),
+    ]
     draw = {"table": as_text, "markdown": as_markdown, "latex": as_latex}[format]
     return "\n".join(draw(sheet) for sheet in sheets)
 
@@ -310,6 +315,33 @@ def _sheets(rows: pd.DataFrame, captions: Mapping[str, str]) -> Iterator[Sheet]:
         scenario, workload, rule, scenario_hash, load_ = key
         title = f"{scenario}, workload {workload}, rule {rule}, load {load_:.3g}"
         yield _scenario_sheet(group, captions.get(str(scenario_hash), title))
+
+
+def _sheets_over_loads(rows: pd.DataFrame) -> Iterator[Sheet]:
+    """Means of the reductions over the loads of a world, for schedulers that were run at all of them.
+
+    The ends of an interval are the means of the ends: as wide as if the errors of all loads were one and the same.
+    """
+    for key, group in rows[rows.baseline != ""].groupby(["scenario", "workload", "rule"], sort=False):
+        loads = sorted(group.load.unique())
+        baselines = list(dict.fromkeys(group.baseline))
+        ends = ["reduction_pct", "reduction_lo_pct", "reduction_hi_pct"]
+        groups = group.groupby(["scheduler", "baseline"])
+        means = {
+            pair: g[ends].mean().tolist() for pair, g in groups if len(g) == len(loads) and g[ends].notna().all(axis=None)
+        }
+        names = list(dict.fromkeys(name for name, _ in means))
+        if len(loads) < 2 or group.scenario_hash.nunique() != len(loads) or not names:
+            continue
+        names.sort(key=lambda name: -max(means[name, b][0] for b in baselines if (name, b) in means))
+        cells = []
+        for name in names:
+            of_baselines = [means.get((name, baseline), [math.nan] * 3) for baseline in baselines]
+            cells.append([name, *(_with_interval(value, lo, hi, _fixed) for value, lo, hi in of_baselines)])
+        title = (
+            "{}, workload {}, rule {}".format(*key) + f": means over the loads {', '.join(f'{x:.3g}' for x in loads)}"
+        )
+        yield Sheet(title, ["scheduler", *(f"reduction vs {name}, % [95%]" for name in baselines)], cells)
 
 
 def _scenario_sheet(group: pd.DataFrame, title: str) -> Sheet:
