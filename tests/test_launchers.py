@@ -21,7 +21,7 @@ from ddrl_sched.config import InputError
 from ddrl_sched.launch import launch
 from ddrl_sched.launchers import table
 from ddrl_sched.launchers.table import LAUNCHERS, dispatch
-from ddrl_sched.launchers.task import Task, bring_home, carry_out
+from ddrl_sched.launchers.task import Task, bring_home, carry_out, settled
 from ddrl_sched.run import records
 from tests.conf_files import names, plain
 from tests.test_job import settings
@@ -116,6 +116,14 @@ def test_a_killed_process_loses_its_own_job_alone_and_the_next_sweep_finishes_it
 
 
 # --- what is sent and what comes home
+
+
+def test_what_is_to_be_sent_is_checked_but_not_tried_out(here, task):
+    data = {**task.data, "scheduler": {"name": "own_rules:Slow", "seconds": 0.0}}
+    assert settled(replace(task, data=data)) is None
+    wrong = settled(replace(task, data={**data, "scheduler": {"name": "own_rules:Slow"}}))
+    assert (wrong["code"], wrong["state"]) == (2, "failed")
+    assert not list(here.glob("slow.*"))
 
 
 def test_a_fetched_job_comes_home_as_it_would_have_been_written_here(task, tmp_path, monkeypatch):

@@ -130,7 +130,7 @@ def settled(task: Task) -> Report | None:
     checked = attempt(lambda *words: {"finished": _is_finished(*words)}, task)
     if checked.pop("finished", False):
         return {"number": task.number, **checked, "state": "skipped"}
-    checked = attempt(plan, task)
+    checked = attempt(plan, replace(task, options=task.options | {"try_out": False}))
     if checked["code"] != DONE:
         return {"number": task.number, **checked}
     state = checked.pop("plan")["state"]

@@ -328,7 +328,9 @@ def _sheets_over_loads(rows: pd.DataFrame) -> Iterator[Sheet]:
         ends = ["reduction_pct", "reduction_lo_pct", "reduction_hi_pct"]
         groups = group.groupby(["scheduler", "baseline"])
         means = {
-            pair: g[ends].mean().tolist() for pair, g in groups if len(g) == len(loads) and g[ends].notna().all(axis=None)
+            pair: g[ends].mean().tolist()
+            for pair, g in groups
+            if len(g) == len(loads) and g[ends].notna().all(axis=None)
         }
         names = list(dict.fromkeys(name for name, _ in means))
         if len(loads) < 2 or group.scenario_hash.nunique() != len(loads) or not names:

@@ -35,6 +35,7 @@ from ddrl_sched.schedulers.price_policy import PricePolicy, price_settings
 from ddrl_sched.schedulers.table import build as build_scheduler
 
 T = TypeVar("T")
+NOT_ESTIMATED: dict[str, Any] = {"estimate_s": None, "training_s": 0.0, "training": None}
 MAX_EPISODE_CELLS = 400_000_000  # seeds x tasks x servers of an episode
 
 
@@ -52,7 +53,8 @@ def plan_job(data: Mapping[str, Any], command: str, options: Mapping[str, Any]) 
     """Check a job without running it: id, state, estimate_s, label, ...
 
     The state is "done", "failed", "running" (by a living process), "interrupted" or "to do". Jobs with the same
-    `training` (None: no training) do it once: `training_s` of their estimates counts once.
+    `training` (None: no training) do it once: `training_s` of their estimates counts once. With options["try_out"]
+    False the scheduler is asked nothing, which for one of the user's own is code: estimate_s is None.
     """
     if is_gym(data):
         from ddrl_sched.run import cartpole_job  # lazy: gymnasium comes with it
@@ -63,7 +65,7 @@ def plan_job(data: Mapping[str, Any], command: str, options: Mapping[str, Any]) 
     return {
         "job_id": asked.job_id,
         "state": "running" if found != "done" and is_claimed(asked.folder) else found,
-        **_estimate(job),
+        **(_estimate(job) if options.get("try_out", True) else NOT_ESTIMATED),
         "label": asked.label,
         "scenario": job.problem.env.name,
         "load": round(job.problem.plan.demand.load, 4),
@@ -171,7 +173,8 @@ def build(asked: Asked, options: Mapping[str, Any]) -> Job:
     else:
         keys = {key: value for key, value in settings.scheduler.items() if key != "name"}
         scheduler = build_scheduler(str(settings.scheduler.get("name")), keys)
-        check_decision(problem.training(settings.seed, range(1), 0, 0, 4)[0], scheduler)
+        if options.get("try_out", True):
+            check_decision(problem.training(settings.seed, range(1), 0, 0, 4)[0], scheduler)
     return Job(asked, problem, scheduler, options.get("watch"))
 
 

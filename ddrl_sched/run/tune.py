@@ -96,7 +96,7 @@ def plan_tune(data: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, 
     left = max(0, search.settings.n_trials - n_counted)
     one = plan_job(search.data, "sweep", search.options)
     state = "to do" if not n_counted else f"{n_counted} of {search.settings.n_trials} trials" if left else "done"
-    return {**one, "job_id": search.study_id, "state": state, "estimate_s": one["estimate_s"] * left}
+    return {**one, "job_id": search.study_id, "state": state, "estimate_s": (one["estimate_s"] or 0.0) * left}
 
 
 # Settings
