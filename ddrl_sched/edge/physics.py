@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from ddrl_sched.edge import split
+from ddrl_sched.edge.decision import check_arrays, check_sets, check_shares
 from ddrl_sched.edge.physics_kernel import CHOICES, INFOS, Rule, World, estimate, run
-from ddrl_sched.edge.types import Bools, Decision, Floats, Ints, Outcome, Scenario, Tasks
+from ddrl_sched.edge.types import Decision, Floats, Ints, Outcome, Scenario, Tasks
 
 _FIRST_ROOM = 8  # in-flight shares per server before the list grows
 
@@ -70,14 +71,18 @@ def place(
     Decision arrays [R, M, ...] count from lo. Shares whose service is settled are written into `outcome` at their
     absolute position; the rest follows in later calls or in `finish`. `outcome` must come from `empty_outcome`: only
     used shares are written. The input state is left as it was.
+
+    Raises ValueError naming the field for a decision that does not fit these tasks.
     """
-    rule = _rule(decision, scenario.n_servers)
+    lo, hi = np.asarray(lo, np.int64), np.asarray(hi, np.int64)
+    rule = _checked_rule(decision, tasks, lo, hi, scenario.n_servers)
     return _advance(scenario, state, tasks, rule, lo, hi, np.full(len(lo), -np.inf), outcome)
 
 
-def check_decision(scenario: Scenario, decision: Decision, shape: tuple[int, int]) -> None:
-    """ValueError for a decision about tasks of `shape` [R, M] that this physics cannot carry out."""
-    _rule(decision, scenario.n_servers)
+def check_decision(scenario: Scenario, decision: Decision, tasks: Tasks) -> None:
+    """ValueError for a decision about these tasks [R, M] that this physics cannot carry out."""
+    nothing = np.zeros(tasks.shape[0], np.int64)
+    _checked_rule(decision, tasks, nothing, nothing + tasks.shape[1], scenario.n_servers)
 
 
 def advance(scenario: Scenario, state: State, tasks: Tasks, until_s: Floats, outcome: Outcome) -> State:
@@ -143,23 +148,42 @@ def _world(scenario: Scenario) -> World:
     )
 
 
-def _rule(decision: Decision, n_servers: int) -> Rule:
+def _checked_rule(decision: Decision, tasks: Tasks, lo: Ints, hi: Ints, n_servers: int) -> Rule:
+    """The Decision for the kernel, which reads its arrays without looking at their bounds."""
+    _check_words(decision)
+    check_arrays(decision, tasks, lo, hi, n_servers)
+    if decision.choice == "given" and decision.select is None and decision.share is None:
+        raise ValueError("scheduler.choice: 'given' needs select, or share")
+    if (decision.split == "given") != (decision.share is not None):
+        raise ValueError("scheduler.split: 'given' and share go together")
+    if decision.split == "given" and decision.choice != "given":
+        raise ValueError(f"scheduler.split: 'given' shares need choice 'given', got {decision.choice!r}")
+    if decision.select is not None:
+        check_sets(decision.select, tasks, lo, hi)
+    if decision.share is not None:
+        check_shares(decision.share, decision.select, tasks, lo, hi)
+    return _rule(decision, n_servers)
+
+
+def _check_words(decision: Decision) -> None:
     for value, known, key in (
         (decision.choice, CHOICES, "choice"),
         (decision.info, INFOS, "info"),
         (decision.split, split.SPLITS, "split"),
+        (decision.split_info or decision.info, INFOS, "split_info"),
+        (decision.objective, ("finish", "wait"), "objective"),
+        (decision.weight, ("own", "quota"), "weight"),
     ):
         if value not in known:
             raise ValueError(f"scheduler.{key}: {value!r} is none of {', '.join(known)}")
-    if decision.choice == "given" and decision.select is None and decision.share is None:
-        select: Bools | None = np.zeros((0, 1, n_servers), np.bool_)
-    else:
-        select = decision.select
-    shares = decision.share
-    if decision.split == "given" and shares is None:
-        raise ValueError("scheduler.split: 'given' needs shares")
+    if not 0.0 < decision.mean_work_gcycle < np.inf:
+        raise ValueError(f"scheduler.mean_work_gcycle: expected a number > 0, got {decision.mean_work_gcycle!r}")
+
+
+def _rule(decision: Decision, n_servers: int) -> Rule:
     none3, none2 = np.zeros((0, 1, n_servers)), np.zeros((0, 1))
     bools = np.zeros((0, 1, n_servers), np.bool_)
+    select, shares = decision.select, decision.share
     return Rule(
         CHOICES[decision.choice],
         INFOS[decision.info],
@@ -167,7 +191,7 @@ def _rule(decision: Decision, n_servers: int) -> Rule:
         INFOS[decision.split_info or decision.info],
         decision.objective == "wait",
         decision.weight == "quota",
-        decision.probe_selected,
+        bool(decision.probe_selected),
         float(decision.mean_work_gcycle),
         bools if select is None else _full(select, np.bool_),
         none3 if shares is None else _full(shares, np.float64),

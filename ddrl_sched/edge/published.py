@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddrl_sched.edge import published_kernel as kernel
+from ddrl_sched.edge.decision import check_arrays
 from ddrl_sched.edge.published_kernel import ANY_SET, LOCAL_AND_ONE, ONE_SERVER, Order, Rule, World
 from ddrl_sched.edge.types import Bools, Decision, Floats, Ints, Outcome, Scenario, Tasks
 
@@ -102,7 +103,7 @@ def place(
     world, rule = _world(scenario), RULES[scenario.rule]
     lo, hi = np.asarray(lo, np.int64), np.asarray(hi, np.int64)
     _check_window(scenario, state, tasks, lo, hi, outcome)
-    order = _order(scenario, decision, len(lo), int(np.max(hi - lo, initial=0)))
+    order = _order(scenario, decision, tasks, lo, hi)
     after = _copy(state)
     arrays = _States(*_values(after))
     run = kernel.place_whole if rule.sets == ONE_SERVER else kernel.place_shares
@@ -112,9 +113,10 @@ def place(
     return after
 
 
-def check_decision(scenario: Scenario, decision: Decision, shape: tuple[int, int]) -> None:
-    """ValueError for a decision about tasks of `shape` [R, M] that the rule does not define."""
-    _order(scenario, decision, *shape)
+def check_decision(scenario: Scenario, decision: Decision, tasks: Tasks) -> None:
+    """ValueError for a decision about these tasks [R, M] that the rule does not define."""
+    nothing = np.zeros(tasks.shape[0], np.int64)
+    _order(scenario, decision, tasks, nothing, nothing + tasks.shape[1])
 
 
 def advance(scenario: Scenario, state: State, tasks: Tasks, until_s: Floats, outcome: Outcome) -> State:
@@ -215,18 +217,17 @@ def _code(name: str, codes: dict[str, int], key: str) -> int:
     return codes[name]
 
 
-def _order(scenario: Scenario, decision: Decision, n_replicas: int, width: int) -> Order:
+def _order(scenario: Scenario, decision: Decision, tasks: Tasks, lo: Ints, hi: Ints) -> Order:
     """The Decision as codes and arrays, or a ValueError for what makes no sense in a published world."""
     e = scenario.n_servers
     split = _code(decision.split, _SPLITS, "split")
     choice = _code(decision.choice, _CHOICES, "choice")
     _check_decision(decision, choice, split, RULES[scenario.rule])
+    check_arrays(decision, tasks, lo, hi, e)
     sets = ONE_SERVER if split == kernel.WHOLE else RULES[scenario.rule].sets
     candidates = decision.candidates
     if candidates is None:
         candidates = all_sets(sets, e) if choice == kernel.BEST else np.zeros((0, 0, e), np.bool_)
-    elif candidates.ndim != 3 or candidates.shape[::2] != (e, e):
-        raise ValueError(f"scheduler.candidates: expected shape [{e}, S, {e}], got {list(candidates.shape)}")
     return Order(
         choice,
         _code(decision.info, _INFOS, "info"),
@@ -234,11 +235,11 @@ def _order(scenario: Scenario, decision: Decision, n_replicas: int, width: int) 
         _code(decision.split_info or "running", _INFOS, "split_info"),
         _code(decision.objective, {"finish": 0, "wait": 1}, "objective") == 1,
         _code(decision.weight, {"own": 0, "quota": 1}, "weight") == 1,
-        _window(decision.select, (n_replicas, width, e), np.bool_, "select"),
-        _window(decision.share, (n_replicas, width, e), np.float64, "share"),
+        _full(decision.select, 3, np.bool_),
+        _full(decision.share, 3, np.float64),
         np.ascontiguousarray(candidates, np.bool_),
-        _window(decision.price_s, (n_replicas, width, e), np.float64, "price_s"),
-        _window(decision.use_price_s, (n_replicas, width), np.float64, "use_price_s"),
+        _full(decision.price_s, 3, np.float64),
+        _full(decision.use_price_s, 2, np.float64),
     )
 
 
@@ -260,10 +261,8 @@ def _check_decision(decision: Decision, choice: int, split: int, rule: Rule) -> 
         raise ValueError("scheduler.objective: 'wait' weighs no prices")
 
 
-def _window(array: NDArray[Any] | None, shape: tuple[int, ...], dtype: type, key: str) -> NDArray[Any]:
-    """The array of the decision, checked to cover the window [R, M, ...]; length 0 if it was not given."""
+def _full(array: NDArray[Any] | None, n_axes: int, dtype: type) -> NDArray[Any]:
+    """The array of the decision as the kernel wants it; length 0 along its first axis if it was not given."""
     if array is None:
-        return np.zeros((0,) + (1,) * (len(shape) - 1), dtype)
-    if array.ndim != len(shape) or array.shape[::2] != shape[::2] or array.shape[1] < shape[1]:
-        raise ValueError(f"scheduler.{key}: expected shape {list(shape)}, got {list(array.shape)}")
+        return np.zeros((0,) + (1,) * (n_axes - 1), dtype)
     return np.ascontiguousarray(array, dtype)

@@ -2,12 +2,14 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 from numba import njit
 
+from ddrl_sched.config import InputError
 from ddrl_sched.edge import physics, published
 from ddrl_sched.edge.types import Decision, Floats, Ints, Outcome, Scenario, Tasks
 from ddrl_sched.schedulers.base import Scheduler, View
@@ -59,7 +61,8 @@ def rollout(
 ) -> Iterator[Step]:
     """Run `scheduler` over all traces at once, yielding after every answer; everything is resolved after the last.
 
-    With `begin` it goes on from there (and fills the outcome given with it).
+    With `begin` it goes on from there (and fills the outcome given with it). Raises InputError naming the scheduler
+    for a decision that the world cannot carry out.
     """
     scenario, tasks = traces.scenario, traces.tasks
     world = world_of(scenario)
@@ -76,7 +79,8 @@ def rollout(
             state = world.advance(scenario, state, tasks, begin_s, outcome)
         view = _view(traces, scheduler, world, state, lo, hi, own_rate)
         decision = _for_world(scenario, scheduler.decide(view, rng))
-        state = world.place(scenario, state, tasks, decision, lo, hi, outcome)
+        with _decided_by(scheduler):
+            state = world.place(scenario, state, tasks, decision, lo, hi, outcome)
         if number == len(windows):
             state = world.finish(scenario, state, tasks, outcome)
         spent_s = time.process_time() - began
@@ -84,7 +88,7 @@ def rollout(
 
 
 def check_decision(traces: Traces, scheduler: Scheduler) -> None:
-    """Ask a scheduler about some tasks and drop the answer: ValueError for what it cannot decide in this world.
+    """Ask a scheduler about some tasks and drop the answer: InputError for what it cannot decide in this world.
 
     One that wants to know waits is not asked, for they need the world to run.
     """
@@ -94,7 +98,22 @@ def check_decision(traces: Traces, scheduler: Scheduler) -> None:
     world, nothing = world_of(scenario), np.zeros(tasks.shape[0], np.int64)
     view = _view(traces, scheduler, world, None, nothing, nothing + tasks.shape[1], None)
     decision = _for_world(scenario, scheduler.decide(view, np.random.default_rng(0)))
-    world.check_decision(scenario, decision, view.tasks.shape)
+    with _decided_by(scheduler):
+        world.check_decision(scenario, decision, view.tasks)
+
+
+@contextmanager
+def _decided_by(scheduler: Scheduler) -> Iterator[None]:
+    """What the world says of a decision becomes an InputError that names the scheduler too."""
+    try:
+        yield
+    except ValueError as error:
+        raise InputError(f"{error} ({_name(scheduler)})") from error
+
+
+def _name(scheduler: Scheduler) -> str:
+    cls = type(scheduler)
+    return f"{cls.__module__}:{cls.__qualname__}"
 
 
 def list_windows(tasks: Tasks, announce_s: float, cadence: str) -> list[tuple[int, bool, Ints, Ints]]:
