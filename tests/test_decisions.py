@@ -1,16 +1,24 @@
 """What a world, and the program, refuse of a decision: wrong arrays, wrong numbers, empty sets, too much knowledge."""
 
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from ddrl_sched.cli import app
+from ddrl_sched.config import InputError
 from ddrl_sched.edge import physics
 from ddrl_sched.edge.types import Decision
+from ddrl_sched.run.job import prepare
+from ddrl_sched.run.rollout import Traces, check_decision, rollout
+from ddrl_sched.schedulers.base import INFO_CLASSES, MAY_USE
 from tests.builders import make_scenario, make_tasks
+from tests.conf_files import CONF, plain
+from tests.resume_jobs import SMALL, tiny
 
 E, N = 3, 4
 SCENARIO = make_scenario([10.0, 20.0, 30.0], link_mbps=400.0)
@@ -152,6 +160,7 @@ class Mine:
         ("small", "scheduler.select: expected shape ["),
         ("none", "scheduler.select: task 0 of replica 0 has no server selected"),
         ("twice", "scheduler.share: task 0 of replica 0 has shares that are not"),
+        ("more", "scheduler.info: static (scheduler.info) does not know what running knows"),
     ],
 )
 def test_a_class_of_ones_own_is_named_and_ends_the_command_with_2(tmp_path, monkeypatch, what, message, cadence):
@@ -159,11 +168,161 @@ def test_a_class_of_ones_own_is_named_and_ends_the_command_with_2(tmp_path, monk
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my_wrong_rules.py").write_text(RULES)
     (tmp_path / "scheduler").mkdir()
-    yaml = f"name: my_wrong_rules:Mine\nwhat: {what}\ncadence: {cadence}\n"
-    (tmp_path / "scheduler" / "mine.yaml").write_text(yaml)
+    keys = f"name: my_wrong_rules:Mine\nwhat: {what}\ncadence: {cadence}\n"
+    (tmp_path / "scheduler" / "mine.yaml").write_text(keys)
     words = ["eval", "--config-dir", ".", "scheduler=mine", "evaluate.traces=1", "env.clock.horizon_s=4"]
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 2
     assert done.stderr.startswith(f"error: {message}")
     assert done.stderr.rstrip().endswith("(my_wrong_rules:Mine)")
     assert (tmp_path / "runs").exists() == (cadence == "epoch")
+
+
+# ---- information classes ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Claims:
+    """Answers `decision` whatever its class."""
+
+    info: Any
+    decision: Decision
+    cadence: str = "trace"
+    choose_info: str = "static"
+
+    def decide(self, view, rng):
+        return self.decision
+
+
+TRACES = Traces(SCENARIO, TASKS, 1.0, None, drawn_order=True)
+
+
+def answered(scheduler):
+    """Whether both who asks first and who runs it let the scheduler's decision pass; else the reason."""
+    reasons = []
+    for ask in (check_decision, lambda *args: list(rollout(*args, np.random.default_rng(0)))):
+        try:
+            ask(TRACES, scheduler)
+        except InputError as error:
+            reasons.append(str(error))
+    assert len(set(reasons)) <= 1
+    assert len(reasons) in (0, 2)
+    return reasons[0] if reasons else True
+
+
+RESTS_ON = {  # class that it takes: decisions
+    "static": [GIVEN, SHARES, BEST],
+    "announced": [Decision("given", "announced", select=ALL)],
+    "own": [
+        Decision("given", "own", select=ALL),
+        Decision("given", "level", select=ALL),
+        Decision("given", "static", split_info="own", select=ALL),
+        Decision("wrr", "static"),
+    ],
+    "tracked": [Decision("best", "tracked"), Decision("wrr", "own", weight="quota")],
+    "probed": [
+        replace(GIVEN, split_info="probed"),
+        replace(GIVEN, probe_selected=True),
+        replace(GIVEN, probe=ALL),
+    ],
+    "running": [Decision("best", "running"), replace(GIVEN, split_info="running")],
+}
+
+
+@pytest.mark.parametrize("info", INFO_CLASSES)
+def test_a_decision_may_rest_on_what_its_class_knows_and_on_nothing_else(info):
+    for needed, decisions in RESTS_ON.items():
+        for decision in decisions:
+            said = answered(Claims(info, decision))
+            if needed in MAY_USE[info]:
+                assert said is True
+            else:
+                assert re.match(rf"scheduler\.\w+: {info} \(scheduler\.info\) does not know what \w+ knows", said)
+                assert said.endswith("(tests.test_decisions:Claims)")
+
+
+def test_the_order_of_the_classes():
+    """static < announced, own < tracked < probed < running; announced and own know nothing of each other."""
+    above = {(high, low) for high in INFO_CLASSES for low in MAY_USE[high] if high != low}
+    chain = ["static", "tracked", "probed", "running"]
+    expected = {(high, low) for i, high in enumerate(chain) for low in chain[:i]}
+    for middle in ("announced", "own"):
+        expected |= {(middle, "static")} | {(high, middle) for high in chain[1:]}
+    assert above == expected
+
+
+def test_own_work_is_not_known_to_a_static_class():
+    for decision in (replace(BEST, balance=np.ones((2, N))), replace(BEST, level=np.ones((2, N)))):
+        assert "static (scheduler.info) does not know what own knows" in answered(Claims("static", decision))
+        assert answered(Claims("own", decision)) is True
+
+
+def test_a_class_that_does_not_exist_is_refused_at_every_cadence():
+    for info in ("psychic", None, 7):
+        for cadence in ("trace", "epoch"):
+            assert answered(Claims(info, GIVEN, cadence)).startswith(
+                "scheduler.info: expected one of static, announced"
+            )
+
+
+def test_what_a_choice_sees_is_not_above_its_class():
+    said = answered(Claims("static", GIVEN, "epoch", choose_info="running"))
+    assert said.startswith("scheduler.choose_info: static (scheduler.info) does not know what running knows")
+
+
+def composed(label):
+    """The yaml of a scheduler with what its defaults bring, as Hydra composes it."""
+    data, under = plain_yaml(label), {}
+    for base in data.pop("defaults", []):
+        if isinstance(base, dict):
+            under = {"agent": plain("agent", base["/agent@agent"])}
+        elif base != "_self_":
+            under = composed(base.removeprefix("/scheduler/").removesuffix("@_here_"))
+    return over(under, data)
+
+
+def over(base, change):
+    """`base` with the keys of `change`, group by group."""
+    if not isinstance(base, dict) or not isinstance(change, dict):
+        return change
+    return base | {key: over(base.get(key), value) for key, value in change.items()}
+
+
+def plain_yaml(label):
+    return yaml.safe_load((CONF / "scheduler" / f"{label}.yaml").read_text(encoding="utf-8"))
+
+
+FILES = sorted(str(f.relative_to(CONF / "scheduler").with_suffix("")) for f in (CONF / "scheduler").rglob("*.yaml"))
+SETTINGS = {label: composed(label) for label in FILES if "cartpole" not in label}
+
+
+def worlds(label):
+    """(env, workload, rule) in which a scheduler is at home; test_schedulers runs those without learning in others."""
+    settings = SETTINGS[label]
+    slotted = "slotted" in label
+    yield "edge5", "slotted" if slotted else "poisson", "clean"
+    if "published_rule" in settings:
+        kind = "single" if settings["published_rule"] == "dedgeai" else "multi"
+        yield f"published_{kind}", f"published_{kind}", settings["published_rule"]
+    elif slotted or label in ("optimal", "split_capacity", "equal_finish", "rand_coedge"):
+        yield "published_multi", "published_multi", "amcoedge"
+
+
+def slow_where_it_varies_another(label):
+    return pytest.param(label, marks=pytest.mark.slow) if "/" in label else label
+
+
+@pytest.mark.parametrize("label", [slow_where_it_varies_another(label) for label in SETTINGS])
+def test_every_scheduler_keeps_to_its_class(tmp_path, label):
+    """Untrained where it learns; a decision that rests on more is refused by rollout."""
+    settings = SETTINGS[label] | ({"k": 4} if label == "best_k" else {})
+    small = {group: settings[group] | values for group, values in SMALL.items() if group in settings}
+    for env, workload, rule in worlds(label):
+        data = tiny(tmp_path, "eft") | {"scheduler": settings | small, "label": "it", "seeds": 1}
+        data |= {"env": plain("env", env) | {"rule": rule}, "workload": plain("workload", workload)}
+        if rule == "clean":
+            data["workload"]["load"] = 0.1
+        job = prepare(data, "sweep", {})
+        traces = job.problem.training(0, range(1), 0, 1, 0)[0]
+        outcome = list(rollout(traces, job.scheduler, np.random.default_rng(0)))[-1].outcome
+        assert np.isfinite(outcome.delay_s[traces.tasks.valid]).all()

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from ddrl_sched.config import InputError
+from ddrl_sched.config import InputError, shown
 from ddrl_sched.edge import physics, published
 from ddrl_sched.edge.types import Decision, Floats, Ints, Outcome, Scenario, Tasks
-from ddrl_sched.schedulers.base import Scheduler, View
+from ddrl_sched.schedulers.base import INFO_CLASSES, MAY_USE, Scheduler, View
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,9 @@ def rollout(
     """Run `scheduler` over all traces at once, yielding after every answer; everything is resolved after the last.
 
     With `begin` it goes on from there (and fills the outcome given with it). Raises InputError naming the scheduler
-    for a decision that the world cannot carry out.
+    for a decision that the world cannot carry out or that rests on more than its information class knows.
     """
+    _check_class(scheduler)
     scenario, tasks = traces.scenario, traces.tasks
     world = world_of(scenario)
     if begin is None:
@@ -78,7 +79,7 @@ def rollout(
             begin_s = np.where(lo < hi, epoch * scenario.announce_s, -np.inf)
             state = world.advance(scenario, state, tasks, begin_s, outcome)
         view = _view(traces, scheduler, world, state, lo, hi, own_rate)
-        decision = _for_world(scenario, scheduler.decide(view, rng))
+        decision = _decide(scenario, scheduler, view, rng)
         with _decided_by(scheduler):
             state = world.place(scenario, state, tasks, decision, lo, hi, outcome)
         if number == len(windows):
@@ -92,14 +93,46 @@ def check_decision(traces: Traces, scheduler: Scheduler) -> None:
 
     One that wants to know waits is not asked, for they need the world to run.
     """
+    _check_class(scheduler)
     scenario, tasks = traces.scenario, traces.tasks
     if scheduler.cadence != "trace":
         return
     world, nothing = world_of(scenario), np.zeros(tasks.shape[0], np.int64)
     view = _view(traces, scheduler, world, None, nothing, nothing + tasks.shape[1], None)
-    decision = _for_world(scenario, scheduler.decide(view, np.random.default_rng(0)))
+    decision = _decide(scenario, scheduler, view, np.random.default_rng(0))
     with _decided_by(scheduler):
         world.check_decision(scenario, decision, view.tasks)
+
+
+def _check_class(scheduler: Scheduler) -> None:
+    """InputError for an information class that does not exist, or a choice that rests on more than it."""
+    info = getattr(scheduler, "info", None)
+    if info not in INFO_CLASSES:
+        expected = ", ".join(INFO_CLASSES)
+        raise InputError(f"scheduler.info: expected one of {expected}, got {shown(info)} ({_name(scheduler)})")
+    _check_use(scheduler, "choose_info", getattr(scheduler, "choose_info", info))
+
+
+def _decide(scenario: Scenario, scheduler: Scheduler, view: View, rng: np.random.Generator) -> Decision:
+    """The scheduler's decision for this world. InputError if it rests on more than the scheduler's class knows."""
+    decision = scheduler.decide(view, rng)
+    _check_use(scheduler, "info", decision.info)
+    _check_use(scheduler, "split_info", decision.split_info or decision.info)
+    if decision.probe_selected or (decision.probe is not None and np.any(decision.probe)):
+        _check_use(scheduler, "probe", "probed")
+    if decision.choice == "wrr":
+        _check_use(scheduler, "weight", "tracked" if decision.weight == "quota" else "own")
+    if scheduler.info == "static" and (decision.balance is not None or decision.level is not None):
+        _check_use(scheduler, "balance, level", "own")
+    return _for_world(scenario, decision)
+
+
+def _check_use(scheduler: Scheduler, key: str, used: str) -> None:
+    """InputError if knowledge of the class `used` is above the scheduler's own; "level" knows what "own" knows."""
+    needed = "own" if used == "level" else used
+    if needed in INFO_CLASSES and needed not in MAY_USE[scheduler.info]:
+        text = f"{scheduler.info} (scheduler.info) does not know what {needed} knows"
+        raise InputError(f"scheduler.{key}: {text} ({_name(scheduler)})")
 
 
 @contextmanager

@@ -8,7 +8,16 @@ import numpy as np
 
 from ddrl_sched.edge.types import Decision, Floats, Scenario, Tasks
 
-INFO_CLASSES = ("static", "announced", "own", "tracked", "probed", "running", "clairvoyant")
+# Class: all classes on whose knowledge its decisions may rest (announced and own do not contain each other).
+MAY_USE = {
+    "static": ("static",),
+    "announced": ("static", "announced"),
+    "own": ("static", "own"),
+    "tracked": ("static", "announced", "own", "tracked"),
+    "probed": ("static", "announced", "own", "tracked", "probed"),
+    "running": ("static", "announced", "own", "tracked", "probed", "running"),
+}
+INFO_CLASSES = tuple(MAY_USE)
 
 
 @dataclass(frozen=True)

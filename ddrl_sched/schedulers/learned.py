@@ -204,14 +204,13 @@ class Learner:
         if split == "by_world":
             one = self.settings.actions.name == "single"
             split = "whole" if one else "equal_finish" if view.scenario.rule == "clean" else "cwa"
-        published = view.scenario.rule != "clean"  # shares are computed with the running work there
         return Decision(
             choice="given",
             info=self.choose_info,
             split=split,
-            split_info="running" if published else "probed" if probing else None,
+            split_info="probed" if probing else None,  # in published worlds that is the running work
             select=select,
-            probe_selected=probing and not published,
+            probe_selected=probing and view.scenario.rule == "clean",
         )
 
     def _pack(self, view: View) -> tuple[Ints, Ints, Ints, Ints, Ints]:
