@@ -321,6 +321,44 @@ def test_wrong_settings_name_their_key(tmp_path):
         run_job(data, "sweep", NO_OPTIONS)
 
 
+def replayed(tmp_path, scheduler, rule, replay_rule, world="published_multi", **change):
+    """(rows of the first rule, of the second) of a job in a published world."""
+    data = settings(tmp_path, scheduler) | {group: plain(group, world) for group in ("env", "workload")}
+    data["env"]["rule"] = rule
+    data["env"]["clock"]["horizon_s"] = 10.0
+    data["evaluate"] = data["evaluate"] | {"traces": 2, "replay_rule": replay_rule}
+    data["scheduler"] = data["scheduler"] | change
+    rows = table_of(tmp_path, data)[1]
+    return [rows[rows.rule == name].drop(columns="decide_us").reset_index(drop=True) for name in (rule, replay_rule)]
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "rule", "replay_rule", "world"),
+    [
+        ("split_capacity", "optimal", "amcoedge", "published_multi"),
+        ("equal_finish", "optimal", "amcoedge", "published_multi"),
+        ("equal_finish_tracked", "amcoedge", "smcoedge", "published_multi"),
+        ("priced_slotted", "optimal", "amcoedge", "published_multi"),
+        ("rand_coedge", "randcoedge", "amcoedge", "published_multi"),
+        ("round_robin", "amcoedge", "optimal", "published_multi"),
+        ("wrr_own", "dedgeai", "opt_ts", "published_single"),
+        ("eft", "dedgeai", "opt_ts", "published_single"),
+    ],
+)
+def test_a_replay_is_what_the_scheduler_does_directly_under_that_rule(tmp_path, scheduler, rule, replay_rule, world):
+    """For schedulers whose choice of servers does not hang on the rule."""
+    first, again = replayed(tmp_path, scheduler, rule, replay_rule, world)
+    direct, back = replayed(tmp_path, scheduler, replay_rule, rule, world)
+    pd.testing.assert_frame_equal(again, direct)
+    pd.testing.assert_frame_equal(back, first)
+
+
+def test_a_rule_that_does_not_know_the_sets_is_refused_before_the_job_runs(tmp_path):
+    with pytest.raises(InputError, match=r"^evaluate\.replay_rule: drlcoedge: task 0 of replica 0 must select its own"):
+        replayed(tmp_path, "equal_finish", "amcoedge", "drlcoedge")
+    assert not (tmp_path / "jobs").exists()
+
+
 def test_one_training_serves_all_loads_it_was_made_for(tmp_path, monkeypatch):
     data = settings(tmp_path, "ddrl_amsa_price")
     data["train"]["loads"] = [0.2, 0.4]

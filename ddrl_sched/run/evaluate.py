@@ -6,15 +6,17 @@ from typing import Any
 
 import numpy as np
 
+from ddrl_sched.config import InputError
 from ddrl_sched.edge import physics
 from ddrl_sched.edge.types import Decision, Floats, Ints, Outcome, Scenario, Tasks
 from ddrl_sched.edge.workload import TraceFacts
 from ddrl_sched.run.problem import Problem
-from ddrl_sched.run.rollout import Traces, rollout, world_of
+from ddrl_sched.run.rollout import Step, Traces, rollout, world_of
 from ddrl_sched.run.seeding import stream
 from ddrl_sched.schedulers.base import Scheduler, Trained
 
 Rows = list[dict[str, Any]]
+Decided = tuple[Decision, Ints, Ints]  # arrays [R, M, ...] about tasks lo[r]..hi[r]-1
 _MAX_CELLS = 40_000_000  # replicas x tasks x servers held at once
 _PERCENTILES = (50, 95, 99)
 
@@ -26,7 +28,8 @@ def evaluate(
 
     n_seeds counts the training seeds of a learner, the repetitions of a scheduler that draws random numbers, else it
     is 1; in published worlds it is the number of draws and seed i meets draw i only. With `replay_rule` the same
-    decisions are placed again under that published rule, which gives further rows.
+    decisions, their sets and the scheduler's own split or given shares, are placed again under that published rule,
+    which gives further rows.
     """
     _compile(problem, scheduler)
     rows: Rows = []
@@ -36,7 +39,7 @@ def evaluate(
         if isinstance(scheduler, Trained):
             names = (problem.eval_seed, "policy", label, traces.start)
             scheduler.start_evaluation(len(traces), [stream(*names, k) for k in range(scheduler.n_learners)])
-        outcome, select, decide_s = _run(made, scheduler, label, traces.start, replay_rule is not None)
+        outcome, decided, decide_s = _run(made, scheduler, label, traces.start, replay_rule is not None)
         about = _about(problem, scheduler, label, facts)
         decide_us = 1e6 * decide_s / max(1, int(made.tasks.valid.sum()))
         where = {"seed": seed, "trace": number, "cluster": cluster}
@@ -46,7 +49,7 @@ def evaluate(
             again = replace(made.scenario, rule=replay_rule)
             about["rule"] = replay_rule
             about["scenario_hash"] = with_rule(problem, replay_rule).scenario_hash
-            placed = _place_again(again, made.tasks, select)
+            placed = _place_again(again, made.tasks, decided)
             rows += _rows(about | {"decide_us": decide_us}, where, realised, again, made.tasks, placed)
     return rows
 
@@ -77,40 +80,54 @@ def _cross(
     return seed, replace(made, tasks=made.tasks.replicas(every)), number[every], cluster[every]
 
 
+def check_replay(made: Traces, scheduler: Scheduler, rule: str) -> None:
+    """Replay some tasks under `rule` and drop the outcome. Raises InputError naming evaluate.replay_rule.
+
+    Only schedulers that are asked once per trace are tried: others may change by being asked.
+    """
+    if scheduler.cadence == "trace":
+        decided = _run(made, scheduler, "", 0, keep=True)[1]
+        _place_again(replace(made.scenario, rule=rule), made.tasks, decided)
+
+
 def _run(
     made: Traces, scheduler: Scheduler, label: str, first: int, keep: bool
-) -> tuple[Outcome, np.ndarray | None, float]:
-    """(outcome, selected servers [R, N, E] if they are to be kept, CPU seconds of deciding and placing)."""
+) -> tuple[Outcome, list[Decided], float]:
+    """(outcome, decisions if they are to be kept, CPU seconds of deciding and placing)."""
     rng = stream(0, "policy", label, first)
-    select = np.zeros((*made.tasks.shape, made.scenario.n_servers), np.bool_) if keep else None
+    decided: list[Decided] = []
     decide_s, outcome = 0.0, physics.empty_outcome(made.tasks, made.scenario.n_servers)
     for step in rollout(made, scheduler, rng):
         decide_s += step.decide_s
         outcome = step.outcome
-        if select is not None:
-            _log(select, step.decision, step.lo, step.hi, outcome)
-    return outcome, select, decide_s
+        if keep:
+            decided.append((_as_given(step), step.lo, step.hi))
+    return outcome, decided, decide_s
 
 
-def _log(select: np.ndarray, decision: Decision, lo: Ints, hi: Ints, outcome: Outcome) -> None:
-    """Keep the decided sets of a window; of rules that the kernel carries out, the servers that got a share."""
+def _as_given(step: Step) -> Decision:
+    """The step's decision with its sets given; of rules that the kernel carries out, the servers that got a share."""
+    decision, lo, hi = step.decision, step.lo, step.hi
+    if decision.choice == "given":
+        return decision
+    share = step.outcome.share
+    select = np.zeros((len(lo), int((hi - lo).max(initial=0)), share.shape[2]), np.bool_)
     for r in range(len(lo)):
-        window = slice(lo[r], hi[r])
-        if decision.select is not None and decision.choice == "given":
-            select[r, window] = decision.select[r, : hi[r] - lo[r]]
-        else:
-            select[r, window] = outcome.share[r, window] > 0
+        select[r, : hi[r] - lo[r]] = share[r, lo[r] : hi[r]] > 0
+    price_s = decision.price_s if decision.split == "water_filling" else None  # no other split weighs prices
+    return replace(decision, choice="given", select=select, price_s=price_s, use_price_s=None)
 
 
-def _place_again(scenario: Scenario, tasks: Tasks, select: np.ndarray | None) -> Outcome:
-    """The same sets under another rule, shares by its closed form."""
+def _place_again(scenario: Scenario, tasks: Tasks, decided: list[Decided]) -> Outcome:
+    """The same decisions under another rule: the same sets, split in the same way by the waits that now arise."""
     world = world_of(scenario)
     outcome = physics.empty_outcome(tasks, scenario.n_servers)
-    nothing, n_tasks = np.zeros(len(tasks.valid), np.int64), tasks.valid.sum(1)
-    decision = Decision("given", "running", "cwa", select=select)
-    state = world.place(
-        scenario, world.initial_state(scenario, len(n_tasks)), tasks, decision, nothing, n_tasks, outcome
-    )
+    state = world.initial_state(scenario, tasks.shape[0])
+    try:
+        for decision, lo, hi in decided:
+            state = world.place(scenario, state, tasks, decision, lo, hi, outcome)
+    except ValueError as error:
+        raise InputError(f"evaluate.replay_rule: {str(error).removeprefix('env.rule ')}") from error
     world.finish(scenario, state, tasks, outcome)
     return outcome
 

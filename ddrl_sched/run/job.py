@@ -21,7 +21,7 @@ from ddrl_sched.run import checkpoint, records
 from ddrl_sched.run.claim import claim, is_claimed
 from ddrl_sched.run.curve import Curve
 from ddrl_sched.run.estimate import estimate_s
-from ddrl_sched.run.evaluate import evaluate
+from ddrl_sched.run.evaluate import check_replay, evaluate
 from ddrl_sched.run.evolve import Evolution
 from ddrl_sched.run.identity import WEIGHTS, Asked, JobSettings, ask, finished, is_gym, state
 from ddrl_sched.run.problem import Problem, build_problem
@@ -174,8 +174,16 @@ def build(asked: Asked, options: Mapping[str, Any]) -> Job:
         keys = {key: value for key, value in settings.scheduler.items() if key != "name"}
         scheduler = build_scheduler(str(settings.scheduler.get("name")), keys)
         if options.get("try_out", True):
-            check_decision(problem.training(settings.seed, range(1), 0, 0, 4)[0], scheduler)
+            _try_out(settings, problem, scheduler)
     return Job(asked, problem, scheduler, options.get("watch"))
+
+
+def _try_out(settings: JobSettings, problem: Problem, scheduler: Scheduler) -> None:
+    """InputError where the scheduler's decision about a few tasks, or its replay, is none for this world."""
+    some = problem.training(settings.seed, range(1), 0, 0, 4)[0]
+    check_decision(some, scheduler)
+    if settings.evaluate.replay_rule is not None:
+        check_replay(some, scheduler, settings.evaluate.replay_rule)
 
 
 def _check_replay(settings: JobSettings, problem: Problem) -> None:
