@@ -250,7 +250,7 @@ class GraphNetwork(Settings):
 class AutoHorizon(Settings):
     """The horizon where `horizon_s: auto`: the longest of the three demands, but never above the cap."""
 
-    relaxations: NonNegative  # relaxation times (FACTS: E[w] / (F (1 - sqrt(load))^2))
+    relaxations: NonNegative  # relaxation times E[w] / (F (1 - sqrt(load))^2), F the sum of speeds
     slots: NonNegative
     counted_tasks: NonNegative  # expected number of tasks after the warm-up
     cap_s: Positive

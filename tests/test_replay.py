@@ -315,7 +315,7 @@ def test_the_output_appears_whole_or_not_at_all(tmp_path, monkeypatch):
     assert "make_span_s" in load(tmp_path / "out")
 
 
-# The rules on other sizes, against a second writing of PAPER 4 in plain Python.
+# The rules on other sizes, against a second writing of AMCoEdge (C. Xu et al. 2024), in plain Python.
 
 
 def naive(rule, split, deadline, speed, rate, density, size, selected):

@@ -1,4 +1,6 @@
-"""The author's slotted environments, exactly as published, as named rule sets (PAPER 4 and 5): for reproduction only.
+"""The author's slotted environments, exactly as published, as named rule sets: for reproduction only.
+
+Of several servers per task: AMCoEdge (C. Xu et al. 2024) and its baselines; of one: LAD-TS (arXiv 2412.18212).
 
 Time passes in slots. A station's tasks of a slot are decided one after the other, station 0 first; all servers announce
 their queues at the slot's start and drain at its end. The rule sets differ in faults that `Rule` names one by one. The

@@ -1,4 +1,7 @@
-"""Replays one file of published inputs and decisions (the format of PAPER 6) and writes what the rules make of it."""
+"""Replays one file of published inputs and decisions and writes what the rules make of it.
+
+The format stands in tests/data/golden/README.md.
+"""
 
 import io
 import lzma

@@ -8,7 +8,6 @@ import numpy as np
 from ddrl_sched.edge.types import Bools
 
 TABLES = ("single", "local_plus_one", "exactly_k", "any_subset")
-ACTIONS = (*TABLES, "gates")  # gates: a yes or no per server instead of a table
 MAX_ROWS = 4096
 
 

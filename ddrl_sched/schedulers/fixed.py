@@ -69,7 +69,10 @@ class SplitCapacity:
 
 @dataclass(frozen=True)
 class RandCoEdge:
-    """The own server and one drawn from all servers (its own drawn: local alone), split after probing (PAPER 2)."""
+    """The own server and one drawn from all servers (its own drawn: local alone), split after probing.
+
+    A baseline of AMCoEdge (C. Xu et al. 2024).
+    """
 
     split: Literal["whole", "proportional", "cwa", "hecwa", "water_filling", "equal_finish"]
     info: ClassVar[str] = "probed"

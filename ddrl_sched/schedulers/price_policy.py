@@ -31,7 +31,6 @@ PER_SERVER = ("price", "probe")
 PER_TASK = ("congestion", "echo", "balance", "level")
 OUTPUTS = (*PER_SERVER, *PER_TASK, "trust")
 N_SEEN, N_SECONDS = 14, 6  # numbers of one server that the network sees; those in seconds that a price may add up
-ACTOR = "mlp", "diffusion"
 Positive = Annotated[float, Field(gt=0.0, le=LARGEST)]
 Factor = Annotated[float, Field(ge=0.0, le=LARGEST)]
 MAX_GB = 32  # of the weights of all candidates
