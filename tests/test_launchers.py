@@ -315,8 +315,8 @@ def test_submitit_takes_up_a_job_again_whose_time_is_over(task, tmp_path):
 @pytest.mark.slow
 def test_slurm_runs_the_jobs_of_an_array(here, capsys):
     pytest.importorskip("submitit")
-    if shutil.which("sbatch") is None:
-        pytest.skip("no Slurm here")
+    if shutil.which("sinfo") is None or subprocess.run(["sinfo"], capture_output=True).returncode:
+        pytest.skip("no Slurm that answers")
     names = "scheduler.name=local,own_rules:Deadly,round_robin"
     assert sweep(names, "launcher=slurm", "launcher.minutes=10", "name=array") == 1
     assert "3 jobs: 2 done, 0 skipped, 1 failed" in capsys.readouterr().out
