@@ -8,6 +8,7 @@ import os
 import pickle
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -109,10 +110,24 @@ def _whole_folder_linked(folder, rng):
 
 def _bomb(folder, rng):
     """A small file of very many rows."""
+    write_wide(folder, 1_000_001, 1)
+
+
+def write_wide(folder, n_rows, n_traces):
+    """The first row of a finished run many times, seeds and traces counted: valid, and much smaller than unpacked."""
     row = pq.read_table(folder / "eval.parquet").slice(0, 1)
-    columns = [pa.DictionaryArray.from_arrays(np.zeros(1_000_001, np.int8), c.combine_chunks()) for c in row.columns]
-    table = pa.Table.from_arrays([c.dictionary_decode() for c in columns], schema=row.schema)
-    pq.write_table(table, folder / "eval.parquet", store_schema=False, write_statistics=False)
+    seed, trace = np.divmod(np.arange(n_rows), n_traces)
+    counted = {"seed": seed, "trace": trace, "cluster": trace}
+    same = [pa.DictionaryArray.from_arrays(np.zeros(n_rows, np.int8), c.combine_chunks()) for c in row.columns]
+    columns = [
+        pa.array(counted[name]) if name in counted else column.dictionary_decode()
+        for name, column in zip(row.column_names, same, strict=True)
+    ]
+    pq.write_table(
+        pa.Table.from_arrays(columns, schema=row.schema), folder / "eval.parquet", store_schema=False,
+        write_statistics=False, compression="zstd", column_encoding=dict.fromkeys(counted, "DELTA_BINARY_PACKED"),
+        use_dictionary=[name for name in row.column_names if name not in counted],
+    )  # fmt: skip
     records.write_manifest(folder)
 
 
@@ -147,6 +162,15 @@ def _weights(change):
         change(folder, rng)
 
     return hostile
+
+
+def _returns_of_many_seeds(folder, rng):
+    """CartPole with more seeds than its settings allow, drawn 10,000 times."""
+    same = {"scheduler": "bad", "scenario_hash": "x", "steps": 1, "episodes": 1}
+    values = dict.fromkeys(["episode_mean", "step_mean", "final_greedy", "steps_to_solve"], 1.0)
+    rows = pd.DataFrame({"seed": np.arange(1001)}).assign(**same, **values)
+    records.write_table(folder / "returns.parquet", rows, records.RETURNS_SCHEMA)
+    records.write_manifest(folder)
 
 
 def _nested(levels):
@@ -186,6 +210,7 @@ HOSTILE = {
     "eval nullable": _table(lambda t: t.cast(pa.schema([f.with_nullable(True) for f in t.schema]))),
     "eval order": _table(lambda t: t.select(t.column_names[::-1])),
     "eval bomb": _bomb,
+    "eval wide": lambda folder, rng: write_wide(folder, 600_000, 2),
     "eval link": _moved("eval.parquet"),
     "eval fifo": _fifo("eval.parquet"),
     "eval zero": _link("eval.parquet", "/dev/zero"),
@@ -214,6 +239,7 @@ HOSTILE = {
     "eval many scenarios": _rows(scenario_hash=list("abcdefghi")),
     "eval two schedulers": _rows(scheduler=["bad"] * 8 + ["worse"]),
     "eval twice": _rows(trace=0),
+    "returns of many seeds": _returns_of_many_seeds,
     "manifest reformatted": _bytes("manifest.json", lambda d, rng: d.replace(b"\n", b"\n "), sign=False),
     "manifest of many": _manifest(lambda m: m | {f"{i}.json": "0" * 64 for i in range(40)}),
     "manifest deep": _bytes("manifest.json", lambda d, rng: b"[" * 100_000, sign=False),

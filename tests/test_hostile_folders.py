@@ -1,9 +1,12 @@
 """A report over hundreds of damaged folders, bit flips, old formats, and folders that want to run something."""
 
 import json
+import os
 import random
 import re
 import shutil
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -12,17 +15,17 @@ from typer.testing import CliRunner
 
 from ddrl_sched.cli import app
 from ddrl_sched.config import InputError
-from ddrl_sched.report.load import load
+from ddrl_sched.report.load import MAX_REPORT_ROWS, load
 from ddrl_sched.run import records
 from ddrl_sched.run.job import plan_job, run_job
-from tests.hostile_folders import HOSTILE, write_run
+from tests.hostile_folders import HOSTILE, write_run, write_wide
 from tests.test_job import settings
 from tests.test_records import eval_frame
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 GOLDEN = REPOSITORY / "tests" / "data" / "runs_v1"
 GOLDEN_MEANS = {"eft": 0.025908723, "smcoedge": 0.02063523}
-COSTLY = ("eval bomb", "job deep", "manifest deep")  # to make or to refuse: few of them
+COSTLY = ("eval bomb", "eval wide", "job deep", "manifest deep")  # to make or to refuse: few of them
 
 
 def corpus(root, n_bad, n_good=40):
@@ -83,6 +86,40 @@ def test_a_stray_run_file_hides_no_folder_below_it(tmp_path):
     found = load([tmp_path])
     assert len(found.rows) == 2
     assert [path for path, _ in found.skipped] == [str(tmp_path / "exp")]
+
+
+REPORT = """
+import resource, sys
+from ddrl_sched.report.tables import main
+resource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30))
+status = main(sys.argv[1:], [], "csv", None)
+print(status, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss in kB")
+def test_many_small_folders_of_many_rows_fill_no_memory(tmp_path):
+    """Each is valid by itself; those for which a report has no room are named, and told from their footers."""
+    n_folders, n_rows = 8, 120_000
+    for number in range(n_folders):
+        folder = write_run(
+            tmp_path / "runs" / f"{number}", rows=eval_frame(1, scheduler=f"s{number}", n_tasks=number + 1)
+        )
+        write_wide(folder, n_rows, 2)
+    size = sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file())
+    done = subprocess.run(
+        [sys.executable, "-c", REPORT, str(tmp_path / "runs")],
+        capture_output=True, text=True, check=True, env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+    )  # fmt: skip
+    *told, last = done.stderr.splitlines()
+    status, kilobytes = map(int, last.split())
+    skipped = [line for line in told if line.startswith("skipped: ")]
+    print(f"{n_folders} folders of {size / 1e3:.0f} kB, {n_folders * n_rows:,} rows: {kilobytes / 1e6:.2f} GB resident")
+    assert status == 0
+    assert size < 500_000
+    assert kilobytes < 1_000_000
+    assert len(done.stdout.splitlines()) - 1 == MAX_REPORT_ROWS // n_rows == n_folders - len(skipped)
+    assert all(f"{MAX_REPORT_ROWS:,} of one report: report fewer folders at once" in line for line in skipped)
 
 
 # --- bit flips

@@ -173,6 +173,20 @@ def test_order_of_rows_does_not_matter():
     assert mean_delay_s(delay_sums(frame)) == mean_delay_s(delay_sums(frame.sample(frac=1, random_state=1)))
 
 
+def test_very_many_seeds_are_resampled_in_groups(monkeypatch):
+    """So that memory has a bound; the mean is that of all, and its interval about as wide."""
+    delays = sums(np.random.default_rng(0).uniform(1.0, 2.0, (120, 6)))
+    each = mean_delay_s(delays)
+    monkeypatch.setattr(statistics, "MAX_SEEDS", 40)
+    drawn = []
+    counts = statistics._counts
+    monkeypatch.setattr(statistics, "_counts", lambda n, *name: drawn.append(n) or counts(n, *name))
+    grouped = mean_delay_s(delays)
+    assert sorted(drawn) == [6, 40]
+    assert grouped.value == each.value
+    assert width(grouped) == pytest.approx(width(each), rel=0.2)
+
+
 def test_resampling_is_repeatable_and_chunks_change_nothing(monkeypatch):
     a = sums(np.random.default_rng(2).random((4, 9)) + 1)
     first = mean_delay_s(a)

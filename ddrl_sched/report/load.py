@@ -21,8 +21,10 @@ from ddrl_sched.config import InputError, clean
 from ddrl_sched.run import records
 
 MAX_FILE_BYTES = 128_000_000
-MAX_UNPACKED_BYTES = 512_000_000
+MAX_UNPACKED_BYTES = 256_000_000
 MAX_ROWS = 1_000_000  # of one file
+MAX_REPORT_ROWS = 500_000  # of all files of one report, which are held at once; real runs have some hundred each
+MAX_SEEDS = 1000  # of one run of CartPole, as in its settings
 MAX_BASELINES = 100
 MAX_SCENARIOS = 8  # in the rows of one run: its own, and the rule under which decisions were placed again
 LARGEST_S = 1e9  # seconds of a mean delay
@@ -59,12 +61,14 @@ def load(paths: Sequence[Path | str], curves: bool = False) -> Loaded:
     """
     tables: dict[str, list[pd.DataFrame]] = {"eval": [], "curves": [], "returns": []}
     found = Loaded(pd.DataFrame(), pd.DataFrame())
+    left = MAX_REPORT_ROWS
     for folder in _run_folders(paths, found.skipped):
         try:
-            read = read_folder(folder, curves)
+            read = read_folder(folder, curves, left)
         except Exception as error:  # whatever a stranger's bytes provoke is the reason why they are left out
             found.skipped.append((clean(folder), _reason(error)))
             continue
+        left -= sum(map(len, read.values()))
         for name, table in read.items():
             tables[name].append(table)
         if not {"eval", "returns"} & read.keys():
@@ -77,8 +81,11 @@ def load(paths: Sequence[Path | str], curves: bool = False) -> Loaded:
     return found
 
 
-def read_folder(folder: Path, curves: bool = False) -> dict[str, pd.DataFrame]:
-    """{"eval": rows, "curves": rows} of one run folder, those that it has. ValueError or OSError says why not."""
+def read_folder(folder: Path, curves: bool = False, most: int | None = None) -> dict[str, pd.DataFrame]:
+    """{"eval": rows, "curves": rows} of one run folder, those that it has. ValueError or OSError says why not.
+
+    `most`: rows that a report still has room for; a folder of more is refused before it is unpacked.
+    """
     job, manifest = records.read_finished(folder)
     if len(job["baselines"]) > MAX_BASELINES:
         raise ValueError(f"job.json: at most {MAX_BASELINES} baselines expected, got {len(job['baselines'])}")
@@ -89,7 +96,8 @@ def read_folder(folder: Path, curves: bool = False) -> dict[str, pd.DataFrame]:
         file = f"{name}.parquet"
         if file not in manifest and not os.path.lexists(folder / file):
             continue
-        frame = parse_table(records.read_verified(folder, file, manifest, MAX_FILE_BYTES), schema, file)
+        frame = parse_table(records.read_verified(folder, file, manifest, MAX_FILE_BYTES), schema, file, most)
+        most = None if most is None else most - len(frame)
         if name == "eval":
             _check_rows(frame, clean(job["scheduler"]))
         if name == "returns":
@@ -98,14 +106,22 @@ def read_folder(folder: Path, curves: bool = False) -> dict[str, pd.DataFrame]:
     return tables
 
 
-def parse_table(data: bytes, schema: pa.Schema, name: str) -> pd.DataFrame:
-    """A parquet file of exactly `schema`, page checksums verified. A text that stands in many rows is unpacked once."""
+def parse_table(data: bytes, schema: pa.Schema, name: str, most: int | None = None) -> pd.DataFrame:
+    """A parquet file of exactly `schema`, page checksums verified. A text that stands in many rows is unpacked once.
+
+    `most`: as in read_folder.
+    """
     footer = pq.read_metadata(pa.BufferReader(data))
     if footer.num_columns != len(schema) or not footer.schema.to_arrow_schema().equals(schema):
         raise ValueError(f"{name} has another schema than version {records.SCHEMA_VERSION}")
     unpacked = sum(footer.row_group(i).total_byte_size for i in range(footer.num_row_groups))
     if not 0 <= footer.num_rows <= MAX_ROWS or not 0 <= unpacked <= MAX_UNPACKED_BYTES:
         raise ValueError(f"{name} is too large: {footer.num_rows:,} rows, {unpacked:,} bytes unpacked")
+    if most is not None and footer.num_rows > most:
+        raise ValueError(
+            f"{name} has {footer.num_rows:,} rows; with the folders before it that is more than the "
+            f"{MAX_REPORT_ROWS:,} of one report: report fewer folders at once"
+        )
     text = [f.name for f in schema if f.type == pa.string()]
     file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True, read_dictionary=text)
     table = file.read(use_threads=False)
@@ -196,13 +212,15 @@ def _check_returns(rows: pd.DataFrame, scheduler: str) -> None:
     for column in ("episode_mean", "step_mean", "final_greedy"):
         if not (rows[column].between(0, LARGEST_RETURN) | rows[column].isna()).all():
             raise ValueError(f"returns.parquet: {column} must lie in 0 .. {LARGEST_RETURN:g}")
+    if rows.seed.nunique() > MAX_SEEDS:
+        raise ValueError(f"returns.parquet: more than {MAX_SEEDS:,} seeds")
     if (rows.steps < 1).any() or (rows.seed < 0).any() or rows.duplicated([*SAME, "seed", "steps"]).any():
         raise ValueError("returns.parquet: each seed needs one row for each number of steps")
 
 
 def _newest_returns(tables: list[pd.DataFrame], notes: list[str]) -> pd.DataFrame:
     """Of an agent in a scenario, all rows of its newest run."""
-    rows = pd.concat(tables, ignore_index=True).sort_values(["created", "folder"], kind="stable", ignore_index=True)
+    rows = _in_order_of_time(tables)
     winner = rows.groupby(SAME).folder.transform("last")
     for (folder, scheduler), _ in rows[rows.folder != winner].groupby(["folder", "scheduler"]):
         notes.append(f"{folder}: {scheduler} left out: a newer run of it counts")
@@ -229,7 +247,7 @@ def _newest(tables: list[pd.DataFrame], notes: list[str]) -> pd.DataFrame:
     """All rows; of a scheduler in a scenario only those of the newest settings and code, and no row twice."""
     if not tables:
         return pd.DataFrame(columns=[*records.EVAL_SCHEMA.names, *JOB_COLUMNS])
-    rows = pd.concat(tables, ignore_index=True).sort_values(["created", "folder"], kind="stable", ignore_index=True)
+    rows = _in_order_of_time(tables)
     current = rows.variant == rows.groupby(SAME).variant.transform("last")
     kept = current & ~rows[current].duplicated(SAME_ROW, keep="last").reindex(rows.index, fill_value=False)
     rows["winner"] = rows.groupby(SAME).folder.transform("last")
@@ -239,3 +257,11 @@ def _newest(tables: list[pd.DataFrame], notes: list[str]) -> pd.DataFrame:
     if rows[kept].code_version.nunique() > 1:
         notes.append("results of different versions of the code stand side by side")
     return rows[kept].drop(columns=["variant", "winner"]).reset_index(drop=True)
+
+
+def _in_order_of_time(tables: list[pd.DataFrame]) -> pd.DataFrame:
+    """All rows, the newest run last; empties `tables`, for rows may be many and need not be held twice."""
+    tables.sort(key=lambda table: (table.created.iloc[0], table.folder.iloc[0]))
+    rows = pd.concat(tables, ignore_index=True)
+    tables.clear()
+    return rows

@@ -32,6 +32,7 @@ Floats = npt.NDArray[np.float64]
 
 N_RESAMPLES = 10_000
 MAX_CLUSTERS = 2_000  # neighbours are resampled together beyond that
+MAX_SEEDS = 1_000  # likewise
 CHUNK_CELLS = 4_000_000  # resamples x clusters that are held as float64 at a time
 
 # 97.5 % quantiles of Student's t; in between linear in 1 / degrees of freedom, which errs to the wide side
@@ -210,14 +211,16 @@ def _seed_effects(sums: DelaySums) -> Floats:
 
 def _resampled_log_means(sums: DelaySums) -> Floats:
     """[resamples] log of the mean delay; row i has the same clusters for every scheduler of a scenario."""
-    delay, tasks = (_by_cluster(x, sums.cluster) for x in (sums.delay_s, sums.n_tasks))  # [S, C]
+    starts = np.arange(0, len(sums.delay_s), math.ceil(len(sums.delay_s) / MAX_SEEDS))  # of groups of seeds
+    by_seed = (np.add.reduceat(x, starts, axis=0) for x in (sums.delay_s, sums.n_tasks))
+    delay, tasks = (_by_cluster(x, sums.cluster) for x in by_seed)  # [S, C]
     n_seeds, n_clusters = delay.shape
     if n_clusters < 2:
         return np.zeros(N_RESAMPLES)
     seeds = _counts(n_seeds, "report", sums.scenario_hash, "seeds", sums.scheduler)  # [resamples, S]
     clusters = _counts(n_clusters, "report", sums.scenario_hash, "traces")  # [resamples, C]
     means = np.empty(N_RESAMPLES)
-    for part in _chunks(n_clusters):
+    for part in _chunks(max(n_clusters, n_seeds)):
         weight = clusters[part].astype(np.float64)
         ratios = (weight @ delay.T) / (weight @ tasks.T)  # [chunk, S]
         means[part] = (seeds[part] * ratios).sum(axis=1) / max(n_seeds - 1, 1)

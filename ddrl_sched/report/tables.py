@@ -178,7 +178,7 @@ def _check_baselines(baselines: Sequence[str], known: list[str]) -> None:
 
 
 def _baselines_of_jobs(group: pd.DataFrame) -> list[str]:
-    names = [name for tuple_ in group.baselines for name in tuple_] if "baselines" in group else []
+    names = [name for tuple_ in dict.fromkeys(group.baselines) for name in tuple_] if "baselines" in group else []
     return list(dict.fromkeys(names)) or [""]
 
 
