@@ -26,6 +26,8 @@ ALL = ["env.clock.horizon_s=4.0", "evaluate.traces=1", "evaluate.policy_seeds=1"
 FEW = [*ALL, "scheduler=eft,random,sed_own", "workload.load=0.1,0.2,0.3,0.4"]  # jobs without learning
 MANY = [*ALL, "scheduler=eft,jsq,random,sed_own", "workload.load=0.1,0.15,0.2,0.25,0.3,0.35,0.4,0.45,0.5,0.55"]
 N_FEW, N_MANY = 12, 40
+LEARN = [*ALL, "scheduler=ddrl_ats_tuned,dqn_ts_tuned", "workload.load=0.1,0.2", "train=tiny", "train.loads=[0.1]",
+         "train.episodes=2", "train.episode_slots=3", "train.episode_tasks=0", "seeds=1"]  # fmt: skip
 
 
 def journal_of(folder: Path):
@@ -61,7 +63,7 @@ def completed(folder: Path) -> list[str]:
 
 def results(folder: Path) -> dict[str, object]:
     """Outcome of every job below `folder`."""
-    return {job.name: outcome(job) for job in sorted((folder / "runs" / "adhoc").iterdir())}
+    return {job.name: outcome(job) for job in sorted((folder / "runs" / "adhoc").glob("[!.]*"))}
 
 
 def backwards(words):
@@ -99,6 +101,18 @@ def test_two_sweeps_in_one_folder_do_every_job_once_in_whatever_order(tmp_path, 
     check_sweeps_side_by_side(tmp_path / "two é", FEW, N_FEW, 2, undisturbed)
 
 
+def trained_and_copied(folder):
+    """Of the jobs that learn: how many trained, and how many have the training of another."""
+    logs = [path.read_text() for path in folder.glob("runs/adhoc/*/run.log")]
+    copied = sum(log.startswith("the training of ") for log in logs)
+    return len(logs) - copied, copied
+
+
+def test_two_sweeps_in_one_folder_do_every_training_once(tmp_path, undisturbed):
+    check_sweeps_side_by_side(tmp_path / "two é", LEARN, 4, 2, undisturbed)
+    assert trained_and_copied(tmp_path / "two é") == (2, 2)
+
+
 @pytest.mark.slow
 def test_four_sweeps_in_one_folder_do_every_job_once_in_whatever_order(tmp_path, undisturbed):
     check_sweeps_side_by_side(tmp_path / "four é", MANY, N_MANY, 4, undisturbed)
@@ -117,9 +131,9 @@ def processes(tmp_path):
     pytest.importorskip("pebble")
     started = []
 
-    def start(**env):
+    def start(jobs=FEW, **env):
         code = "from ddrl_sched.cli import main; main()"
-        words = [sys.executable, "-c", code, "sweep", *FEW, "launcher=processes", "launcher.n_jobs=2"]
+        words = [sys.executable, "-c", code, "sweep", *jobs, "launcher=processes", "launcher.n_jobs=2"]
         folder = tmp_path / "n jobs é"
         folder.mkdir(exist_ok=True)
         env = {**os.environ, "PYTHONPATH": str(REPOSITORY), **env}
@@ -150,6 +164,15 @@ def test_two_workers_and_another_order_of_sets_give_the_same_results(processes, 
     assert process.communicate()[1].decode() == ""
     assert process.returncode == 0
     assert results(folder) == undisturbed(FEW)
+
+
+@pytest.mark.slow
+def test_two_workers_do_every_training_once(processes, undisturbed):
+    process, folder = processes(LEARN)
+    process.communicate()
+    assert process.returncode == 0
+    assert results(folder) == undisturbed(LEARN)
+    assert trained_and_copied(folder) == (2, 2)
 
 
 @pytest.mark.slow

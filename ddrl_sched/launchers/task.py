@@ -187,5 +187,5 @@ def _run_and_pack(task: Task) -> Report:
     """Run in a folder that goes away, and take the files along."""
     with tempfile.TemporaryDirectory(prefix="ddrl-") as folder:
         report = attempt(run, replace(task, data={**task.data, "runs_dir": folder}))
-        files = [path for path in Path(folder).rglob("*") if path.is_file()]
+        files = [path for path in Path(folder).rglob("*") if path.is_file() and path.name[0] != "."]  # no locks
         return report | {"files": {str(path.relative_to(folder)): path.read_bytes() for path in files}}

@@ -1,4 +1,4 @@
-"""One process at a time works on a job, however many sweeps share its folder."""
+"""One process at a time works on a job, or on a training that jobs share, however many sweeps share a folder."""
 
 import sys
 from collections.abc import Iterator
@@ -14,18 +14,19 @@ _POLL_S = 0.2
 
 
 @contextmanager
-def claim(folder: Path, *, wait: bool) -> Iterator[bool]:
+def claim(folder: Path, *, wait: bool, file: str = FILE) -> Iterator[bool]:
     """True inside if `folder` is ours now; else another living process has it, and with `wait` its turn is awaited.
 
+    `file`: its name in `folder`; another one than FILE claims what is called so, not all of the folder.
     Made with flock: on a network file system it holds as far as that supports flock. RecordsError if the folder cannot
     be written.
     """
     try:
         make_folder(folder)
-        lock = FileLock(folder / FILE)
-        mine = _acquire(lock, folder, wait)
+        lock = FileLock(folder / file)
+        mine = _acquire(lock, folder if file == FILE else folder / file, wait)
     except OSError as error:
-        raise RecordsError(f"cannot write {folder / FILE}: {error.strerror or error}") from error
+        raise RecordsError(f"cannot write {folder / file}: {error.strerror or error}") from error
     try:
         yield mine
     finally:
@@ -46,12 +47,12 @@ def is_claimed(folder: Path) -> bool:
         return False
 
 
-def _acquire(lock: FileLock, folder: Path, wait: bool) -> bool:
+def _acquire(lock: FileLock, place: Path, wait: bool) -> bool:
     try:
         lock.acquire(blocking=False)
     except Timeout:
         if not wait:
             return False
-        print(f"{folder}: another process works on this job; waiting for it", file=sys.stderr)
+        print(f"{place}: another process works on it; waiting for its end", file=sys.stderr)
         lock.acquire(poll_interval=_POLL_S)
     return True

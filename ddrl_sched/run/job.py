@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -75,8 +76,8 @@ def plan_job(data: Mapping[str, Any], command: str, options: Mapping[str, Any]) 
 def run_job(data: Mapping[str, Any], command: str, options: Mapping[str, Any]) -> str:
     """Run a job unless it is done. Returns "done", "skipped", "failed" or "claimed"; raises InputError, RecordsError.
 
-    A job that was interrupted goes on from its last checkpoint. One that another process works on is waited for, or
-    with options["wait"] False passed over ("claimed").
+    A job that was interrupted goes on from its last checkpoint. One that another process works on, or whose training
+    another process does, is waited for, or with options["wait"] False passed over ("claimed").
     """
     torch.set_num_threads(1)
     if is_gym(data):
@@ -87,8 +88,25 @@ def run_job(data: Mapping[str, Any], command: str, options: Mapping[str, Any]) -
     if finished(asked, options):
         return "skipped"
     job = build(asked, options)
-    task = Task(asked.folder, lambda: state(asked, options), lambda: _about(job), lambda clock: _work(job, clock))
-    return carry_out(task, options)
+    with ExitStack() as turn:  # first the claim of the training, then that of the folder: all processes in this order
+        if _shares(job, options) and not turn.enter_context(_claim_training(job, options)):
+            return "claimed"
+        task = Task(
+            asked.folder, lambda: state(asked, options), lambda: _about(job), lambda clock: _work(job, clock, turn)
+        )
+        return carry_out(task, options)
+
+
+def _shares(job: Job, options: Mapping[str, Any]) -> bool:
+    """Whether other jobs of the experiment may have the same training; with --resume the folder may lie anywhere."""
+    return job.asked.learns and job.asked.weights_of is None and not options.get("resume")
+
+
+def _claim_training(job: Job, options: Mapping[str, Any]) -> AbstractContextManager[bool]:
+    """Of jobs with the same training one at a time looks for a finished one and, if there is none, trains."""
+    name = [job.asked.label, records.code_version(), _training_of(job.asked.settings.model_dump())]
+    file = f".training-{records.canonical_hash(name)[:16]}"  # stays, like the claim of a folder
+    return claim(job.asked.folder.parent, wait=options.get("wait", True), file=file)
 
 
 @dataclass(frozen=True)
@@ -254,7 +272,8 @@ def _learner(settings: JobSettings, problem: Problem) -> Learner | PricePolicy:
     return Learner(learned, problem.scenario, settings.seeds, generators)
 
 
-def _work(job: Job, clock: Clock) -> None:
+def _work(job: Job, clock: Clock, turn: ExitStack) -> None:
+    """Train or take over a training, then evaluate. `turn` holds the claim of the training, until it is found done."""
     settings, problem = job.asked.settings, job.problem
     scheduler = job.scheduler
     if isinstance(scheduler, Learner | PricePolicy) and job.asked.weights_of is None:
@@ -262,6 +281,7 @@ def _work(job: Job, clock: Clock) -> None:
         if trained is None:
             _train(job, scheduler, clock)
         else:
+            turn.close()
             _load_weights(trained, scheduler)
             _copy_training(trained, job.asked.folder)
     if job.asked.command == "train":
