@@ -5,6 +5,7 @@ along. (joblib and concurrent.futures end the whole pool then, the other running
 """
 
 import multiprocessing
+import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, as_completed
 from typing import Annotated, Literal
@@ -13,6 +14,7 @@ from pydantic import Field
 
 from ddrl_sched.config import Settings
 from ddrl_sched.extras import require
+from ddrl_sched.failures import FAILED
 from ddrl_sched.launchers.task import Report, Task, lost, work
 
 
@@ -28,12 +30,21 @@ def run(tasks: Sequence[Task], settings: ProcessesSettings) -> Iterator[Report]:
     pebble = require("pebble", "processes", "launcher=processes")
     pool = pebble.ProcessPool(min(settings.n_jobs, len(tasks)), context=multiprocessing.get_context("spawn"))
     try:
-        sent: dict[Future[Report], Task] = {pool.schedule(work, args=(task,)): task for task in tasks}
+        sent: dict[Future[Report], Task] = {pool.schedule(_work, args=(task,)): task for task in tasks}
         for future in as_completed(sent):
-            try:
-                yield future.result()
-            except Exception as error:  # ProcessExpired, or an answer that could not be read
-                yield lost(sent[future], error)
+            error = (
+                future.exception()
+            )  # ProcessExpired, or an answer that could not be read; a signal of ours is raised
+            status = f", status {error.exitcode}" if isinstance(error, pebble.ProcessExpired) else ""
+            yield future.result() if error is None else lost(sent[future], f"{error}{status}")
     finally:
         pool.stop()
         pool.join()
+
+
+def _work(task: Task) -> Report:
+    """`work`, where a signal to the worker ends it and not, as an answer, the command."""
+    try:
+        return work(task)
+    except SystemExit as stopped:
+        os._exit(stopped.code if isinstance(stopped.code, int) else FAILED)
