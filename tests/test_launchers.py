@@ -127,6 +127,17 @@ def test_a_killed_process_loses_its_own_job_alone_and_the_next_sweep_finishes_it
     assert_same_results(results(here / "runs/apart"), results(here / "runs/serial"))
 
 
+def test_workers_that_die_before_they_have_a_job_end_the_sweep(here, monkeypatch, capsys):
+    """As where memory is short: every job is named, and nobody waits for ever."""
+    deadly = "import os, sys\nif any('spawn_main' in word for word in sys.orig_argv): os.kill(os.getpid(), 9)\n"
+    (here / "sitecustomize.py").write_text(deadly, encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", f"{here}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    assert sweep("scheduler=local,round_robin,eft", "launcher=processes", "launcher.n_jobs=2") == 1
+    out = capsys.readouterr().out
+    assert "3 jobs: 0 done, 0 skipped, 3 failed" in out
+    assert out.split("3 jobs:")[1].count("this job never ended") == 3
+
+
 # --- what is sent and what comes home
 
 
