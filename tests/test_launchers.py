@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 import types
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock
@@ -127,15 +128,14 @@ def test_a_killed_process_loses_its_own_job_alone_and_the_next_sweep_finishes_it
     assert_same_results(results(here / "runs/apart"), results(here / "runs/serial"))
 
 
-def test_workers_that_die_before_they_have_a_job_end_the_sweep(here, monkeypatch, capsys):
-    """As where memory is short: every job is named, and nobody waits for ever."""
-    deadly = "import os, sys\nif any('spawn_main' in word for word in sys.orig_argv): os.kill(os.getpid(), 9)\n"
-    (here / "sitecustomize.py").write_text(deadly, encoding="utf-8")
-    monkeypatch.setenv("PYTHONPATH", f"{here}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
-    assert sweep("scheduler=local,round_robin,eft", "launcher=processes", "launcher.n_jobs=2") == 1
-    out = capsys.readouterr().out
-    assert "3 jobs: 0 done, 0 skipped, 3 failed" in out
-    assert out.split("3 jobs:")[1].count("this job never ended") == 3
+def test_a_pool_that_has_given_up_is_not_waited_for(task, monkeypatch):
+    """As pebble's does where a worker is killed before its first job: what it had never ends."""
+    pool = Mock(active=False, schedule=lambda *_, **__: Future())
+    monkeypatch.setitem(sys.modules, "pebble", Mock(ProcessPool=lambda *_, **__: pool))
+    reports = list(dispatch([replace(task, number=n) for n in range(2)], {"name": "processes", "n_jobs": 2}))
+    assert [(report["number"], report["code"]) for report in reports] == [(0, 1), (1, 1)]
+    assert all("a worker died before it had a job" in report["message"] for report in reports)
+    pool.stop.assert_called_once()
 
 
 # --- what is sent and what comes home
