@@ -1,5 +1,7 @@
 """The command line `ddrl`. Imports typer alone; each command imports what it needs when it runs."""
 
+import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
@@ -148,9 +150,10 @@ def replay(
 
 
 def main() -> None:
-    """Entry point: signals first, for the imports that follow take seconds."""
+    """The command line, where this module is loaded already; `ddrl_sched.__main__` heeds signals before that."""
     stopping.listen()
-    app()
+    with _plain_errors(debug=False):  # of typer itself, which prints the help
+        app()
 
 
 def _launch(command: str, shared: Shared, **how: bool) -> None:
@@ -164,7 +167,8 @@ def _launch(command: str, shared: Shared, **how: bool) -> None:
 def _plain_errors(debug: bool) -> Iterator[None]:
     """Every error becomes one message and an exit status; with `debug` the traceback comes first."""
     try:
-        yield
+        with _all_printed():
+            yield
     except typer.Exit:
         raise
     except (Exception, KeyboardInterrupt) as error:
@@ -176,7 +180,26 @@ def _plain_errors(debug: bool) -> Iterator[None]:
             traceback.print_exc()
         status, message = explain(error)
         typer.echo(f"error: {message}", err=True)
-        raise typer.Exit(status) from None
+        sys.exit(status)
+
+
+@contextmanager
+def _all_printed() -> Iterator[None]:
+    """OSError naming standard output if what is printed inside cannot be written there, at whatever moment."""
+    try:
+        yield
+    except Exception:
+        _flush()
+        raise
+    _flush()
+
+
+def _flush() -> None:
+    try:
+        print(end="", flush=True)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python fails again when it ends
+        raise OSError(error.errno, error.strerror, "standard output") from None
 
 
 if __name__ == "__main__":

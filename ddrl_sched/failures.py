@@ -8,12 +8,16 @@ DONE, FAILED, BAD_INPUT, IO_ERROR, INTERRUPTED = 0, 1, 2, 4, 130
 def explain(error: BaseException) -> tuple[int, str]:
     """Exit status and message of an error; whatever its text quotes, nothing in it steers a terminal.
 
-    2 for a ValueError (InputError among them: the user's input), 4 for an OSError (RecordsError among them: records
-    that cannot be read or written), 130 for an interrupt from the keyboard, 1 for anything else (a mistake of ours).
+    2 for a ValueError (InputError among them: the user's input), 4 for an OSError (RecordsError among them: files
+    that cannot be read or written, named where the error names one), 130 for an interrupt from the keyboard, 1 for
+    anything else (a mistake of ours).
     """
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED, "interrupted"
-    text = "\n".join(clean(line) for line in str(error).split("\n"))
+    words = str(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        words = f"{error.filename}: {error.strerror}"
+    text = "\n".join(clean(line) for line in words.split("\n"))
     if isinstance(error, ValueError):
         return BAD_INPUT, text
     if isinstance(error, OSError):

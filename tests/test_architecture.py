@@ -19,7 +19,7 @@ FORBIDDEN = {  # part of the package: modules it may not import, at the top or i
     "run": ("ddrl_sched.report",),
     "report": ("torch", "ddrl_sched.edge", "ddrl_sched.agents", "ddrl_sched.schedulers"),
 }
-ABOVE_ALL = ("ddrl_sched.cli", "ddrl_sched.launch")  # nobody below imports them
+ABOVE_ALL = ("ddrl_sched.__main__", "ddrl_sched.cli", "ddrl_sched.launch")  # nobody below imports them
 UNSAFE_IMPORTS = ("pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal")
 UNSAFE_CALLS = (
     "eval",

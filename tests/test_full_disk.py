@@ -1,7 +1,9 @@
 """Disks that are full or cannot be written: exit status 4, one line that names the path, and what was there stays."""
 
+import errno
 import os
 import resource
+import subprocess
 import sys
 from pathlib import Path
 
@@ -94,6 +96,31 @@ def sizes_of(data):
         patch.setattr(os, "replace", measure)
         run_job(data, "sweep", NO_OPTIONS)
     return sizes
+
+
+def test_an_error_of_files_leaves_the_job_to_be_gone_on_with(tmp_path, monkeypatch):
+    """Whoever's file it is: here numba's, of a kernel that it compiled."""
+
+    def evaluate(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/cache/kernel.nbc")
+
+    data = settings(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr("ddrl_sched.run.job.evaluate", evaluate)
+        with pytest.raises(OSError, match="No space left") as caught:
+            run_job(data, "sweep", NO_OPTIONS)
+    assert explain(caught.value) == (4, "/cache/kernel.nbc: No space left on device")
+    assert records.read_job(folder_of(data))["status"] == "running"
+    assert run_job(data, "sweep", NO_OPTIONS) == "done"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("words", [["--help"], ["list"], ["eval", "--cfg", "job"]], ids=lambda words: words[0])
+def test_standard_output_that_cannot_be_written_is_named(words):
+    command = [sys.executable, "-m", "ddrl_sched", *words]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (4, "error: standard output: No space left on device\n")
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):

@@ -244,6 +244,37 @@ def test_a_scheduler_of_ones_own_is_known_by_its_source(tmp_path, monkeypatch):
         ask(data | {"scheduler": {"name": "no_rule:Mine"}}, "sweep", NO_OPTIONS)
 
 
+def test_a_job_of_other_code_is_accepted_for_the_very_same_input_alone(tmp_path, monkeypatch, capsys):
+    """Settings, the trace file and the source of a scheduler of one's own: each makes another job."""
+    accept, trace, rule = NO_OPTIONS | {"accept_code": True}, tmp_path / "requests.csv", tmp_path / "own_rule.py"
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(sys.modules, "own_rule", None)
+    sys.modules.pop("own_rule")
+    rule.write_text("from ddrl_sched.schedulers.fixed import Local as Mine\n", encoding="utf-8")
+    data = settings(tmp_path) | {"scheduler": {"name": "own_rule:Mine"}}
+    data["workload"] = plain("workload", "trace") | {"path": str(trace), "load": 0.3}
+
+    def write(gap_s):
+        trace.write_text("timestamp\n" + "".join(f"{gap_s * k}\n" for k in range(20_000)), encoding="utf-8")
+
+    write(1)
+    assert run_job(data, "sweep", accept) == "done"
+    assert run_job(data, "sweep", accept) == "skipped"
+    assert "accepted" not in capsys.readouterr().err
+    monkeypatch.setattr(records, "code_version", lambda: "0" * 64)
+    assert run_job(data, "sweep", accept) == "skipped"
+    assert "accepted from code" in capsys.readouterr().err
+    assert plan_job(data, "sweep", NO_OPTIONS)["state"] == "to do"
+    for change in (
+        lambda: write(2),
+        lambda: rule.write_text(rule.read_text() + "# another rule\n", encoding="utf-8"),
+        lambda: data.update(seed=1),
+    ):
+        change()
+        assert run_job(data, "sweep", accept) == "done"
+    assert len(list((tmp_path / "jobs").iterdir())) == 4
+
+
 def test_an_evaluation_is_told_as_the_report_tells_it(tmp_path):
     folder = tmp_path / "jobs" / ask(settings(tmp_path), "sweep", NO_OPTIONS).job_id
     _, rows = table_of(tmp_path, settings(tmp_path))

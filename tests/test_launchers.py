@@ -9,10 +9,13 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import types
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pandas as pd
 import pytest
@@ -23,7 +26,10 @@ from ddrl_sched.launchers import table
 from ddrl_sched.launchers.table import LAUNCHERS, dispatch
 from ddrl_sched.launchers.task import Task, bring_home, carry_out, settled
 from ddrl_sched.run import records
+from ddrl_sched.run.claim import FILE as CLAIM
+from ddrl_sched.run.claim import claim
 from tests.conf_files import names, plain
+from tests.resume_jobs import tiny
 from tests.test_job import settings
 
 SMALL = ("scheduler=local", "env.clock.horizon_s=6", "evaluate.traces=2", "workload.load=0.3")
@@ -40,11 +46,16 @@ def note(name):
 
 @dataclass(frozen=True)
 class Deadly(Local):
+    number = signal.SIGKILL
     def decide(self, view, rng):
         if not pathlib.Path("mercy").exists():
             note("deadly")
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), self.number)
         return super().decide(view, rng)
+
+@dataclass(frozen=True)
+class Warned(Deadly):
+    number = signal.SIGUSR2
 
 @dataclass(frozen=True)
 class Slow(Local):
@@ -100,19 +111,31 @@ def task(tmp_path):
 
 
 def test_a_killed_process_loses_its_own_job_alone_and_the_next_sweep_finishes_it(here, capsys):
-    names = "scheduler.name=own_rules:Deadly,round_robin"
+    names = "scheduler.name=own_rules:Deadly,own_rules:Warned,round_robin"
     assert sweep(names, "launcher=processes", "launcher.n_jobs=2", "name=apart") == 1
     out = capsys.readouterr().out
-    assert "2 jobs: 1 done, 0 skipped, 1 failed" in out
-    (lost,) = [line for line in out.split("2 jobs:")[1].splitlines() if line.startswith("failed")]
-    assert "Deadly" in lost
-    assert "this job never ended" in out
+    assert "3 jobs: 1 done, 0 skipped, 2 failed" in out
+    deadly, why_deadly, warned, why_warned = out.split("3 jobs:")[1].splitlines()[1:]
+    assert "Deadly" in deadly
+    assert "Warned" in warned
+    assert "this job never ended: Abnormal termination, status -9;" in why_deadly
+    assert "this job never ended: Abnormal termination, status 143;" in why_warned
     assert len(results(here / "runs/apart")) == 1
     (here / "mercy").touch()
     assert sweep(names, "name=apart") == 0
-    assert "2 jobs: 1 done, 1 skipped, 0 failed" in capsys.readouterr().out
+    assert "3 jobs: 2 done, 1 skipped, 0 failed" in capsys.readouterr().out
     assert sweep(names, "name=serial") == 0
     assert_same_results(results(here / "runs/apart"), results(here / "runs/serial"))
+
+
+def test_a_pool_that_has_given_up_is_not_waited_for(task, monkeypatch):
+    """As pebble's does where a worker is killed before its first job: what it had never ends."""
+    pool = Mock(active=False, schedule=lambda *_, **__: Future())
+    monkeypatch.setitem(sys.modules, "pebble", Mock(ProcessPool=lambda *_, **__: pool))
+    reports = list(dispatch([replace(task, number=n) for n in range(2)], {"name": "processes", "n_jobs": 2}))
+    assert [(report["number"], report["code"]) for report in reports] == [(0, 1), (1, 1)]
+    assert all("a worker died before it had a job" in report["message"] for report in reports)
+    pool.stop.assert_called_once()
 
 
 # --- what is sent and what comes home
@@ -135,6 +158,35 @@ def test_a_fetched_job_comes_home_as_it_would_have_been_written_here(task, tmp_p
     carry_out(task)
     assert_same_results(results(tmp_path / "home/jobs"), results(tmp_path / "runs/jobs"))
     assert len(results(tmp_path / "runs/jobs")) == 1
+
+
+def test_only_what_others_can_use_is_fetched(tmp_path, monkeypatch):
+    """Of a job that a full disk ended: not its lock, and not its checkpoint, which is of that machine alone."""
+    monkeypatch.chdir(tmp_path)
+    data = tiny(tmp_path / "runs", "lad_ts")
+    monkeypatch.setattr("ddrl_sched.run.job.evaluate", Mock(side_effect=OSError("the disk is full")))
+    report = carry_out(Task(0, data, "sweep", {"debug": False}, str(tmp_path), records.code_version(), fetch=True))
+    assert (report["code"], report["message"]) == (4, "the disk is full")
+    assert {Path(name).name for name in report["files"]} == {
+        "job.json", "curves.parquet", "weights.safetensors", "run.log",
+    }  # fmt: skip
+
+
+def test_what_comes_home_waits_for_others_and_does_no_job_twice(task, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    report = carry_out(replace(task, fetch=True))
+    folder = tmp_path / "home" / Path(min(report["files"])).parent
+    comes = threading.Thread(target=bring_home, args=(report, str(tmp_path / "home")))
+    with claim(folder, wait=False):
+        comes.start()
+        comes.join(0.5)
+        assert comes.is_alive()
+        assert [path.name for path in folder.iterdir()] == [CLAIM]
+    comes.join(30)
+    assert records.is_done(folder)
+    done = {path.name: path.stat().st_ino for path in folder.iterdir()}
+    bring_home(report, str(tmp_path / "home"))
+    assert {path.name: path.stat().st_ino for path in folder.iterdir()} == done
 
 
 def test_another_version_of_the_code_is_refused(task, tmp_path, monkeypatch):

@@ -159,6 +159,32 @@ def test_under_nohup_a_hangup_is_ignored():
     assert status_of(child(act)) == 0
 
 
+# The command line, which says when it listens, and what is loaded by then.
+START = """import sys
+from ddrl_sched import __main__ as start, stopping
+listen = stopping.listen
+def told():
+    listen()
+    stopping.listen = listen
+    print([name for name in ("typer", "ddrl_sched.cli") if name in sys.modules], flush=True)
+stopping.listen = told
+start.main()
+"""
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.05, 0.1, 0.2, 0.4])
+def test_a_signal_at_the_start_ends_quietly(tmp_path, after_s):
+    for number, status in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+        command = [sys.executable, "-c", START, "sweep", "scheduler=eft,jsq", "--dry-run"]
+        environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+        process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=-1, stderr=-1, text=True)
+        assert process.stdout.readline() == "[]\n"
+        time.sleep(after_s)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=PATIENCE_S)
+        assert (process.returncode, out, err) == (status, "", "")
+
+
 def test_a_signal_while_kernels_are_compiled_ends_without_a_traceback(tmp_path):
     golden = min((Path(__file__).parent / "data" / "golden").glob("*.npz"))
     words = ["replay", str(golden), "--out", str(tmp_path / "out.npz")]

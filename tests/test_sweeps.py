@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,21 @@ def journal_of(folder: Path):
             os.close(descriptor)
 
     return point
+
+
+# The same for every process that Python starts: loaded by itself as sitecustomize.
+NOTING = """import os
+from pathlib import Path
+from ddrl_sched import saving
+
+def point(moment, path):
+    if moment == "renamed" and path.name == "manifest.json":
+        descriptor = os.open(Path(__file__).parent / "journal", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        os.write(descriptor, f"{path.parent.name}\\n".encode())
+        os.close(descriptor)
+
+saving.fault_point = point
+"""
 
 
 def sweep(folder: Path, words=FEW):
@@ -127,16 +143,16 @@ def test_other_schedulers_in_a_sweep_change_nothing(tmp_path, undisturbed):
 
 @pytest.fixture
 def processes(tmp_path):
-    """Start `ddrl sweep` of FEW with two workers in a folder of its own, in a session of its own."""
+    """Start `ddrl sweep` with two workers in a folder of its own; what they complete is noted there."""
     pytest.importorskip("pebble")
     started = []
 
-    def start(jobs=FEW, **env):
-        code = "from ddrl_sched.cli import main; main()"
-        words = [sys.executable, "-c", code, "sweep", *jobs, "launcher=processes", "launcher.n_jobs=2"]
-        folder = tmp_path / "n jobs é"
+    def start(name="n jobs é", words=FEW, **env):
+        words = [sys.executable, "-m", "ddrl_sched", "sweep", *words, "launcher=processes", "launcher.n_jobs=2"]
+        folder = tmp_path / name
         folder.mkdir(exist_ok=True)
-        env = {**os.environ, "PYTHONPATH": str(REPOSITORY), **env}
+        (folder / "sitecustomize.py").write_text(NOTING, encoding="utf-8")
+        env = {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{REPOSITORY}", **env}
         started.append(subprocess.Popen(words, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE))
         return started[-1], folder
 
@@ -168,7 +184,7 @@ def test_two_workers_and_another_order_of_sets_give_the_same_results(processes, 
 
 @pytest.mark.slow
 def test_two_workers_do_every_training_once(processes, undisturbed):
-    process, folder = processes(LEARN)
+    process, folder = processes(words=LEARN)
     process.communicate()
     assert process.returncode == 0
     assert results(folder) == undisturbed(LEARN)
@@ -234,6 +250,57 @@ def test_killed_sweeps_lose_and_double_nothing(tmp_path, undisturbed):
 @pytest.mark.slow
 def test_a_hundred_killed_sweeps_lose_and_double_nothing(tmp_path, undisturbed):
     check_killed_sweeps(tmp_path / "killed é", MANY, N_MANY, 100, 4, undisturbed)
+
+
+def workers(pid: int) -> list[int]:
+    """Those of the command `pid`, without what Python needs beside them."""
+    found = []
+    for one in children(pid):
+        with contextlib.suppress(OSError):
+            if b"spawn_main" in Path(f"/proc/{one}/cmdline").read_bytes():
+                found.append(one)
+    return found
+
+
+def kill_one(process, folder: Path, rng) -> str:
+    """Kill a random worker or the command itself after some more jobs; which it was, "" if all ended before."""
+    enough = len(completed(folder)) + rng.randrange(8)
+    while process.poll() is None and (len(completed(folder)) < enough or not workers(process.pid)):
+        time.sleep(0.005)
+    time.sleep(rng.uniform(0.0, 0.1))
+    victim = rng.choice([process.pid, *workers(process.pid)])
+    if process.poll() is not None:
+        return ""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(victim, signal.SIGKILL)
+        return "command" if victim == process.pid else "worker"
+    return ""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc")
+@pytest.mark.parametrize("n_kills", [6, 100])
+def test_kills_in_sweeps_with_two_workers_lose_and_double_nothing(processes, undisturbed, n_kills):
+    """Killed workers are replaced; a killed command leaves workers that may still complete what they do."""
+    rng, killed, n_sweeps = random.Random(5), Counter(), 0
+    while killed.total() < n_kills:
+        n_sweeps, known, status = n_sweeps + 1, set(), None
+        name = f"killed {n_sweeps}"
+        while status != 0:
+            process, folder = processes(name, MANY)
+            while process.poll() is None and killed.total() < n_kills:
+                if victim := kill_one(process, folder, rng):
+                    killed[victim] += 1
+            process.communicate(timeout=300)
+            status = process.returncode
+            assert status in (0, 1, -signal.SIGKILL)  # 1: jobs of killed workers are named
+            whole = {job.name for job in (folder / "runs" / "adhoc").glob("*") if records.is_done(job)}
+            assert known <= whole  # nothing that was done is lost
+            known = whole
+        done = completed(folder)
+        assert len(done) == len(set(done)) == len(known) == N_MANY
+        assert results(folder) == undisturbed(MANY)
+    print(f"{dict(killed)} killed, {n_sweeps} x {N_MANY} jobs complete, 0 lost, 0 done twice")
 
 
 def test_a_claimed_job_is_passed_over_then_waited_for_and_then_seen_as_done(tmp_path):

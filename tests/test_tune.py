@@ -2,6 +2,7 @@
 
 import csv
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from ddrl_sched.run import tune as tune_module
 from ddrl_sched.run.tune import plan_tune, tune
 from ddrl_sched.schedulers.learned import learned_settings
 from tests.conf_files import merged, plain
+from tests.resume_jobs import child, status_of
 from tests.test_job import learned, settings
 
 optuna = pytest.importorskip("optuna")
@@ -108,6 +110,67 @@ def test_a_trial_whose_process_died_is_repeated_and_one_of_a_living_process_is_n
     living.release()
     assert tune(data, {}) == "done"
     assert len(table(tmp_path)) == 2
+
+
+PRUNED = {  # a study in which some trials end early
+    "space": {"dqn": {"agent": {"lr": {"low": 1e-5, "high": 0.5, "log": True}, "hidden": {"choices": [[6], [8]]}}}},
+    "pruner": {"kind": "median", "startup_trials": 1, "warm_up_episodes": 0},
+}
+
+
+def dies_writing(number, data):
+    """A process that works on a study until, within the `number`-th line (from 0) that it writes, it is killed."""
+
+    def act():
+        backend = optuna.storages.journal.JournalFileBackend
+        append, written = backend.append_logs, iter(range(1 << 60))
+
+        def append_or_die(self, logs):
+            if next(written) == number:
+                with open(self._file_path, "ab") as file:
+                    file.write(b'{"op_code":8,"worker_id":"')
+                os.kill(os.getpid(), signal.SIGKILL)
+            append(self, logs)
+
+        backend.append_logs = append_or_die
+        tune(data, {})
+
+    return child(act)
+
+
+def test_a_study_killed_at_any_moment_is_the_one_that_nobody_killed(tmp_path):
+    """Killed while trials are proposed, within trainings and between; trials are pruned as if nothing had been."""
+
+    def data(where):
+        change = {"train": {"episodes": 3, "checkpoint_s": 0.0}, "scheduler": {"learning": {"memory": 32}}}
+        return study(tmp_path / where, change, n_trials=4, **PRUNED)
+
+    def rows(where):
+        return [{key: value for key, value in row.items() if key != "trial"} for row in table(tmp_path / where)]
+
+    assert tune(data("once"), {}) == "done"
+    states = [row["state"] for row in rows("once")]
+    assert {*states} == {"complete", "pruned"}
+    n_killed = 0
+    while (status := status_of(dies_writing(5 + 3 * n_killed % 7, data("killed")))) == -signal.SIGKILL:
+        n_killed += 1
+    print(f"{n_killed} times killed, {len(states)} trials, {states.count('pruned')} pruned")
+    assert status == 0
+    assert n_killed >= 4
+    assert rows("killed") == rows("once")
+    assert n_runs(tmp_path / "killed") == n_runs(tmp_path / "once")
+
+
+def test_a_line_that_was_not_ended_spoils_no_study(tmp_path):
+    tune(study(tmp_path, n_trials=1), {})
+    (journal,) = (tmp_path / "jobs/studies").glob("*.journal")
+    whole = journal.read_bytes()
+    journal.write_bytes(whole + whole[:-30].rpartition(b"\n")[2])
+    assert plan_tune(study(tmp_path, n_trials=2), {})["state"] == "1 of 2 trials"
+    assert tune(study(tmp_path, n_trials=2), {}) == "done"
+    assert len(table(tmp_path)) == 2
+    assert journal.read_bytes().startswith(whole + b"{")
+    assert journal.read_bytes().endswith(b"\n")
 
 
 def test_a_trial_that_fails_counts_and_says_why(tmp_path, monkeypatch, capsys):

@@ -160,17 +160,30 @@ def lost(task: Task, why: object) -> Report:
 
 
 def bring_home(report: Report, runs_dir: str) -> Report:
-    """Write the fetched files of a report below `runs_dir`; the manifest last."""
-    from ddrl_sched.run.records import RecordsError, write_bytes
+    """Write the fetched files of a report below `runs_dir`, folder by folder, unless they are done there already."""
+    from ddrl_sched.run.records import RecordsError
 
-    files: dict[str, bytes] = report.get("files", {})
+    files: dict[Path, bytes] = {Path(name): content for name, content in report.get("files", {}).items()}
     try:
-        for name in sorted(files, key=lambda name: (Path(name).name == LAST, name)):
-            write_bytes(Path(runs_dir, name), files[name])
+        for folder in sorted({path.parent for path in files}):
+            inside = {path.name: content for path, content in files.items() if path.parent == folder}
+            _write_folder(Path(runs_dir, folder), inside)
     except RecordsError as error:
         code, message = explain(error)
         report |= {"code": code, "state": "failed", "message": message}
     return {key: value for key, value in report.items() if key != "files"}
+
+
+def _write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write files when no other process works on the job in `folder` and none has finished it; the manifest last."""
+    from ddrl_sched.run.claim import claim
+    from ddrl_sched.run.records import is_done, write_bytes
+
+    with claim(folder, wait=True):
+        if is_done(folder):
+            return
+        for name in sorted(files, key=lambda name: (name == LAST, name)):
+            write_bytes(folder / name, files[name])
 
 
 def _other_code(task: Task) -> Report | None:
@@ -184,8 +197,11 @@ def _other_code(task: Task) -> Report | None:
 
 
 def _run_and_pack(task: Task) -> Report:
-    """Run in a folder that goes away, and take the files along."""
+    """Run in a folder that goes away, and take the files along, but for what only this process can use."""
+    from ddrl_sched.run.records import RESUME
+
     with tempfile.TemporaryDirectory(prefix="ddrl-") as folder:
         report = attempt(run, replace(task, data={**task.data, "runs_dir": folder}))
-        files = [path for path in Path(folder).rglob("*") if path.is_file() and path.name[0] != "."]  # no locks
-        return report | {"files": {str(path.relative_to(folder)): path.read_bytes() for path in files}}
+        files = [path.relative_to(folder) for path in Path(folder).rglob("*") if path.is_file()]
+        sent = [path for path in files if path.name[0] != "." and path.parent.name != RESUME]
+        return report | {"files": {str(path): Path(folder, path).read_bytes() for path in sent}}

@@ -2,8 +2,9 @@
 
 import hashlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -71,6 +72,7 @@ class Asked:
     job_id: str
     command: str
     overrides: list[str]
+    id_by: Callable[[str], str]  # code version -> what the job's id is by that code, for the files as they are now
     weights_of: Path | None  # run folder of the weights to evaluate
     checkpoint_s: float | None  # where it trains
 
@@ -106,11 +108,12 @@ def ask(data: Mapping[str, Any], command: str, options: Mapping[str, Any]) -> As
         command, job_id = _command_of_begun(begun, identity, content)
         folder = begun
     else:
-        job_id = _job_id(identity, command, content)
+        job_id = _job_id(identity, command, content, records.code_version())
         folder = Path(data["runs_dir"]) / settings.name / job_id
     _refuse_links(folder, begun or Path(data["runs_dir"]))
     checkpoint_s = validate(SavingSettings, saving, "train").checkpoint_s if learns else None
-    return Asked(settings, label, folder, job_id, command, overrides, source, checkpoint_s)
+    id_by = partial(_job_id, identity, command, content)
+    return Asked(settings, label, folder, job_id, command, overrides, id_by, source, checkpoint_s)
 
 
 def is_gym(data: Mapping[str, Any]) -> bool:
@@ -153,10 +156,10 @@ def _refuse_links(folder: Path, root: Path) -> None:
         raise InputError(f"{folder}: a symbolic link leads elsewhere; nothing is written through it")
 
 
-def _job_id(identity: Mapping[str, Any], command: str, content: str) -> str:
+def _job_id(identity: Mapping[str, Any], command: str, content: str, code_version: str) -> str:
     what = "train" if command == "train" else "evaluate"
     try:
-        return records.job_id({**identity, "what": what}, content, records.SCHEMA_VERSION, records.code_version())
+        return records.job_id({**identity, "what": what}, content, records.SCHEMA_VERSION, code_version)
     except ValueError as error:  # a key below `scheduler` that is not text, for example
         raise InputError(clean(str(error).removeprefix("cannot hash [0].settings."))) from None
 
@@ -255,7 +258,7 @@ def _command_of_begun(folder: Path, identity: Mapping[str, Any], content: str) -
     """(command, job id) of the job that was begun in `folder`; InputError if it cannot go on there."""
     begun = records.read_job(folder)["job_id"]
     for command in ("train", "sweep"):
-        if _job_id(identity, command, content) == begun:
+        if _job_id(identity, command, content, records.code_version()) == begun:
             return command, begun
     raise InputError(f"--resume {folder}: begun with other code or input files, so it cannot go on bit for bit")
 
@@ -297,21 +300,15 @@ def state_of(folder: Path, job_id: str) -> str:
 
 
 def _done_by_other_code(job: Asked) -> Path | None:
-    """A finished folder of another code version with the same settings; says so."""
-    wanted = records.canonical_hash(_comparable(job.settings.model_dump()))
+    """A finished folder of the same job (settings, input files, weights) by another version of the code; says so."""
     for folder in sorted(job.folder.parent.glob("*")):
         try:
             other = records.read_job(folder)
         except (OSError, ValueError):
             continue
-        same = records.canonical_hash(_comparable(other["settings"])) == wanted and other["scheduler"] == job.label
-        same = same and job.weights_of is None and (folder / "eval.parquet").exists() == (job.command != "train")
+        version = other["code_version"]
+        same = version != records.code_version() and other["job_id"] == job.id_by(version)
         if same and records.is_done(folder):
-            said = f"{job.label}: accepted from code {other['code_version'][:12]} ({folder})"
-            print(clean(said), file=sys.stderr)
+            print(clean(f"{job.label}: accepted from code {version[:12]} ({folder})"), file=sys.stderr)
             return folder
     return None
-
-
-def _comparable(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in settings.items() if key not in ("name", "baselines")}

@@ -74,10 +74,11 @@ def plan_job(data: Mapping[str, Any], command: str, options: Mapping[str, Any]) 
 
 
 def run_job(data: Mapping[str, Any], command: str, options: Mapping[str, Any]) -> str:
-    """Run a job unless it is done. Returns "done", "skipped", "failed" or "claimed"; raises InputError, RecordsError.
+    """Run a job unless it is done. Returns "done", "skipped", "failed" or "claimed"; raises InputError, OSError.
 
-    A job that was interrupted goes on from its last checkpoint. One that another process works on, or whose training
-    another process does, is waited for, or with options["wait"] False passed over ("claimed").
+    A job that was interrupted, by an OSError too (a full disk, ...), goes on from its last checkpoint. One that another
+    process works on, or whose training another process does, is waited for, or with options["wait"] False passed over
+    ("claimed").
     """
     torch.set_num_threads(1)
     if is_gym(data):
@@ -143,7 +144,7 @@ def _run_claimed(task: Task, options: Mapping[str, Any]) -> str:
     records.write_job(folder, about)
     try:
         task.work(clock)
-    except records.RecordsError:
+    except OSError:  # the disk is full, ...: the job is not to blame and can go on
         raise
     except Exception as error:
         failure = {"status": "failed", "error": f"{type(error).__name__}: {error}"}

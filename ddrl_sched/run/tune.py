@@ -32,6 +32,7 @@ from ddrl_sched.saving import make_folder
 
 JOB, ERROR, NOTE = "job_id", "error", "note"  # attributes of a trial: its job, why it failed, how it ended early
 MAX_TABLE_BYTES = 128_000_000
+MAX_LINE_BYTES = 1 << 20  # of a study on disk, where lines have some hundred
 DIGITS = 3  # significant ones of a proposed number
 
 
@@ -129,7 +130,9 @@ def _study(optuna: Any, search: Search, *, accept_code: bool) -> Any:
     make_folder(search.journal.parent)
     with FileLock(search.journal.with_suffix(".lock")):  # one process at a time
         study = optuna.create_study(
-            storage=optuna.storages.JournalStorage(journal.JournalFileBackend(str(search.journal))),
+            storage=optuna.storages.JournalStorage(
+                journal.JournalFileBackend(str(search.journal), Writing(search.journal))
+            ),
             study_name=search.study_id,
             pruner=_pruner(optuna, search),
             direction="minimize",
@@ -155,17 +158,41 @@ def _pruner(optuna: Any, search: Search) -> Any:
     return optuna.pruners.NopPruner()
 
 
+class Writing:
+    """The lock under which a study is written, which ends with its process; a line that was not ended is cut off."""
+
+    def __init__(self, journal: Path) -> None:
+        self._journal = journal
+        self._lock = FileLock(journal.with_suffix(".writing"))
+
+    def acquire(self) -> bool:
+        """Wait for our turn. What stands behind the last newline would spoil the line that we add."""
+        self._lock.acquire()
+        with open(self._journal, "rb+") as file:
+            end = file.seek(0, io.SEEK_END)
+            file.seek(max(0, end - MAX_LINE_BYTES))
+            tail = file.read()
+            whole = tail.rfind(b"\n") + 1
+            if whole < len(tail):
+                file.truncate(end - len(tail) + whole)
+        return True
+
+    def release(self) -> None:
+        """Let others write."""
+        self._lock.release()
+
+
 def _ask(optuna: Any, study: Any, search: Search) -> tuple[Any, FileLock] | None:
     """The next trial and our claim on it. None if there are enough.
 
-    What is proposed depends on tune.seed and the trials so far alone, so that a study taken up again goes on as if it
-    had never stopped.
+    What is proposed depends on tune.seed and the trials so far alone, and a trial whose process died goes on as if it
+    had never stopped, with all that it has reported; so does the study.
     """
     with FileLock(search.journal.with_suffix(".lock")):  # one process at a time
-        _repeat_lost(optuna, study, search)
-        trials = study.get_trials(deepcopy=False)
-        n_counted = _n_counted(trials)
-        if n_counted >= search.settings.n_trials and not any(trial.state.name == "WAITING" for trial in trials):
+        if (lost := _lost(optuna, study, search)) is not None:
+            return lost
+        n_counted = _n_counted(study.get_trials(deepcopy=False))
+        if n_counted >= search.settings.n_trials:
             return None
         seed = int(stream(search.settings.seed, "tune", n_counted).integers(2**32))
         study.sampler = optuna.samplers.TPESampler(n_startup_trials=search.settings.startup_trials, seed=seed)
@@ -176,20 +203,22 @@ def _ask(optuna: Any, study: Any, search: Search) -> tuple[Any, FileLock] | None
 
 
 def _n_counted(trials: list[Any]) -> int:
-    """Trials that count against n_trials: not those of a process that died, which stand there a second time."""
-    return sum(trial.state.name not in ("WAITING", "FAIL") or ERROR in trial.user_attrs for trial in trials)
+    """Trials that count against n_trials: not those whose process died before all their settings were proposed."""
+    return sum(trial.state.name != "FAIL" or ERROR in trial.user_attrs for trial in trials)
 
 
-def _repeat_lost(optuna: Any, study: Any, search: Search) -> None:
-    """Queue again what processes were working on that are no longer there."""
+def _lost(optuna: Any, study: Any, search: Search) -> tuple[Any, FileLock] | None:
+    """A trial that a process was working on that is no longer there, and our claim on it."""
     states = optuna.trial.TrialState
     for trial in study.get_trials(deepcopy=False, states=(states.RUNNING,)):
         claim = _claim(search, trial.number)
         if claim is None:
             continue
-        study.enqueue_trial(trial.params)
-        study.tell(trial.number, state=states.FAIL)
+        if trial.params.keys() == search.space.keys():
+            return optuna.trial.Trial(study, trial._trial_id), claim
+        study.tell(trial.number, state=states.FAIL)  # the same settings are proposed anew
         _release(claim)
+    return None
 
 
 def _distribution(optuna: Any, values: Span | Choices) -> Any:
@@ -222,13 +251,15 @@ def _release(claim: FileLock) -> None:
 def _run(optuna: Any, study: Any, trial: Any, search: Search) -> None:
     """Run a trial as a job and tell the study how it ended. Raises InputError for settings that cannot be."""
     states = optuna.trial.TrialState
+    reported = study.trials[trial.number].intermediate_values  # by a process that died
 
     def watch(progress: Progress) -> None:
         delay_s = progress.delay_s[~np.isnan(progress.delay_s)]
         if len(delay_s) == 0:  # an episode of a real trace may hold no task
             return
-        trial.report(float(delay_s.mean()), progress.episode)
-        if trial.should_prune():
+        if progress.episode not in reported:
+            trial.report(float(delay_s.mean()), progress.episode)
+        if progress.episode >= max(reported, default=0) and trial.should_prune():
             raise Pruned(f"after {progress.episode + 1} of {search.job.asked.settings.train.episodes} episodes")
 
     data = _trial_data(search, trial.params)
