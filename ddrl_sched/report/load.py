@@ -23,7 +23,7 @@ from ddrl_sched.run import records
 MAX_FILE_BYTES = 128_000_000
 MAX_UNPACKED_BYTES = 256_000_000
 MAX_ROWS = 1_000_000  # of one file
-MAX_REPORT_ROWS = 500_000  # of all files of one report, which are held at once; real runs have some hundred each
+MAX_REPORT_ROWS = 300_000  # of all files of one report, which are held at once; real runs have some hundred each
 MAX_SEEDS = 1000  # of one run of CartPole, as in its settings
 MAX_BASELINES = 100
 MAX_SCENARIOS = 8  # in the rows of one run: its own, and the rule under which decisions were placed again
