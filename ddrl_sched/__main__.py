@@ -8,7 +8,10 @@ def main() -> None:
     stopping.listen()
     with stopping.postponed():
         from ddrl_sched.cli import main as command_line
-    command_line()
+    try:
+        command_line()
+    finally:
+        stopping.insist()
 
 
 if __name__ == "__main__":

@@ -120,7 +120,8 @@ def report(
 ) -> None:
     """Compare what has been run."""
     with _plain_errors(debug):
-        from ddrl_sched.report.tables import main as tables
+        with stopping.postponed():
+            from ddrl_sched.report.tables import main as tables
 
         raise typer.Exit(tables(paths, baseline or [], format, out, strict) or 0)
 
@@ -158,7 +159,8 @@ def main() -> None:
 
 def _launch(command: str, shared: Shared, **how: bool) -> None:
     with _plain_errors(shared.options["debug"]):
-        from ddrl_sched.launch import launch
+        with stopping.postponed():  # Python swallows some that come within an import
+            from ddrl_sched.launch import launch
 
         raise typer.Exit(launch(command, shared.overrides, shared.flags, shared.options, **how))
 

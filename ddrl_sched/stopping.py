@@ -17,7 +17,8 @@ PATIENCE_S = 4.0  # the longest that a signal is postponed
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2, signal.SIGHUP)
 
 _before: dict[int, Any] = {}  # handlers that were there before ours
-_asked: int | None = None  # the signal that came
+_asked: int | None = None  # the signal that came and waits
+_came: int | None = None  # the one that came first
 _postponed = False
 
 
@@ -69,8 +70,15 @@ def leave_if_asked() -> None:
     raise Stopped(INTERRUPTED if number == signal.SIGINT else TERMINATED)
 
 
+def insist() -> None:
+    """At the very end: raise Stopped if a signal came, in case somebody's code has swallowed the one before."""
+    if _came is not None:
+        raise Stopped(INTERRUPTED if _came == signal.SIGINT else TERMINATED)
+
+
 def _note(number: int, _frame: FrameType | None) -> None:
-    global _asked
+    global _asked, _came
+    _came = number if _came is None else _came
     signal.signal(number, signal.SIG_DFL)  # a second signal ends the program at once
     _asked = number
     if not _postponed:

@@ -40,7 +40,8 @@ def run(data: Mapping[str, Any], command: str, options: Mapping[str, Any]) -> Re
     """Do a job in this process. Raises what run_job raises."""
     if _is_finished(data, command, options):
         return {"code": DONE, "state": "skipped"}
-    from ddrl_sched.run.job import run_job  # lazy: torch and numba come with it
+    with stopping.postponed():  # Python swallows some signals that come within an import
+        from ddrl_sched.run.job import run_job  # lazy: torch and numba come with it
 
     watch()
     if data.get("tune") is None:
@@ -53,7 +54,8 @@ def run(data: Mapping[str, Any], command: str, options: Mapping[str, Any]) -> Re
 
 def plan(data: Mapping[str, Any], command: str, options: Mapping[str, Any]) -> Report:
     """Check a job without running it. Raises what plan_job raises."""
-    from ddrl_sched.run.job import plan_job  # lazy: torch and numba come with it
+    with stopping.postponed():
+        from ddrl_sched.run.job import plan_job  # lazy: torch and numba come with it
 
     watch()
     if data.get("tune") is None:
