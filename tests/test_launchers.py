@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import multiprocessing
 import os
 import secrets
 import shutil
@@ -12,8 +13,8 @@ import sys
 import threading
 import time
 import types
-from concurrent.futures import Future
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -22,7 +23,7 @@ import pytest
 
 from ddrl_sched.config import InputError
 from ddrl_sched.launch import launch
-from ddrl_sched.launchers import table
+from ddrl_sched.launchers import processes, table
 from ddrl_sched.launchers.table import LAUNCHERS, dispatch
 from ddrl_sched.launchers.task import Task, bring_home, carry_out, settled
 from ddrl_sched.run import records
@@ -118,8 +119,8 @@ def test_a_killed_process_loses_its_own_job_alone_and_the_next_sweep_finishes_it
     deadly, why_deadly, warned, why_warned = out.split("3 jobs:")[1].splitlines()[1:]
     assert "Deadly" in deadly
     assert "Warned" in warned
-    assert "this job never ended: Abnormal termination, status -9;" in why_deadly
-    assert "this job never ended: Abnormal termination, status 143;" in why_warned
+    assert "this job never ended: its process died, status -9;" in why_deadly
+    assert "this job never ended: its process died, status 143;" in why_warned
     assert len(results(here / "runs/apart")) == 1
     (here / "mercy").touch()
     assert sweep(names, "name=apart") == 0
@@ -128,14 +129,26 @@ def test_a_killed_process_loses_its_own_job_alone_and_the_next_sweep_finishes_it
     assert_same_results(results(here / "runs/apart"), results(here / "runs/serial"))
 
 
-def test_a_pool_that_has_given_up_is_not_waited_for(task, monkeypatch):
-    """As pebble's does where a worker is killed before its first job: what it had never ends."""
-    pool = Mock(active=False, schedule=lambda *_, **__: Future())
-    monkeypatch.setitem(sys.modules, "pebble", Mock(ProcessPool=lambda *_, **__: pool))
-    reports = list(dispatch([replace(task, number=n) for n in range(2)], {"name": "processes", "n_jobs": 2}))
-    assert [(report["number"], report["code"]) for report in reports] == [(0, 1), (1, 1)]
-    assert all("a worker died before it had a job" in report["message"] for report in reports)
-    pool.stop.assert_called_once()
+def test_a_process_that_died_between_two_jobs_is_replaced(task):
+    """Killed while its last report is on its way to the caller: the next job gets another process."""
+    tasks = [replace(task, number=n, code_version="another") for n in range(3)]  # refused where it arrives
+    reports = processes.run(tasks, processes.ProcessesSettings(name="processes", n_jobs=1))
+    first = next(reports)
+    (worker,) = multiprocessing.active_children()
+    os.kill(worker.pid, signal.SIGKILL)
+    worker.join(10)
+    time.sleep(0.2)  # until the executor has noticed
+    others = list(reports)
+    assert [report["number"] for report in (first, *others)] == [0, 1, 2]
+    assert all("another version of ddrl" in report["message"] for report in (first, *others))
+    assert multiprocessing.active_children() == []
+
+
+def test_a_process_that_dies_before_its_first_job_is_named(task, monkeypatch):
+    monkeypatch.setattr(processes, "_begin", partial(os._exit, 7))
+    (report,) = dispatch([task], {"name": "processes", "n_jobs": 2})
+    assert report["code"] == 1
+    assert "this job never ended: its process died, status 7;" in report["message"]
 
 
 # --- what is sent and what comes home
@@ -228,10 +241,7 @@ def test_jobs_that_an_engine_still_had_when_it_failed_are_named(task, monkeypatc
     assert "the cluster is gone" in reports[1]["message"]
 
 
-@pytest.mark.parametrize(
-    ("name", "module", "extra"),
-    [("processes", "pebble", "processes"), ("ray", "ray", "ray"), ("slurm", "submitit", "slurm")],
-)
+@pytest.mark.parametrize(("name", "module", "extra"), [("ray", "ray", "ray"), ("slurm", "submitit", "slurm")])
 def test_a_missing_extra_is_named(task, monkeypatch, name, module, extra):
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(InputError, match=rf"launcher={name} needs the extra '{extra}'.*scripts/install {extra}"):

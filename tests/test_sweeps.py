@@ -144,7 +144,6 @@ def test_other_schedulers_in_a_sweep_change_nothing(tmp_path, undisturbed):
 @pytest.fixture
 def processes(tmp_path):
     """Start `ddrl sweep` with two workers in a folder of its own; what they complete is noted there."""
-    pytest.importorskip("pebble")
     started = []
 
     def start(name="n jobs é", words=FEW, **env):
