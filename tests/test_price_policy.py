@@ -106,12 +106,24 @@ def test_without_learned_prices_it_is_the_priced_rule_that_asks_everybody():
     mean = {"mean_work_gcycle": MEAN_WORK_GCYCLE, "congestion": np.full(tasks.shape, 1.0)}
     rule = Decision("best", "probed", split="equal_finish", candidates=table("any_subset", 5), probe=everyone, **mean)
     outcome = run(
-        policy("ddrl_amsa_price", scenario, start={"level": 0.0, "probe": 1.0}, learn=["price", "congestion"]),
+        policy(
+            "ddrl_amsa_price", scenario, start={"level": 0.0, "probe": 1.0, "worth": 0.0}, learn=["price", "congestion"]
+        ),
         scenario,
         tasks,
     )
     same(outcome, run(_Rule(rule), scenario, tasks))
     assert (outcome.probes[tasks.valid] == 4).all()
+
+
+@pytest.mark.parametrize(("load", "probe_s", "asked"), [(0.12, 0.0, 0), (0.8, 0.0, 4), (0.8, 0.5, 0)])
+def test_it_asks_where_the_wait_is_worth_it(load, probe_s, asked):
+    """Before any learning, by hand: mean work 0.7 Gcycle at 30 Gcycle/s, 2 ms (or 502 ms) for asking; zero at 1:1."""
+    scenario, tasks = edge5("shared", probe_s=probe_s), poisson(load, 1000, 0.05)
+    start = {"probe": -1.5, "worth": 1.0}
+    outcome = run(policy("ddrl_amsa_price", scenario, start=start), scenario, tasks)
+    late = tasks.valid & (np.arange(tasks.shape[1]) > 100)  # the count of arrivals has settled
+    assert abs(outcome.probes[late].mean() - asked) < 0.1
 
 
 class _Rule:

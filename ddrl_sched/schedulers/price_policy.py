@@ -41,7 +41,8 @@ class StartSettings(Settings):
 
     probe: Annotated[
         float, Field(ge=-LARGEST, le=LARGEST)
-    ]  # a server is asked where this plus the actor's output is positive
+    ]  # a server is asked where this, the worth of asking and the actor's output together are positive
+    worth: Factor  # weight of the worth of asking, log(wait expected there / time that asking takes)
     congestion: Factor
     echo: Factor
     balance: Factor
@@ -205,7 +206,7 @@ class PricePolicy:
             return Decision("given", s.info, split=s.split, select=everyone, price_s=price_s)
         probe = None
         if s.info == "probed":
-            probe = everyone & (self._ask(answer) > 0.0)
+            probe = everyone & (self._ask(view, answer) > 0.0)
         return Decision(
             "best",
             s.info,
@@ -217,19 +218,23 @@ class PricePolicy:
             **{name: self._factor(name, answer) for name in PER_TASK},  # type: ignore[arg-type]
         )
 
-    def _ask(self, answer: Floats) -> Floats:
+    def _ask(self, view: View, answer: Floats) -> Floats:
         """[R, M, E] a server is asked where this is positive.
 
         In training a number drawn for each task (the same for all candidates of a seed) is added: whether asking
         pays shows in every comparison, however sure the actor is.
         """
+        start = self.settings.start
+        ask = np.full(answer.shape[:3], start.probe)
+        if start.worth > 0.0:
+            ask += start.worth * worth_of_asking(view)
         if "probe" not in self.settings.learn:
-            return np.full(answer.shape[:3], self.settings.start.probe)
-        ask: Floats = self.settings.start.probe + answer[..., self.settings.learn.index("probe")]
+            return ask
+        ask += answer[..., self.settings.learn.index("probe")]
         if self._ask_noise > 0.0:
             uniform = np.stack([g.random(answer.shape[1]) for g in self._drawn_by])
             noise = np.log(uniform) - np.log1p(-uniform)
-            ask = ask + self._ask_noise * np.repeat(noise, len(answer) // len(noise), 0)[..., None]
+            ask += self._ask_noise * np.repeat(noise, len(answer) // len(noise), 0)[..., None]
         return ask
 
     def _factor(self, name: str, answer: Floats) -> Floats | None:
@@ -339,6 +344,22 @@ def observe(view: View, settings: PriceSettings) -> tuple[NDArray[np.float32], l
     seen[..., 12] = own_coming / slot_mean
     seen[..., 13] = coming / slot_mean
     return seen, [wait_s, unit_s, send_s, overhead_s, *external_s]
+
+
+def worth_of_asking(view: View) -> Floats:
+    """[R, M, E] log of the wait that is expected at a server over the time that asking it takes.
+
+    Expected is the wait of an M/M/1 queue of mean tasks at a server of mean speed, under the load by the station's own
+    count of arrivals (up to 0.98); asking takes the round trip and probe_s. Both are at least a microsecond.
+    """
+    scenario = view.scenario
+    assert view.own_rate is not None
+    mean_s = view.mean_work_gcycle / scenario.speed_gcps.mean()
+    busy = np.minimum(view.own_rate * mean_s, 0.98)
+    expected_s = np.maximum(mean_s * busy / (1.0 - busy), 1e-6)
+    takes_s = np.maximum(2.0 * scenario.link_latency_s[view.tasks.origin] + scenario.probe_s, 1e-6)
+    worth: Floats = np.log(expected_s)[..., None] - np.log(takes_s)
+    return worth
 
 
 def externality_parts_s(view: View, coming: Floats) -> tuple[Floats, Floats]:
