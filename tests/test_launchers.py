@@ -4,6 +4,7 @@ import contextlib
 import json
 import multiprocessing
 import os
+import pickle
 import secrets
 import shutil
 import signal
@@ -32,6 +33,7 @@ from ddrl_sched.run.claim import claim
 from tests.conf_files import names, plain
 from tests.resume_jobs import tiny
 from tests.test_job import settings
+from tests.worker_jobs import alone_with, swallow_signals
 
 SMALL = ("scheduler=local", "env.clock.horizon_s=6", "evaluate.traces=2", "workload.load=0.3")
 # Schedulers of a user's own that tell of the process they run in: one kills it, until there is mercy.
@@ -131,17 +133,49 @@ def test_a_killed_process_loses_its_own_job_alone_and_the_next_sweep_finishes_it
 
 def test_a_process_that_died_between_two_jobs_is_replaced(task):
     """Killed while its last report is on its way to the caller: the next job gets another process."""
-    tasks = [replace(task, number=n, code_version="another") for n in range(3)]  # refused where it arrives
+    tasks = [replace(task, number=n, code_version="another") for n in range(4)]  # refused where it arrives
     reports = processes.run(tasks, processes.ProcessesSettings(name="processes", n_jobs=1))
-    first = next(reports)
-    (worker,) = multiprocessing.active_children()
-    os.kill(worker.pid, signal.SIGKILL)
-    worker.join(10)
-    time.sleep(0.2)  # until the executor has noticed
-    others = list(reports)
-    assert [report["number"] for report in (first, *others)] == [0, 1, 2]
-    assert all("another version of ddrl" in report["message"] for report in (first, *others))
+    got, n_files = [], []
+    for report in reports:
+        got.append(report)
+        for worker in multiprocessing.active_children():
+            os.kill(worker.pid, signal.SIGKILL)
+            worker.join(10)
+        n_files.append(len(os.listdir("/proc/self/fd")))
+    assert [report["number"] for report in got] == [0, 1, 2, 3]
+    assert all("another version of ddrl" in report["message"] for report in got)
     assert multiprocessing.active_children() == []
+    assert n_files[-1] <= n_files[1] + 2  # nothing is kept of the dead, which had four each
+
+
+def test_what_a_job_says_comes_home_short_enough_to_be_written_at_once(task, monkeypatch):
+    monkeypatch.setattr(processes, "work", lambda _: {"said": "é" * 10**6, "message": "", "code": 0})
+    report = processes._work(task)
+    assert len(pickle.dumps(report)) < 2**14
+    assert report["said"].startswith("é")
+    assert "[...]" in report["said"]
+
+
+def test_no_process_outlives_a_killed_command(tmp_path):
+    """Not even one whose job swallows the signal: it ends PATIENCE_S later."""
+    command = multiprocessing.get_context("spawn").Process(
+        target=alone_with, args=(partial(swallow_signals, tmp_path),)
+    )
+    command.start()
+    worker = int(until(lambda: (tmp_path / "pid").is_file() and (tmp_path / "pid").read_text()))
+    os.kill(command.pid, signal.SIGKILL)
+    command.join()
+    until(lambda: (tmp_path / "heard").exists())
+    until(lambda: not Path(f"/proc/{worker}").exists())
+
+
+def until(found, seconds=120):
+    """What `found` answers as soon as that is true."""
+    end = time.monotonic() + seconds
+    while not (answer := found()):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    return answer
 
 
 def test_a_process_that_dies_before_its_first_job_is_named(task, monkeypatch):

@@ -14,7 +14,8 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from typing import Annotated, Literal
+from multiprocessing.context import SpawnContext, SpawnProcess
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -24,6 +25,7 @@ from ddrl_sched.failures import FAILED
 from ddrl_sched.launchers.task import Report, Task, lost, work
 
 PATIENCE_S = 3.0  # for processes that save their state
+LONGEST = 1800  # characters of a text that comes home; what fits into a pipe is written at once, or not at all
 
 
 class ProcessesSettings(Settings):
@@ -33,18 +35,31 @@ class ProcessesSettings(Settings):
     n_jobs: Annotated[int, Field(ge=1, le=1000)]  # at once
 
 
+class _Context(SpawnContext):
+    """The spawn context, which remembers the process that it has made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made: list[SpawnProcess] = []
+
+    def Process(self, *args: Any, **keys: Any) -> SpawnProcess:  # type: ignore[override]  # noqa: N802
+        self.made.append(SpawnProcess(*args, **keys))
+        return self.made[-1]
+
+
 class Worker:
     """A process that does one job after the other."""
 
     def __init__(self) -> None:
-        self._executor = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _begin)
-        with stopping.postponed():  # between the start of the process and our knowing of it
-            before = set(multiprocessing.active_children())
-            self._executor.submit(os.getpid)  # starts it
-            self._process = (set(multiprocessing.active_children()) - before).pop()
+        context = _Context()
+        self._executor = ProcessPoolExecutor(1, context, _begin)
+        self._executor.submit(os.getpid)  # starts it
+        (self._process,) = context.made
 
     def send(self, task: Task) -> "Future[Report]":
         """The report of a task to come. Raises BrokenProcessPool if the process has died since its last job."""
+        if not self._process.is_alive():
+            raise BrokenProcessPool
         return self._executor.submit(_work, task)
 
     def report(self, future: "Future[Report]", task: Task) -> Report:
@@ -54,8 +69,14 @@ class Worker:
             return future.result()
         if not isinstance(error, BrokenProcessPool):
             return lost(task, error)  # an answer that could not be read
-        self._process.join(PATIENCE_S)
-        return lost(task, f"its process died, status {self._process.exitcode}")
+        return self.died_with(task)
+
+    def died_with(self, task: Task) -> Report:
+        """The report of a task whose process is dead."""
+        end = time.monotonic() + PATIENCE_S  # two threads wait for the exit status; one may look before it is noted
+        while (status := self._process.exitcode) is None and time.monotonic() < end:
+            time.sleep(0.01)
+        return lost(task, f"its process died, status {status}")
 
     def is_alive(self) -> bool:
         """Whether it can be sent another task."""
@@ -81,36 +102,47 @@ def run(tasks: Sequence[Task], settings: ProcessesSettings) -> Iterator[Report]:
     try:
         while waiting or sent:
             while waiting and len(sent) < settings.n_jobs:
-                if not idle:
-                    workers.append(Worker())
-                    idle.append(workers[-1])
-                worker = idle.pop()
+                task, is_new = waiting.popleft(), not idle
+                worker = _start(workers) if is_new else idle.pop()
                 try:
-                    sent[worker.send(waiting[0])] = worker, waiting[0]
-                    waiting.popleft()
+                    sent[worker.send(task)] = worker, task
                 except BrokenProcessPool:
-                    _end([worker])
-                    workers.remove(worker)
+                    _end(workers, worker)
+                    if is_new:
+                        yield worker.died_with(task)
+                    else:  # it died between two jobs
+                        waiting.appendleft(task)
             for future in wait(sent, return_when=FIRST_COMPLETED).done:
                 worker, task = sent.pop(future)
                 report = worker.report(future, task)
                 if worker.is_alive():
                     idle.append(worker)
+                else:
+                    _end(workers, worker)
                 yield report
     finally:
-        _end(workers)
+        _end(workers, *workers)
 
 
-def _end(workers: Sequence[Worker]) -> None:
-    end = time.monotonic() + PATIENCE_S
-    for worker in workers:
-        worker.terminate()
-    for worker in workers:
-        worker.close(max(end - time.monotonic(), 0.0))
+def _start(workers: list[Worker]) -> Worker:
+    with stopping.postponed():  # between the start of a process and our knowing of it
+        workers.append(Worker())
+    return workers[-1]
+
+
+def _end(workers: list[Worker], *some: Worker) -> None:
+    """End some of the workers, all at the same time, and forget them."""
+    with stopping.postponed():  # a second signal must not leave one behind
+        end = time.monotonic() + PATIENCE_S
+        for worker in some:
+            worker.terminate()
+        for worker in some:
+            worker.close(max(end - time.monotonic(), 0.0))
+            workers.remove(worker)
 
 
 def _begin() -> None:
-    """In a new process: SIGINT is for the command to hand on, and the process does not outlive the command."""
+    """In a new process: until a job listens, SIGINT is for the command alone; it does not outlive the command."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_the_command, daemon=True).start()
 
@@ -120,11 +152,18 @@ def _end_with_the_command() -> None:
     assert command is not None
     command.join()
     os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(stopping.PATIENCE_S)
+    os._exit(stopping.TERMINATED)  # something has swallowed the signal
 
 
 def _work(task: Task) -> Report:
     """`work`, where a signal to the worker ends it and not, as an answer, the command."""
     try:
-        return work(task)
+        report = work(task)
     except SystemExit as stopped:
         os._exit(stopped.code if isinstance(stopped.code, int) else FAILED)
+    return report | {key: _short(report[key]) for key in ("said", "message") if report.get(key)}
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]}\n[...]\n{text[-LONGEST // 2 :]}"
