@@ -349,8 +349,9 @@ def observe(view: View, settings: PriceSettings) -> tuple[NDArray[np.float32], l
 def worth_of_asking(view: View) -> Floats:
     """[R, M, E], without unit: log of the wait that is expected at a server over the time that asking it takes.
 
-    For worlds with a server at every station; of the own server, which is never asked, it means nothing. Expected is the wait of an M/M/1 queue of mean tasks at a server of mean speed, under the load by the station's own
-    count of arrivals (up to 0.98); asking takes the round trip and probe_s. Both are at least a microsecond.
+    Expected is the wait of an M/M/1 queue of mean tasks at a server of mean speed, under the load by the station's own
+    count of arrivals (up to 0.98), in worlds with a server at every station. Asking takes the round trip and probe_s.
+    Both are at least a microsecond. Of the own server, which is never asked, the number means nothing.
     """
     scenario = view.scenario
     assert view.own_rate is not None
