@@ -75,6 +75,24 @@ def test_runs_with_other_settings_or_code_are_never_mixed(tmp_path, change):
     assert "other settings or code" in found.notes[0]
 
 
+def test_a_scenario_is_named_after_what_was_changed_about_it(tmp_path):
+    """One name for one scenario, though one of the commands has stated a default; the rule has a column of its own."""
+    runs = [
+        ("a", "left", ["env=edge5", "env.clock.probe_s=0.005", "env.rule=clean", "workload.load=0.6"]),
+        ("b", "right", ["+env.clock.announce_s=1.0"]),
+        ("c", "right", ["scheduler.k=2"]),
+    ]
+    for name, scenario, overrides in runs:
+        rows = eval_frame(2, scheduler=name, scenario="edge5", scenario_hash=scenario)
+        write_run(tmp_path / name, rows=rows, overrides=overrides)
+    rows = load([tmp_path]).rows
+    assert rows.groupby("scheduler").scenario.unique().map(list).to_dict() == {
+        "a": ["edge5(probe_s=0.005)"],
+        "b": ["edge5"],
+        "c": ["edge5"],
+    }
+
+
 def test_number_of_seeds_and_baselines_do_not_make_another_scheduler(tmp_path):
     settings = {"load": 0.5}
     write_run(tmp_path / "a", rows=eval_frame(2, seed=0), settings=settings | {"seeds": 1, "baselines": []})

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ddrl_sched.config import InputError, clean
+from ddrl_sched.labels import with_changes
 from ddrl_sched.run import records
 
 MAX_FILE_BYTES = 128_000_000
@@ -55,6 +56,8 @@ class Loaded:
 
 def load(paths: Sequence[Path | str], curves: bool = False) -> Loaded:
     """Read every run folder at or below `paths`. InputError if a path does not exist or is no folder.
+
+    A scenario is named after its yaml file and what was changed about it: edge5(probe_s=0.005).
 
     Where a scheduler has several runs in the same scenario, the newest counts, and a note says so: all of it if
     settings or code differ, else row by row.
@@ -240,6 +243,11 @@ def _with_job(frame: pd.DataFrame, job: dict[str, Any], folder: Path) -> pd.Data
         "variant": f"{records.canonical_hash(settings)[:16]} {clean(job['code_version'])}",
     }
     baselines = tuple(clean(name) for name in job["baselines"])
+    words = [word.lstrip("+~").partition("=") for word in job["overrides"]]
+    changes = {key: value for key, _, value in words if key.startswith("env.") and key != "env.rule"}  # has its column
+    if changes and "scenario" in frame:
+        names = {name: with_changes(name, changes)[: records.MAX_NAME] for name in frame.scenario.unique()}
+        frame = frame.assign(scenario=frame.scenario.map(names))
     return frame.assign(**about, baselines=[baselines] * len(frame))
 
 
@@ -248,6 +256,9 @@ def _newest(tables: list[pd.DataFrame], notes: list[str]) -> pd.DataFrame:
     if not tables:
         return pd.DataFrame(columns=[*records.EVAL_SCHEMA.names, *JOB_COLUMNS])
     rows = _in_order_of_time(tables)
+    plain = rows.scenario.str.partition("(")[0]
+    alike = rows.groupby([plain, "workload", "rule", "scenario_hash"])
+    rows["scenario"] = alike.scenario.transform("min")  # one name, though one command may have stated a default
     current = rows.variant == rows.groupby(SAME).variant.transform("last")
     kept = current & ~rows[current].duplicated(SAME_ROW, keep="last").reindex(rows.index, fill_value=False)
     rows["winner"] = rows.groupby(SAME).folder.transform("last")
