@@ -220,7 +220,8 @@ def wait_in(folder: Path, package: str) -> dict[str, str]:
     ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR2, 143), (signal.SIGHUP, 143)]
 )
 def test_a_signal_during_a_heavy_import_ends_quietly(tmp_path, number, status):
-    command = [sys.executable, "-c", "from ddrl_sched.cli import main; main()", "train"]
+    code = "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"  # ignored where the tests run under nohup
+    command = [sys.executable, "-c", f"{code}from ddrl_sched.cli import main; main()", "train"]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=wait_in(tmp_path, "hydra"), cwd=tmp_path
     )

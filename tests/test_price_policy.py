@@ -222,7 +222,7 @@ def test_recent_rate_of_a_steady_station_and_of_a_silent_one():
 
 def test_asks_only_where_the_actor_says_so():
     scenario, tasks = edge5("shared"), poisson(0.36, 200, 0.05)
-    silent = policy("ddrl_amsa_price", scenario, start={"probe": -1.0})
+    silent = policy("ddrl_amsa_price", scenario, start={"probe": -1.0, "worth": 0.0})
     assert run(silent, scenario, tasks).probes.sum() == 0
     bias = [name for name in silent.search.stack.leaves if name.startswith("bias")][-1]
     silent.search.stack.leaves[bias][0, 0, silent.settings.learn.index("probe")] = 3.0
