@@ -14,13 +14,18 @@ def label(scheduler: str, overrides: Sequence[str], command: str) -> str:
     their last words: "best_k(k=2)".
     """
     roots = ("scheduler.",) if command == "sweep" else ("scheduler.", "train.")
+    return with_changes(scheduler, changed(overrides, roots, BESIDE))
+
+
+def changed(overrides: Sequence[str], roots: tuple[str, ...], beside: tuple[str, ...]) -> dict[str, str]:
+    """Values by dotted key of the overrides below `roots`, but for the keys `beside`."""
     changes: dict[str, str] = {}
     for word in overrides:
         key, _, value = word.partition("=")
         path = key.lstrip("+~").rpartition("@")[2]  # of a group, agent@scheduler.agent=sac, the place it goes to
-        if path.startswith(roots) and path not in BESIDE:
+        if path.startswith(roots) and path not in beside:
             changes[path] = value
-    return with_changes(scheduler, changes)
+    return changes
 
 
 def with_changes(scheduler: str, changes: Mapping[str, object]) -> str:

@@ -5,6 +5,7 @@ import random
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -91,6 +92,18 @@ def test_a_scenario_is_named_after_what_was_changed_about_it(tmp_path):
         "b": ["edge5"],
         "c": ["edge5"],
     }
+
+
+def test_a_flood_of_overrides_takes_no_time(tmp_path):
+    """Short names are found by comparing all with all; a stranger may state very many, or very long ones."""
+    many = [f"env.a{n}=1" for n in range(20_000)]
+    long = [f"env.{n}{'.a' * 20_000}=1" for n in range(10)]
+    write_run(tmp_path / "a", rows=eval_frame(2, scenario="edge5"), overrides=many + long)
+    start = time.process_time()
+    (name,) = load([tmp_path]).rows.scenario.unique()
+    assert time.process_time() - start < 10.0  # was more than a minute
+    assert name.startswith("edge5(")
+    assert len(name) <= records.MAX_NAME
 
 
 def test_number_of_seeds_and_baselines_do_not_make_another_scheduler(tmp_path):

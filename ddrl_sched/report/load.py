@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ddrl_sched.config import InputError, clean
-from ddrl_sched.labels import with_changes
+from ddrl_sched.labels import changed, with_changes
 from ddrl_sched.run import records
 
 MAX_FILE_BYTES = 128_000_000
@@ -27,6 +28,7 @@ MAX_ROWS = 1_000_000  # of one file
 MAX_REPORT_ROWS = 300_000  # of all files of one report, which are held at once; real runs have some hundred each
 MAX_SEEDS = 1000  # of one run of CartPole, as in its settings
 MAX_BASELINES = 100
+MAX_CHANGES = 20  # of a scenario that its name tells; finding short names takes their square
 MAX_SCENARIOS = 8  # in the rows of one run: its own, and the rule under which decisions were placed again
 LARGEST_S = 1e9  # seconds of a mean delay
 LARGEST_RETURN = 1e6  # steps of an episode
@@ -243,8 +245,8 @@ def _with_job(frame: pd.DataFrame, job: dict[str, Any], folder: Path) -> pd.Data
         "variant": f"{records.canonical_hash(settings)[:16]} {clean(job['code_version'])}",
     }
     baselines = tuple(clean(name) for name in job["baselines"])
-    words = [word.lstrip("+~").partition("=") for word in job["overrides"]]
-    changes = {key: value for key, _, value in words if key.startswith("env.") and key != "env.rule"}  # has its column
+    words = [word for word in job["overrides"] if len(word) <= records.MAX_NAME]
+    changes = dict(islice(changed(words, ("env.",), ("env.rule",)).items(), MAX_CHANGES))  # the rule has its column
     if changes and "scenario" in frame:
         names = {name: with_changes(name, changes)[: records.MAX_NAME] for name in frame.scenario.unique()}
         frame = frame.assign(scenario=frame.scenario.map(names))

@@ -316,7 +316,6 @@ def observe(view: View, settings: PriceSettings) -> tuple[NDArray[np.float32], l
     tasks, scenario, scale = view.tasks, view.scenario, settings.scale
     assert view.wait_s is not None
     assert view.age_s is not None
-    assert view.own_rate is not None
     wait_s, speed = view.wait_s, scenario.speed_gcps
     unit_s, overhead_s = tasks.work_gcycle[..., None] / speed, tasks.overhead_gcycle[..., None] / speed
     send_s = tasks.input_mbit[..., None] / scenario.link_mbps[tasks.origin]
@@ -329,7 +328,7 @@ def observe(view: View, settings: PriceSettings) -> tuple[NDArray[np.float32], l
         external_s = externality_parts_s(view, coming)
         slot_mean = max(float(view.slot_tasks.sum()), 1e-9)
         own_coming = np.take_along_axis(coming, tasks.origin[..., None], -1)
-    load = view.own_rate * len(speed) * view.mean_work_gcycle / speed.sum()
+    load = _own_load(view)
     relative = np.log(np.maximum(tasks.work_gcycle / view.mean_work_gcycle, 1e-6))
     seen = np.empty((*wait_s.shape, N_SEEN), np.float32)
     for column, value in enumerate((wait_s / scale.wait_s, *(x / scale.time_s for x in (unit_s, send_s, overhead_s)))):
@@ -346,6 +345,14 @@ def observe(view: View, settings: PriceSettings) -> tuple[NDArray[np.float32], l
     return seen, [wait_s, unit_s, send_s, overhead_s, *external_s]
 
 
+def _own_load(view: View) -> Floats:
+    """[R, M] load of the world if every station had the arrivals that the own one counts."""
+    assert view.own_rate is not None
+    speed = view.scenario.speed_gcps
+    load: Floats = view.own_rate * len(speed) * view.mean_work_gcycle / speed.sum()
+    return load
+
+
 def worth_of_asking(view: View) -> Floats:
     """[R, M, E], without unit: log of the wait that is expected at a server over the time that asking it takes.
 
@@ -354,9 +361,8 @@ def worth_of_asking(view: View) -> Floats:
     Both are at least a microsecond. Of the own server, which is never asked, the number means nothing.
     """
     scenario = view.scenario
-    assert view.own_rate is not None
     mean_s = view.mean_work_gcycle / scenario.speed_gcps.mean()
-    busy = np.minimum(view.own_rate * mean_s, 0.98)
+    busy = np.minimum(_own_load(view), 0.98)
     expected_s = np.maximum(mean_s * busy / (1.0 - busy), 1e-6)
     takes_s = np.maximum(2.0 * scenario.link_latency_s[view.tasks.origin] + scenario.probe_s, 1e-6)
     worth: Floats = np.log(expected_s)[..., None] - np.log(takes_s)
