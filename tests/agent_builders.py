@@ -48,8 +48,8 @@ CHAIN_NUMBERS: dict[str, Any] = {
     "eval_start": "zero",
 }
 LATENT = {"latent_start": True, "eval_start": "latent"}
-CONSTRUCTORS: dict[str, Any] = {"dqn": DQN, "sac": sac, "dsac": dsac, "lad": dsac}
-KINDS = tuple(CONSTRUCTORS)
+CONSTRUCTORS: dict[str, Any] = {"dqn": DQN, "sac": sac, "dsac": dsac, "lad": dsac, "denoising": dsac}
+KINDS = ("dqn", "sac", "dsac", "lad")  # denoising cannot choose sets
 
 
 def generators(n, seed=0):
@@ -57,13 +57,13 @@ def generators(n, seed=0):
 
 
 def settings(kind: str, **changes) -> Any:
-    """The numbers above except `changes`; "lad" is dsac with latent start."""
+    """The numbers above except `changes`; "lad" is dsac with latent start, "denoising" with that loss."""
     if kind == "dqn":
         return DQNSettings(**{**DQN_NUMBERS, **changes})
     if kind == "sac":
         return SACSettings(**{**SAC_NUMBERS, **changes})
-    latent = LATENT if kind == "lad" else {}
-    return DSACSettings(**{**SAC_NUMBERS, **CHAIN_NUMBERS, **latent, **changes})
+    own = {"lad": LATENT, "denoising": {"loss": "denoising"}}.get(kind, {})
+    return DSACSettings(**{**SAC_NUMBERS, **CHAIN_NUMBERS, **own, **changes})
 
 
 def build(kind: str, spaces: Spaces, drawn_by, **changes) -> Agent:

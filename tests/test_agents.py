@@ -222,8 +222,9 @@ def play(agent, memory, drawn_by, world, rounds):
 LEARNERS = {3: (0, 1, 2), 1: (1,)}  # who is in a stack of three, and alone
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("spaces", [SPACES, GATES], ids=["categorical", "gates"])
+@pytest.mark.parametrize(
+    ("kind", "spaces"), [*((kind, spaces) for kind in KINDS for spaces in (SPACES, GATES)), ("denoising", SPACES)]
+)
 def test_a_learner_trains_in_a_stack_as_it_does_alone(kind, spaces):
     """Same draws exactly; weights to rounding, because batched products may sum in another order."""
     world = np.random.default_rng(5).standard_normal((25, 3, 6, 3), dtype=np.float32)
@@ -294,7 +295,7 @@ def test_another_learner_gone_wild_disturbs_nobody():
             assert torch.equal(weight[0], weights[1][name][0]), (kind, name)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, "denoising"])
 def test_a_saved_state_continues_bit_for_bit(kind):
     world = np.random.default_rng(6).standard_normal((20, 3, 6, 3), dtype=np.float32)
 
@@ -490,6 +491,24 @@ def test_unreachable_numbers_are_refused(kind):
         build(kind, SPACES, generators(1), alpha_init=2.0)
     with pytest.raises(ValueError, match="exactly k need dqn"):
         build(kind, replace(SPACES, head=Gates(4, k=2)), generators(1))
+
+
+def test_denoising_needs_actions_and_chains_that_start_from_noise():
+    with pytest.raises(ValueError, match=r"agent\.loss: gates"):
+        build("denoising", GATES, generators(1))
+    for change in ({"bound": None}, {"latent_start": True}):
+        with pytest.raises(ValueError, match=r"agent\.loss denoising needs"):
+            build("denoising", SPACES, generators(1), **change)
+
+
+def test_denoising_steers_the_entropy_of_the_policy_it_learns():
+    """The temperature rises until softmax(Q / temperature) has the wanted entropy."""
+    batch = random_batch(np.random.default_rng(0), SPACES, 2, 64)
+    numbers = {"target_entropy": 1.0, "alpha_init": 0.01, "alpha_lr": 0.05, "alpha_max": None, "critic_lr": 1e-6}
+    agent = build("denoising", SPACES, generators(2), **numbers)
+    entropies = [agent.update(batch)["entropy"] for _ in range(300)]
+    assert (entropies[0] < 0.6).all()
+    np.testing.assert_allclose(entropies[-1], 1.0, atol=0.02)
 
 
 def test_latent_actions_need_an_index():

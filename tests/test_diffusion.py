@@ -4,8 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from ddrl_sched.agents.diffusion import Denoiser, betas, denoiser_leaves, reverse_chain, time_embedding
-from ddrl_sched.agents.stack import Stack, differentiate, first_weights
+from ddrl_sched.agents.diffusion import (
+    Denoiser,
+    betas,
+    denoiser_leaves,
+    denoising_loss,
+    reverse_chain,
+    time_embedding,
+)
+from ddrl_sched.agents.stack import Adam, Stack, differentiate, first_weights, rates_by_rows
 from tests.agent_builders import generators
 
 RATES = {"vp": (0.1, 10.0), "cosine": (1.0, 1.0), "linear": (1e-4, 0.02)}
@@ -199,3 +206,56 @@ def test_the_largest_weight_matrix_is_initialised_as_one_layer():
     for name in ("weight_x", "weight_time", "weight_obs"):
         largest = stack.leaves[name].abs().max().item()
         assert 0.095 < largest <= 0.1
+
+
+@pytest.mark.parametrize("predict", ["x0", "noise"])
+@pytest.mark.parametrize("activation", ["relu", "mish"])
+def test_the_denoising_loss_equals_a_plain_loop(predict, activation):
+    denoiser, stack = make(predict, 2.0, activation=activation)
+    draw = torch.Generator().manual_seed(0)
+    obs, noise = torch.randn(2, 5, 2, generator=draw), torch.randn(2, 5, 3, 3, generator=draw)
+    weight = torch.rand(2, 5, 3, generator=draw)
+    step = torch.randint(4, (2, 5), generator=draw)
+    loss = denoising_loss(denoiser, stack.leaves, obs, weight, step, noise)
+    w = {name: leaf.detach().double() for name, leaf in stack.leaves.items()}
+    activate = {"relu": torch.relu, "mish": torch.nn.functional.mish}[activation]
+    for k in range(2):
+        total = 0.0
+        for i in range(5):
+            t = int(step[k, i])
+            for a in range(3):
+                end = torch.full((3,), -2.0, dtype=torch.float64)
+                end[a] = 2.0
+                x = denoiser.chain.signal[t] * end + denoiser.chain.noise[t] * noise[k, i, a].double()
+                seen = torch.cat([x, denoiser.embedding[t].double(), obs[k, i].double()])
+                first = torch.cat([w[name][k] for name in ("weight_x", "weight_time", "weight_obs")])
+                hidden = activate(seen @ first + w["bias0"][k, 0])
+                hidden = activate(hidden @ w["weight1"][k] + w["bias1"][k, 0])
+                y = torch.tanh(hidden @ w["weight2"][k] + w["bias2"][k, 0])
+                wanted = noise[k, i, a].double() if predict == "noise" else end / 2.0
+                total += weight[k, i, a].item() * ((y - wanted) ** 2).mean().item()
+        assert loss[k].item() == pytest.approx(total / 5, rel=1e-4)
+
+
+@pytest.mark.parametrize(("predict", "apart"), [("x0", 0.06), ("noise", 0.2)])
+def test_denoising_weighted_by_a_policy_teaches_that_policy(predict, apart):
+    """Chains from noise then end at the actions as often as they weigh, another policy for another observation.
+
+    Exact with many steps and an unbounded network; noise beyond the 1 that tanh allows blurs the policy.
+    """
+    denoiser, stack = make(predict, 3.0, steps=20, hidden=(64, 64), n_learners=1)
+    wanted = torch.tensor([[[0.7, 0.2, 0.1], [0.05, 0.15, 0.8]]])
+    obs = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]])
+    optimiser, draw = Adam(rates_by_rows(stack.flat, [3e-3])), torch.Generator().manual_seed(0)
+    many = {"obs": obs.repeat(1, 128, 1), "weight": wanted.repeat(1, 128, 1)}
+    for _ in range(1500):
+        step = torch.randint(20, (1, 256), generator=draw)
+        noise = torch.randn(1, 256, 3, 3, generator=draw)
+        differentiate(denoising_loss(denoiser, stack.leaves, step=step, noise=noise, **many).sum(), [stack])
+        optimiser.step()
+    start = torch.randn(1, 4000, 3, generator=draw)
+    noise = torch.randn(1, len(denoiser.noisy_steps), 4000, 3, generator=draw)
+    with torch.no_grad():
+        probs = denoiser.logits(stack.leaves, obs.repeat(1, 2000, 1), start, noise).softmax(-1)
+    reached = probs.view(2000, 2, 3).mean(0)
+    torch.testing.assert_close(reached, wanted[0], rtol=0, atol=apart)

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ddrl_sched.agents.nets import ACTIVATIONS, GRADIENTS, Activation, mlp_leaves
+from ddrl_sched.agents.nets import ACTIVATIONS, GRADIENTS, Activation, mlp, mlp_leaves
 from ddrl_sched.agents.stack import Leaf
 
 Schedule = Literal["vp", "cosine", "linear"]
@@ -118,6 +118,36 @@ class Denoiser:
             return walk(self, leaves, obs, start, noise, None)
         logits: Tensor = _Walk.apply(self, list(leaves), obs, start, noise, *leaves.values())  # type: ignore[no-untyped-call]
         return logits
+
+
+def denoised(denoiser: Denoiser, leaves: Mapping[str, Tensor], obs: Tensor, x: Tensor, step: Tensor) -> Tensor:
+    """What the network answers in one step [K, n, A]: x_0 / bound, or the noise; both within 1 unless unbounded.
+
+    obs [K, n, O], x [K, n, A] where the step begins, step [K, n] its entry. By autograd, for losses without a chain.
+    """
+    time = denoiser.embedding[step].to(x.dtype)  # [K, n, D]
+    first = torch.baddbmm(leaves["bias0"], obs, leaves["weight_obs"])
+    first = first + torch.bmm(time, leaves["weight_time"]) + torch.bmm(x, leaves["weight_x"])
+    y = mlp(leaves, ACTIVATIONS[denoiser.activation](first), denoiser.activation, first=1)
+    return torch.tanh(y) if denoiser.predict == "noise" or denoiser.bound is not None else y
+
+
+def denoising_loss(
+    denoiser: Denoiser, leaves: Mapping[str, Tensor], obs: Tensor, weight: Tensor, step: Tensor, noise: Tensor
+) -> Tensor:
+    """[K] mean squared error of denoising towards every action, weighted by weight [K, M, A] (sums to one over A).
+
+    The end of the chain that stands for action a is +bound at a and -bound elsewhere. Ding et al. 2024 (QVPO) weigh
+    sampled actions so by their values; a finite choice can take all of them. step [K, M], noise [K, M, A, A] normal.
+    """
+    k, m, a = weight.shape
+    assert denoiser.bound is not None
+    end = denoiser.bound * (2.0 * torch.eye(a) - 1.0)  # [A, A]
+    of_step = torch.tensor([denoiser.chain.signal, denoiser.chain.noise])[:, step][..., None, None]  # [2, K, M, 1, 1]
+    x = (of_step[0] * end + of_step[1] * noise).reshape(k, m * a, a)
+    y = denoised(denoiser, leaves, obs.repeat_interleave(a, 1), x, step.repeat_interleave(a, 1)).view(k, m, a, a)
+    wanted = noise if denoiser.predict == "noise" else end / denoiser.bound
+    return ((y - wanted).square().mean(-1) * weight).sum(-1).mean(-1)
 
 
 @dataclass(frozen=True)

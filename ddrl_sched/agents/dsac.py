@@ -1,7 +1,8 @@
 """Diffusion soft actor-critic: soft actor-critic whose actor denoises action logits, and its latent-action variant.
 
 With latent_start the reverse chain starts from the action probabilities that were given at the same index last time
-(latent action diffusion, arXiv 2412.18212) instead of fresh noise (D2SAC, Du et al. 2024).
+(latent action diffusion, arXiv 2412.18212) instead of fresh noise (D2SAC, Du et al. 2024). With loss "denoising" the
+actor is not trained through its chain but learns to denoise towards the policy softmax(Q / temperature).
 """
 
 import math
@@ -15,19 +16,20 @@ from annotated_types import Gt, Le, MultipleOf
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ddrl_sched.agents.base import Array, Spaces
+from ddrl_sched.agents.base import Array, Batch, Spaces
 from ddrl_sched.agents.diffusion import (
     Denoiser,
     Predict,
     Schedule,
     betas,
     denoiser_leaves,
+    denoising_loss,
     reverse_chain,
     time_embedding,
 )
-from ddrl_sched.agents.heads import Categorical
-from ddrl_sched.agents.sac import FREE, SACSettings, SoftActorCritic
-from ddrl_sched.agents.stack import Generators, Stack, first_weights, normals, one_each
+from ddrl_sched.agents.heads import Categorical, Head
+from ddrl_sched.agents.sac import FREE, SACSettings, SoftActorCritic, actor_loss
+from ddrl_sched.agents.stack import Generators, Stack, first_weights, normals, one_each, uniforms
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,11 @@ class DSACSettings(SACSettings):
     chains: Annotated[int, Gt(0), Le(1000)]  # per observation of an update; their mean probabilities are the policy
     latent_start: bool
     eval_start: Literal["zero", "noise", "latent"]  # start of greedy decisions; only "noise" draws noise in the steps
+    loss: Literal["chain", "denoising"] = "chain"  # expected Q through the chain, or denoising weighted by Q
 
     def __post_init__(self) -> None:
+        if self.loss == "denoising" and (self.bound is None or self.latent_start):
+            raise ValueError("agent.loss denoising needs agent.bound and agent.latent_start false")
         if self.eval_start == "latent" and not self.latent_start:
             raise ValueError("agent.eval_start latent needs agent.latent_start true")
         betas(self.schedule, self.steps, self.beta_min, self.beta_max)
@@ -76,6 +81,8 @@ class DiffusionActor:
             )
         if settings.chains > 1 and not isinstance(spaces.head, Categorical):
             raise ValueError("agent.chains: must be 1 for gates, whose mean over chains is no product of gates")
+        if settings.loss == "denoising" and not isinstance(spaces.head, Categorical):
+            raise ValueError("agent.loss: gates can only learn through the chain")
         self._n_logits = spaces.head.n_logits
         self._settings = settings
         chain = reverse_chain(
@@ -134,6 +141,24 @@ class DiffusionActor:
         wide = start.repeat_interleave(chains, 1) if self._settings.latent_start else start
         logits = self._denoiser.logits(self.stack.leaves, obs.repeat_interleave(chains, 1), wide, drawn[0])
         return marginal(logits.view(len(obs), n, chains, -1))
+
+    def draw_loss(self, n: int, generators: Generators) -> tuple[Tensor, ...]:
+        """As `draw`, or a step and noise for every action of n observations."""
+        if self._settings.loss == "chain":
+            return self.draw(n, generators)
+        step = torch.from_numpy(uniforms(generators, (n,)))
+        a = self._n_logits
+        return (step * self._denoiser.steps).long(), torch.from_numpy(normals(generators, (n, a, a)))
+
+    def loss(
+        self, head: Head, batch: Batch, q: Tensor, alpha: Tensor, drawn: tuple[Tensor, ...]
+    ) -> tuple[Tensor, Tensor]:
+        """Losses [K] and entropies [K]: those of sac.actor_loss, or of denoising towards softmax(Q / alpha)."""
+        if self._settings.loss == "chain":
+            return actor_loss(head, self.logits(batch.obs, batch.latent, drawn), q, alpha)
+        wanted = torch.minimum(q[0], q[1]) / alpha.detach().unsqueeze(-1)  # [K, M, A] logits
+        of_denoising = denoising_loss(self._denoiser, self.stack.leaves, batch.obs, wanted.softmax(-1), *drawn)
+        return of_denoising, head.entropy(wanted).mean(-1)
 
     def _recall(self, index: Array | None) -> Array | None:
         """Latent actions [K, n, A] of the indices."""

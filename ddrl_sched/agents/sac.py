@@ -109,7 +109,17 @@ class Actor(Protocol):
         ...
 
     def logits(self, obs: Tensor, latent: Tensor | None, drawn: tuple[Tensor, ...]) -> Tensor:
-        """Logits [K, M, A] to learn on."""
+        """Logits [K, M, A] of the policy."""
+        ...
+
+    def draw_loss(self, n: int, generators: Generators) -> tuple[Tensor, ...]:
+        """Random numbers for the loss of n observations per learner."""
+        ...
+
+    def loss(
+        self, head: Head, batch: Batch, q: Tensor, alpha: Tensor, drawn: tuple[Tensor, ...]
+    ) -> tuple[Tensor, Tensor]:
+        """Losses [K] and entropies [K] under fixed values q [2, K, M, Q] and temperatures alpha [K, 1]."""
         ...
 
 
@@ -144,6 +154,16 @@ class PerceptronActor:
     def logits(self, obs: Tensor, latent: Tensor | None, drawn: tuple[Tensor, ...]) -> Tensor:
         """Logits [K, M, A]."""
         return mlp(self.stack.leaves, obs, self._activation)
+
+    def draw_loss(self, n: int, generators: Generators) -> tuple[Tensor, ...]:
+        """Nothing."""
+        return ()
+
+    def loss(
+        self, head: Head, batch: Batch, q: Tensor, alpha: Tensor, drawn: tuple[Tensor, ...]
+    ) -> tuple[Tensor, Tensor]:
+        """Those of `actor_loss`."""
+        return actor_loss(head, self.logits(batch.obs, None, ()), q, alpha)
 
 
 class SoftActorCritic:
@@ -214,13 +234,13 @@ class SoftActorCritic:
         batch = batch.tensors()
         head, actor = self.spaces.head, self._actor
         n = batch.reward.shape[1]
-        next_drawn, drawn = actor.draw(n, self._generators), actor.draw(n, self._generators)
+        next_drawn, drawn = actor.draw(n, self._generators), actor.draw_loss(n, self._generators)
         alpha = self._log_alpha.exp().unsqueeze(1)  # [K, 1]
         target = self._target_value(batch, alpha, next_drawn)
         q = self._twins(self._critics, batch.obs)  # [2, K, M, Q]
         q_action = head.q_of(q, batch.action)  # [2, K, M]
         of_critics = critic_loss(q_action, target)
-        of_actor, entropy = actor_loss(head, actor.logits(batch.obs, batch.latent, drawn), q.detach(), alpha)
+        of_actor, entropy = actor.loss(head, batch, q.detach(), alpha, drawn)
         differentiate((of_critics + of_actor).sum(), [actor.stack, self._critics])
         metrics = {"loss_critic": of_critics, "loss_actor": of_actor, "alpha": alpha[:, 0], "entropy": entropy}
         metrics |= {"q_mean": q_action.mean((0, 2)), "grad_norm": self._step(entropy)}
