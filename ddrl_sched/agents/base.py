@@ -79,8 +79,8 @@ class Agent(Protocol):
         """
         ...
 
-    def update(self, batch: Batch) -> dict[str, Array]:
-        """One gradient step of every learner; named metrics [K]."""
+    def update(self, batch: Batch, rate: float = 1.0) -> dict[str, Array]:
+        """One gradient step of every learner at `rate` times its learning rates; named metrics [K]."""
         ...
 
     def q_values(self, obs: Array) -> Array:

@@ -94,14 +94,14 @@ class DQN:
             action = torch.where(keep, action, head.random(u[..., 1:]))
         return Acted(action.numpy())
 
-    def update(self, batch: Batch) -> dict[str, Array]:
+    def update(self, batch: Batch, rate: float = 1.0) -> dict[str, Array]:
         """One step on the squared temporal difference. Metrics [K]: loss_critic, q_mean, grad_norm."""
         batch = batch.tensors()
         q = self.spaces.head.q_of(self._q(self._net, batch.obs), batch.action)  # [K, M]
         loss = (q - self._target_value(batch)).square().mean(-1)  # [K]
         differentiate(loss.sum(), [self._net])
         norm = clip_per_learner(self._net.grad, self._settings.grad_clip)
-        self._optimiser.step()
+        self._optimiser.step(rate)
         self.n_updates += 1
         due = self.n_updates % self._copy_every == 0  # [K]
         if due.all():

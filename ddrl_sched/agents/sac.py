@@ -226,7 +226,7 @@ class SoftActorCritic:
             action = head.greedy(logits)
         return Acted(action.numpy(), start, head.prob_of(probs, action).numpy())
 
-    def update(self, batch: Batch) -> dict[str, Array]:
+    def update(self, batch: Batch, rate: float = 1.0) -> dict[str, Array]:
         """One step of critics, actor and temperature, all on the values from before the step.
 
         Metrics [K]: loss_critic, loss_actor, alpha, entropy, q_mean, grad_norm (all networks, before clipping).
@@ -243,7 +243,7 @@ class SoftActorCritic:
         of_actor, entropy = actor.loss(head, batch, q.detach(), alpha, drawn)
         differentiate((of_critics + of_actor).sum(), [actor.stack, self._critics])
         metrics = {"loss_critic": of_critics, "loss_actor": of_actor, "alpha": alpha[:, 0], "entropy": entropy}
-        metrics |= {"q_mean": q_action.mean((0, 2)), "grad_norm": self._step(entropy)}
+        metrics |= {"q_mean": q_action.mean((0, 2)), "grad_norm": self._step(entropy, rate)}
         return {name: value.detach().numpy() for name, value in metrics.items()}
 
     @torch.no_grad()
@@ -257,13 +257,13 @@ class SoftActorCritic:
         q = mlp(critics.leaves, obs.repeat(2, 1, 1), self._settings.activation)
         return q.view(2, *obs.shape[:2], -1)
 
-    def _step(self, entropy: Tensor) -> Tensor:
+    def _step(self, entropy: Tensor, rate: float) -> Tensor:
         """Clip, step, let the targets follow; each learner's gradient norm [K] over all its networks."""
         s = self._settings
         norms = [clip_per_learner(self._actor.stack.grad, s.grad_clip)]
         norms.extend(clip_per_learner(self._critics.grad, s.grad_clip).view(2, -1))
         torch.sub(entropy, self._target_entropy, out=self._log_alpha.grad)  # of log_alpha (entropy - target)
-        self._optimiser.step()
+        self._optimiser.step(rate)
         self._log_alpha.clamp_(max=self._log_alpha_max)
         self._targets.flat.lerp_(self._critics.flat, self._tau)
         return torch.stack(norms).square().sum(0).sqrt()

@@ -11,6 +11,7 @@ import torch
 from ddrl_sched.edge.types import Floats, Ints
 from ddrl_sched.run.rollout import Traces, rollout
 from ddrl_sched.run.train import Progress
+from ddrl_sched.run.validate import METRIC, Validation, due, look
 from ddrl_sched.schedulers.price_policy import PricePolicy
 
 Trial = tuple[Floats, Floats, Ints]  # mean delay [seeds, candidates], late rate, tasks of a trace [seeds]
@@ -22,13 +23,20 @@ class Evolution:
     Yields a Progress at the end of a generation and None at the moments between. `traces_of(generation)` gives traces
     [R = seeds] for each load. The cost of a candidate at a load is log(mean delay of its trace), and all loads weigh
     the same: one policy for all of them, whatever the size of their delays. Progress holds means over all candidates
-    and loads.
+    and loads. A look of `validation` is at the policy itself, after the generation.
     """
 
-    def __init__(self, policy: PricePolicy, generations: int, traces_of: Callable[[int], list[Traces]]) -> None:
+    def __init__(
+        self,
+        policy: PricePolicy,
+        generations: int,
+        traces_of: Callable[[int], list[Traces]],
+        validation: Validation | None = None,
+    ) -> None:
         self._policy = policy
         self._generations = generations
         self._traces_of = traces_of
+        self._validation = validation
         self._began = time.monotonic()
         self._generation = 0  # the one that runs, or comes next
         self._tasks_seen = np.zeros(policy.n_seeds, np.int64)
@@ -45,6 +53,9 @@ class Evolution:
                 per_load.append((yield from _trial(policy, traces, 2 * policy.search.settings.pairs, rng)))
             progress = self._told(per_load)
             policy.use(None)
+            if self._validation is not None and due(self._validation, self._generation, self._generations):
+                looked = yield from look(self._validation, policy, policy.n_seeds)
+                progress = replace(progress, metrics=progress.metrics | {METRIC: looked})
             self._generation, self._tasks_seen = self._generation + 1, progress.tasks_seen
             self._search = policy.search.state_dict()
             yield progress

@@ -1,5 +1,6 @@
 """One job: validated settings in, a run folder out. `train` learns, `eval` evaluates, `sweep` does both."""
 
+import functools
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -9,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+import numpy as np
 import pandas as pd
 import torch
 from safetensors import SafetensorError
@@ -30,6 +32,7 @@ from ddrl_sched.run.progress import show
 from ddrl_sched.run.rollout import Traces, check_decision
 from ddrl_sched.run.seeding import stream
 from ddrl_sched.run.train import Progress, Training
+from ddrl_sched.run.validate import Validation
 from ddrl_sched.schedulers.base import Scheduler, Trained
 from ddrl_sched.schedulers.learned import Learner, learned_settings
 from ddrl_sched.schedulers.price_policy import PricePolicy, price_settings
@@ -37,6 +40,7 @@ from ddrl_sched.schedulers.table import build as build_scheduler
 
 T = TypeVar("T")
 NOT_ESTIMATED: dict[str, Any] = {"estimate_s": None, "training_s": 0.0, "training": None}
+AFTER_ALL_EPISODES = 10**6  # train.episodes is at most that: the number of an episode that is never trained on
 MAX_EPISODE_CELLS = 400_000_000  # seeds x tasks x servers of an episode
 
 
@@ -339,11 +343,12 @@ def _train(job: Job, learner: Learner | PricePolicy, clock: Clock) -> None:
     def every_load(episode: int) -> list[Traces]:
         return [fresh(problem, episode) for problem in problems]
 
+    looks = _validation(settings, problems, learner.n_learners) if budget.validate_every else None
     training: Training | Evolution
     if isinstance(learner, PricePolicy):
-        training = Evolution(learner, budget.episodes, every_load)
+        training = Evolution(learner, budget.episodes, every_load, looks)
     else:
-        training = Training(learner, job.problem.scenario, budget.episodes, traces_of)
+        training = Training(learner, job.problem.scenario, budget.episodes, traces_of, looks)
     curve = Curve()
     parts: dict[str, checkpoint.Stateful] = {"training": training, "curve": curve, "clock": clock}
     for progress in show(resumed(job.asked, training, parts), budget.episodes, job.asked.label):
@@ -353,6 +358,21 @@ def _train(job: Job, learner: Learner | PricePolicy, clock: Clock) -> None:
     records.write_table(job.asked.folder / "curves.parquet", curve.frame(), records.CURVES_SCHEMA)
     records.write_bytes(job.asked.folder / WEIGHTS, save_tensors(learner.weights()))
     records.write_bytes(job.asked.folder / "run.log", ("\n".join(curve.log) + "\n").encode())
+
+
+def _validation(settings: JobSettings, problems: list[Problem], n_learners: int) -> Validation:
+    """Looks at one trace per seed and load, as long as an episode, that no episode trains on."""
+    budget, seeds = settings.train, range(settings.seeds)
+    size = budget.episode_slots, budget.episode_tasks
+
+    @functools.cache
+    def traces() -> list[Traces]:
+        return [each.training(settings.seed, seeds, AFTER_ALL_EPISODES, *size)[0] for each in problems]
+
+    def generators() -> list[np.random.Generator]:
+        return [stream(settings.seed, "validation", k) for k in range(n_learners)]
+
+    return Validation(budget.validate_every, traces, generators)
 
 
 class Resumable(Protocol):

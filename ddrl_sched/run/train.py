@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ddrl_sched.edge import published
 from ddrl_sched.edge.types import Bools, Floats, Outcome, Scenario, Tasks
 from ddrl_sched.run.rollout import Halt, Step, Traces, rollout, world_of
+from ddrl_sched.run.validate import METRIC, Validation, due, look
 from ddrl_sched.schedulers.learned import Learner
 
 
@@ -34,14 +35,22 @@ class Training:
     Yields a Progress at the end of an episode and None at the moments between. `traces_of(episode)` gives the fresh
     traces [R = seeds] of an episode, all under the rule of `scenario`. Replica i trains seed i. A task's reward enters
     the memory when its delay is known and its station's next task has been observed. The end of an episode truncates:
-    its last tasks are dropped, nothing counts as terminal.
+    its last tasks are dropped, nothing counts as terminal. A look of `validation` comes at the end of its episode.
     """
 
-    def __init__(self, learner: Learner, scenario: Scenario, episodes: int, traces_of: Callable[[int], Traces]) -> None:
+    def __init__(
+        self,
+        learner: Learner,
+        scenario: Scenario,
+        episodes: int,
+        traces_of: Callable[[int], Traces],
+        validation: Validation | None = None,
+    ) -> None:
         self._learner = learner
         self._world = world_of(scenario)
         self._episodes = episodes
         self._traces_of = traces_of
+        self._validation = validation
         self._began = time.monotonic()
         self._episode = 0  # the one that runs, or comes next
         self._tasks_seen = np.zeros(learner.n_seeds, np.int64)
@@ -61,7 +70,10 @@ class Training:
                 self._learn(traces, step)
                 self._halt = Halt(step.n_windows, step.state, step.outcome)
                 yield None
-            progress = self._progress(traces)
+            seen: dict[str, Floats] = {}
+            if self._validation is not None and due(self._validation, self._episode, self._episodes):
+                seen[METRIC] = yield from look(self._validation, self._learner, self._learner.n_seeds)
+            progress = self._progress(traces, seen)
             self._halt, self._episode, self._tasks_seen = None, self._episode + 1, progress.tasks_seen
             yield progress
 
@@ -77,9 +89,10 @@ class Training:
         now = int(step.epoch * scenario.announce_s / scenario.slot_s + 1e-9)
         if now > self._slot:
             self._slot = now
-            self._metrics = _per_seed(learner.update(), learner.n_seeds) or self._metrics
+            progress = self._episode / max(self._episodes - 1, 1)
+            self._metrics = _per_seed(learner.update(progress), learner.n_seeds) or self._metrics
 
-    def _progress(self, traces: Traces) -> Progress:
+    def _progress(self, traces: Traces, looked: dict[str, Floats]) -> Progress:
         n_tasks = traces.tasks.valid.sum(1)
         delay_s, late_rate = np.full((2, self._learner.n_seeds), np.nan)
         if self._halt is not None:  # a window of a real trace may hold no task
@@ -87,7 +100,8 @@ class Training:
             delay_s = np.where(n_tasks > 0, np.nansum(outcome.delay_s, 1) / some, np.nan)
             late_rate = np.where(n_tasks > 0, outcome.late.sum(1) / some, np.nan)
         seen, elapsed_s = self._tasks_seen + n_tasks, time.monotonic() - self._began
-        return Progress(self._episode, seen, self._learner.updates, delay_s, late_rate, self._metrics, elapsed_s)
+        metrics = self._metrics | looked
+        return Progress(self._episode, seen, self._learner.updates, delay_s, late_rate, metrics, elapsed_s)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that evolves, learner included, as tensors (that may share memory) and plain data."""

@@ -57,7 +57,7 @@ class Scheduler(Protocol):
 
 
 @runtime_checkable
-class Trained(Protocol):
+class Trained(Scheduler, Protocol):
     """A scheduler with weights that were learned: several training seeds, decided for side by side, seed-major."""
 
     n_seeds: int

@@ -55,6 +55,7 @@ class LearningSettings(Settings):
     reward_scale_s: Positive  # delay that counts as 1 (published worlds: rewards as published)
     # queues in the next state of a station's last task of a slot; zero: a fault of the published single-server code
     next_queues: Literal["observed", "zero"] = "observed"
+    lr_final: Annotated[float, Field(ge=0.0, le=1.0)] = 1.0  # fraction of all learning rates at the end, linear to it
 
 
 class LearnedSettings(Settings):
@@ -323,8 +324,13 @@ class Learner:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that evolves in training, between two windows, as tensors and plain data."""
+        agent, looking = self.agent, self.agent.latent
+        if self._kept_latent is not None:  # amid a look without exploration
+            agent.latent = self._kept_latent
+        of_agent = agent.state_dict()  # with the generators
+        agent.latent = looking
         return {
-            "agent": self.agent.state_dict(),  # with the generators
+            "agent": of_agent,
             "memory": self.memory.state_dict(),
             "open": {name: torch.from_numpy(value) for name, value in self._open.items()},
             "slots": self.slots,
@@ -339,16 +345,20 @@ class Learner:
         self._open = {name: value.numpy().copy() for name, value in state["open"].items()}
         self.slots, self.updates = state["slots"], state["updates"]
 
-    def update(self) -> dict[str, NDArray[Any]]:
-        """The updates that are due at the end of a slot; the last one's metrics [K], none if nothing was due."""
+    def update(self, progress: float = 0.0) -> dict[str, NDArray[Any]]:
+        """The updates that are due at the end of a slot; the last one's metrics [K], none if nothing was due.
+
+        `progress` in [0, 1] of the training tells the learning rates.
+        """
         self.slots += 1
         learning = self.settings.learning
         due = self.slots >= learning.start_slots and self.slots % learning.every_slots == 0
         if not due or not self.memory.ready(learning.batch):
             return {}
         metrics: dict[str, NDArray[Any]] = {}
+        rate = 1.0 + (learning.lr_final - 1.0) * progress
         for _ in range(learning.updates):
-            metrics = self.agent.update(self.memory.sample(learning.batch, self._generators).tensors())
+            metrics = self.agent.update(self.memory.sample(learning.batch, self._generators).tensors(), rate)
             self.updates += 1
         return metrics
 
