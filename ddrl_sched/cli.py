@@ -116,14 +116,21 @@ def report(
     format: Annotated[Literal["table", "markdown", "csv", "latex", "json"], typer.Option(help="Form.")] = "table",
     out: Annotated[Path | None, typer.Option("--out", help="Folder for the tables and figures.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 if a folder had to be left out.")] = False,
+    training: Annotated[bool, typer.Option("--training", help="How trainings ended, instead of results.")] = False,
     debug: Debug = False,
 ) -> None:
     """Compare what has been run."""
     with _plain_errors(debug):
         with stopping.postponed():
+            from ddrl_sched.config import InputError
             from ddrl_sched.report.tables import main as tables
+            from ddrl_sched.report.training import main as trainings
 
-        raise typer.Exit(tables(paths, baseline or [], format, out, strict) or 0)
+        if training and baseline:
+            raise InputError("--baseline: not with --training, which compares nothing")
+        raise typer.Exit(
+            trainings(paths, format, out, strict) if training else tables(paths, baseline or [], format, out, strict)
+        )
 
 
 @app.command(name="list")

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from ddrl_sched.config import clean
 
-BESIDE = ("train.checkpoint_s",)  # no part of a job's identity
+BESIDE = ("train.checkpoint_s", "train.validate_every")  # without effect on what is learned
 
 
 def label(scheduler: str, overrides: Sequence[str], command: str) -> str:

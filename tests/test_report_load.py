@@ -27,7 +27,7 @@ def only_reason(path):
 
 def test_rows_come_back_with_their_job(tmp_path):
     write_run(tmp_path / "exp" / "a1", rows=eval_frame(3, mean_delay_s=0.25), curves=True)
-    found = load([tmp_path], curves=True)
+    found = load([tmp_path], curves=("loss",))
     assert found.skipped == []
     assert found.notes == []
     assert len(found.rows) == 3
@@ -137,7 +137,7 @@ def test_a_run_that_was_only_trained_is_a_note(tmp_path):
     records.write_job(tmp_path / "a", job())
     records.write_table(tmp_path / "a" / "curves.parquet", curves_frame(), records.CURVES_SCHEMA)
     records.write_manifest(tmp_path / "a")
-    found = load([tmp_path], curves=True)
+    found = load([tmp_path], curves=("loss",))
     assert found.rows.empty
     assert found.skipped == []
     assert len(found.curves) == 1

@@ -13,7 +13,7 @@ from ddrl_sched.report.statistics import delay_sums, mean_delay_s, task_mean
 
 def brief(folder: Path) -> str:
     """Result and place of a finished run folder. ValueError or OSError if it cannot be read."""
-    found = read_folder(folder, curves=True)
+    found = read_folder(folder, curves=("delay_s",))
     place = clean(_from_here(folder))
     if "eval" in found:
         lines = [_evaluated(rows) for _, rows in found["eval"].groupby("rule", sort=False)]
@@ -30,7 +30,7 @@ def _evaluated(rows: pd.DataFrame) -> str:
 
 
 def _trained(curves: pd.DataFrame) -> str:
-    delay_s = curves[curves.metric == "delay_s"].groupby("seed").value.last()
+    delay_s = curves.groupby("seed").value.last()
     return f"mean delay of the last episode {1e3 * delay_s.mean():.4g} ms over {len(delay_s)} seeds, while it explores"
 
 

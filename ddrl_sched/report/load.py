@@ -6,7 +6,7 @@ characters.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
@@ -35,6 +35,7 @@ LARGEST_RETURN = 1e6  # steps of an episode
 # one of them makes a folder a run folder
 RUN_FILES = {"job.json", "eval.parquet", "returns.parquet", "curves.parquet", records.MANIFEST}
 
+OF_TRAINING = ["scheduler", "trained_on", "training"]  # label; world, workload and loads; sha256 of the curves
 JOB_COLUMNS = ["job_id", "experiment", "learned", "baselines", "code_version", "created", "folder"]
 SAME = ["scheduler", "scenario_hash"]  # what one curve or one line of a table stands for
 SAME_ROW = [*SAME, "seed", "cluster", "trace"]
@@ -44,7 +45,8 @@ BESIDE = ("name", "baselines", "seeds")  # settings that do not make two runs of
 
 @dataclass
 class Loaded:
-    """What was found. `rows`: columns of eval.parquet and JOB_COLUMNS; `curves` likewise (empty unless asked for).
+    """What was found. `rows`: columns of eval.parquet and JOB_COLUMNS; `curves` likewise, and OF_TRAINING (empty unless
+    asked for).
 
     `returns`: columns of returns.parquet (CartPole) and JOB_COLUMNS.
     """
@@ -56,8 +58,10 @@ class Loaded:
     notes: list[str] = field(default_factory=list)
 
 
-def load(paths: Sequence[Path | str], curves: bool = False) -> Loaded:
+def load(paths: Sequence[Path | str], curves: Collection[str] = ()) -> Loaded:
     """Read every run folder at or below `paths`. InputError if a path does not exist or is no folder.
+
+    Of curves these metrics are read.
 
     A scenario is named after its yaml file and what was changed about it: edge5(probe_s=0.005).
 
@@ -86,8 +90,8 @@ def load(paths: Sequence[Path | str], curves: bool = False) -> Loaded:
     return found
 
 
-def read_folder(folder: Path, curves: bool = False, most: int | None = None) -> dict[str, pd.DataFrame]:
-    """{"eval": rows, "curves": rows} of one run folder, those that it has. ValueError or OSError says why not.
+def read_folder(folder: Path, curves: Collection[str] = (), most: int | None = None) -> dict[str, pd.DataFrame]:
+    """{"eval": rows, "curves": rows of these metrics} of one run folder, those it has. ValueError, OSError say why not.
 
     `most`: rows that a report still has room for; a folder of more is refused before it is unpacked.
     """
@@ -101,7 +105,10 @@ def read_folder(folder: Path, curves: bool = False, most: int | None = None) -> 
         file = f"{name}.parquet"
         if file not in manifest and not os.path.lexists(folder / file):
             continue
-        frame = parse_table(records.read_verified(folder, file, manifest, MAX_FILE_BYTES), schema, file, most)
+        room = None if name == "curves" else most  # most of its rows are other metrics
+        frame = parse_table(records.read_verified(folder, file, manifest, MAX_FILE_BYTES), schema, file, room)
+        if name == "curves":
+            frame = _of_metrics(frame, curves, job, manifest[file], most)
         most = None if most is None else most - len(frame)
         if name == "eval":
             _check_rows(frame, clean(job["scheduler"]))
@@ -109,6 +116,30 @@ def read_folder(folder: Path, curves: bool = False, most: int | None = None) -> 
             _check_returns(frame, clean(job["scheduler"]))
         tables[name] = _with_job(frame, job, folder)
     return tables
+
+
+def _of_metrics(
+    frame: pd.DataFrame, metrics: Collection[str], job: dict[str, Any], sha256: str, most: int | None
+) -> pd.DataFrame:
+    """Rows of the metrics with the columns OF_TRAINING. ValueError for more than `most`."""
+    frame = frame[frame.metric.isin(metrics)].reset_index(drop=True)
+    if most is not None and len(frame) > most:
+        raise ValueError(f"curves.parquet: with the folders before it more than {MAX_REPORT_ROWS:,} rows in one report")
+    if (frame.seed < 0).any() or (frame["update"] < 0).any() or frame.duplicated(["seed", "update", "metric"]).any():
+        raise ValueError("curves.parquet: each seed needs one row for each update and metric")
+    return frame.assign(scheduler=clean(job["scheduler"]), trained_on=_trained_on(job), training=sha256)
+
+
+def _trained_on(job: dict[str, Any]) -> str:
+    """ "edge5 poisson 0.36, 0.8": world, workload and loads of a training, as far as the settings tell."""
+    found = {"env": "name", "workload": "name", "train": "loads"}
+    parts = {group: job["settings"].get(group) for group in found}
+    world, workload, loads = (p.get(found[g]) if isinstance(p, dict) else None for g, p in parts.items())
+    if not loads and isinstance(parts["workload"], dict):
+        loads = [parts["workload"].get("load")]
+    numbers = [f"{x:g}" for x in loads if isinstance(x, int | float)] if isinstance(loads, list) else []
+    words = [clean(word) for word in (world, workload) if isinstance(word, str)]
+    return " ".join([*words, ", ".join(numbers)])[: records.MAX_NAME].strip()
 
 
 def parse_table(data: bytes, schema: pa.Schema, name: str, most: int | None = None) -> pd.DataFrame:

@@ -52,6 +52,9 @@ def as_latex(sheet: Sheet) -> str:
     )  # fmt: skip
 
 
+DRAW = {"table": as_text, "markdown": as_markdown, "latex": as_latex}  # by form
+
+
 def _rich_table(sheet: Sheet) -> Any:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table

@@ -12,7 +12,7 @@ import pandas as pd
 from ddrl_sched.config import InputError, clean, near
 from ddrl_sched.report.load import Loaded, load
 from ddrl_sched.report.returns import gain_rows, return_rows, return_sheets
-from ddrl_sched.report.sheets import Sheet, as_latex, as_markdown, as_text
+from ddrl_sched.report.sheets import DRAW, Sheet
 from ddrl_sched.report.statistics import (
     DelaySums,
     Estimate,
@@ -163,8 +163,7 @@ def render(
         *_published_sheets(published),
         *return_sheets(*returns),
     ]
-    draw = {"table": as_text, "markdown": as_markdown, "latex": as_latex}[format]
-    return "\n".join(draw(sheet) for sheet in sheets)
+    return "\n".join(DRAW[format](sheet) for sheet in sheets)
 
 
 # Rows
