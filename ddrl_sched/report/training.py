@@ -70,7 +70,7 @@ def render(rows: pd.DataFrame, format: str) -> str:
 
 def _summary(rows: pd.DataFrame) -> dict[str, Any]:
     looks = rows.pivot(index="update", columns="seed", values="value").sort_index()
-    log_s = np.log(looks.where(looks > 0).to_numpy())  # [looks, seeds]
+    log_s = np.log(looks.where((looks > 0) & np.isfinite(looks)).to_numpy())  # [looks, seeds]
     updates = looks.index.to_numpy(float)
     late = updates > (1 - LAST) * updates[-1]
     last, change = mean_and_interval(log_s[-1]), mean_and_interval(fitted_change(updates[late], log_s[late]))

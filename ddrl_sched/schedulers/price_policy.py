@@ -131,7 +131,7 @@ class PricePolicy:
             leaves, _quiet(leaves, first_weights(leaves, generators)), evolution_settings(settings), list(generators)
         )
         self._stack = self.search.stack
-        self._drawn_by = list(generators)
+        self._generators = self._drawn_by = list(generators)
         self._ask_noise = 0.0
         self._sets = None
         if settings.candidates != "all":
@@ -144,7 +144,7 @@ class PricePolicy:
         """
         self._stack, self._ask_noise = self.search.stack, 0.0
         if candidates is not None:
-            self._stack = candidates
+            self._stack, self._drawn_by = candidates, self._generators
             self._ask_noise = self.settings.ask_noise * (1.0 + (self.settings.ask_noise_final - 1.0) * progress)
 
     def start_evaluation(self, n_traces: int, generators: Sequence[np.random.Generator]) -> None:

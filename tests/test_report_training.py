@@ -1,0 +1,129 @@
+"""How trainings ended: the fitted change by hand, and the table of a report."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import t as student
+
+from ddrl_sched.config import InputError
+from ddrl_sched.report.training import COLUMNS, fitted_change, main, mean_and_interval, training_rows
+from ddrl_sched.run import records
+from ddrl_sched.run.validate import METRIC
+from tests.hostile_folders import write_run
+from tests.test_records import eval_frame, job
+
+
+def looks(delays, *, metric=METRIC):
+    """Curves of delays [looks, seeds]: a look every 100 updates."""
+    n_looks, n_seeds = np.shape(delays)
+    update, seed = np.divmod(np.arange(n_looks * n_seeds), n_seeds)
+    columns = {"seed": seed, "tasks_seen": 1000 * (update + 1), "update": 100 * (update + 1)}
+    return pd.DataFrame(columns | {"metric": metric, "value": np.ravel(delays)})
+
+
+def write_training(folder, delays, **changes):
+    write_run(folder, rows=eval_frame(3, scheduler="mine"), **changes)
+    frame = pd.concat([looks(delays), looks(np.ones((3, 2)), metric="loss_critic")])
+    records.write_table(folder / "curves.parquet", frame, records.CURVES_SCHEMA)
+    records.write_manifest(folder)
+
+
+def rows_of(delays):
+    return training_rows(looks(delays).assign(scheduler="s", trained_on="w", training="h", created=1.0)).iloc[0]
+
+
+def test_the_fitted_change_by_hand():
+    """Looks that fall by 1 % per 100 updates up to 1600: 400 updates are four times that."""
+    updates = np.array([1300.0, 1400.0, 1500.0, 1600.0])
+    log_s = np.log(0.99) * updates[:, None] / 100 + np.array([3.0, -1.0])
+    np.testing.assert_allclose(fitted_change(updates, log_s), 4 * np.log(0.99), rtol=1e-9)
+    assert np.isnan(fitted_change(updates[:2], log_s[:2])).all()
+
+
+def test_means_and_intervals_by_hand():
+    values = np.array([1.0, 2.0, 6.0])
+    half = student.ppf(0.975, 2) * np.sqrt(7.0) / np.sqrt(3)
+    assert mean_and_interval(values) == pytest.approx((3.0, 3 - half, 3 + half))
+    assert np.isnan(mean_and_interval(values[:1])[1:]).all()
+
+
+@pytest.mark.parametrize(
+    ("per_look", "spread", "settled"),
+    [(1.0, 0.0001, "yes"), (0.99, 0.0001, "no"), (1.01, 0.0001, "no"), (1.0, 0.1, "open")],
+)
+def test_settled_is_what_the_whole_interval_says(per_look, spread, settled):
+    rng = np.random.default_rng(0)
+    delays = 0.05 * per_look ** np.arange(16)[:, None] * (1 + spread * rng.standard_normal((16, 6)))
+    row = rows_of(delays)
+    assert row.settled == settled
+    assert (row.n_seeds, row.updates, row.looks) == (6, 1600, 16)
+    assert row.change_lo_pct < row.change_pct < row.change_hi_pct
+    assert row.validation_delay_lo_s < row.validation_delay_s < row.validation_delay_hi_s
+
+
+def test_only_the_last_quarter_counts():
+    delays = np.ones((16, 3)) * [1.0, 1.001, 0.999]
+    delays[:12] *= 50.0
+    assert rows_of(delays).change_pct == pytest.approx(0.0, abs=1e-9)
+
+
+@pytest.mark.parametrize("broken", [np.nan, 0.0, -1.0, np.inf])
+def test_a_look_without_a_delay_leaves_the_change_unknown(broken):
+    delays = np.ones((16, 3))
+    delays[-1, 0] = broken
+    assert rows_of(delays).settled in ("unknown",) or not np.isfinite(rows_of(delays).change_pct)
+
+
+def test_the_report_has_one_line_for_jobs_that_share_a_training(tmp_path, capsys):
+    settings = {"env": {"name": "edge5"}, "workload": {"name": "poisson", "load": 0.5}, "train": {"loads": [0.1, 0.8]}}
+    delays = np.full((16, 2), 0.05) * [1.0, 1.0001]
+    for name in ("a", "b"):
+        write_training(tmp_path / name, delays, settings=settings)
+    write_run(tmp_path / "rule", rows=eval_frame(3, scheduler="rule"))
+    assert main([tmp_path], "csv", tmp_path / "out") == 0
+    text = capsys.readouterr().out
+    table = pd.read_csv(tmp_path / "out" / "training.csv")
+    assert text == (tmp_path / "out" / "training.csv").read_text()
+    assert list(table.columns) == COLUMNS
+    assert table[["trained_on", "scheduler", "n_seeds", "tasks_seen", "settled"]].values.tolist() == [
+        ["edge5 poisson 0.1, 0.8", "mine", 2, 16000, "yes"]
+    ]
+    for form in ("table", "markdown", "latex", "json"):
+        main([tmp_path], form, None)
+        assert "mine" in capsys.readouterr().out
+    assert json.loads((tmp_path / "out" / "training.json").read_text())["training"][0]["settled"] == "yes"
+
+
+def test_the_newer_training_of_a_scheduler_counts(tmp_path, capsys):
+    write_training(tmp_path / "old", np.full((16, 2), 0.9), created="2030-01-01T00:00:00+00:00")
+    write_training(tmp_path / "new", np.full((16, 2), 0.1), created="2030-01-02T00:00:00+00:00")
+    main([tmp_path], "json", None)
+    (row,) = json.loads(capsys.readouterr().out)["training"]
+    assert row["validation_delay_s"] == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("settings", [{}, {"env": 3}, {"env": {"name": []}, "train": {"loads": {"x": 1}}}])
+def test_settings_of_strangers_name_what_they_can(tmp_path, settings, capsys):
+    write_training(tmp_path / "a", np.full((16, 2), 0.9), settings=settings)
+    assert main([tmp_path], "table", None) == 0
+    assert "Trained on" in capsys.readouterr().out
+
+
+def test_without_looks_there_is_nothing_to_say(tmp_path):
+    records.write_job(tmp_path / "a", job())
+    records.write_table(tmp_path / "a" / "curves.parquet", looks([[1.0]], metric="loss"), records.CURVES_SCHEMA)
+    records.write_manifest(tmp_path / "a")
+    with pytest.raises(InputError, match=r"train\.validate_every"):
+        main([tmp_path], "table", None)
+
+
+def test_a_curve_with_two_values_for_one_moment_is_left_out(tmp_path, capsys):
+    write_training(tmp_path / "a", np.full((16, 2), 0.9))
+    write_run(tmp_path / "b", rows=eval_frame(3, scheduler="other"))
+    twice = pd.concat([looks([[1.0]])] * 2)
+    records.write_table(tmp_path / "b" / "curves.parquet", twice, records.CURVES_SCHEMA)
+    records.write_manifest(tmp_path / "b")
+    assert main([tmp_path], "table", None, strict=True) == 3
+    assert "b: curves.parquet: each seed needs one row" in capsys.readouterr().err

@@ -1,0 +1,82 @@
+"""Looks at a policy while it trains: they see what an evaluation sees, and training does not notice."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ddrl_sched.run.job import AFTER_ALL_EPISODES, prepare, run_job
+from ddrl_sched.run.problem import build_problem
+from ddrl_sched.run.rollout import rollout
+from ddrl_sched.run.seeding import stream
+from ddrl_sched.run.train import Training
+from ddrl_sched.run.validate import METRIC, Validation, due
+from tests.resume_jobs import NO_OPTIONS, folder_of, tiny
+
+LOADS = [0.1, 0.4]
+
+
+def trained(folder, name, every, episodes=3):
+    """(curves, bytes of the weights, folder) of a tiny training with looks every so many episodes."""
+    data = tiny(folder, name, episodes=episodes)
+    data["train"] |= {"validate_every": every, "loads": LOADS}
+    assert run_job(data, "train", NO_OPTIONS) == "done"
+    place = folder_of(data, "train")
+    return pd.read_parquet(place / "curves.parquet"), (place / "weights.safetensors").read_bytes(), data, place
+
+
+@pytest.mark.parametrize("name", ["lad_ts", "ddrl_amsa_tuned", "dqn_ts_tuned", "ddrl_amsa_price"])
+def test_training_does_not_notice_looks(tmp_path, name):
+    curves, weights, *_ = trained(tmp_path / "with", name, 1)
+    bare_curves, bare_weights, *_ = trained(tmp_path / "without", name, 0)
+    assert METRIC not in set(bare_curves.metric)
+    pd.testing.assert_frame_equal(curves[curves.metric != METRIC].reset_index(drop=True), bare_curves)
+    assert weights == bare_weights
+    looks = curves[curves.metric == METRIC]
+    assert len(looks) == 3 * 2
+    assert (looks.value > 0).all()
+
+
+@pytest.mark.parametrize("name", ["smcoedge_tuned", "ddrl_amsa_price"])
+def test_the_last_look_is_the_delay_of_the_trained_policy(tmp_path, name):
+    """Its weights, loaded again, on the same traces: the geometric mean over the loads, one trace per seed."""
+    curves, _, data, place = trained(tmp_path, name, 3)
+    looks = curves[curves.metric == METRIC]
+    last = looks[looks["update"] == looks["update"].max()].sort_values("seed").value
+    log_s = []
+    job = prepare(data, "eval", {"run": str(place)})
+    budget = job.asked.settings.train
+    for load in LOADS:
+        problem = build_problem(job.problem.env, job.problem.workload.model_copy(update={"load": load}), 1)
+        traces = problem.training(0, range(2), AFTER_ALL_EPISODES, budget.episode_slots, budget.episode_tasks)[0]
+        generators = [stream(0, "validation", k) for k in range(job.scheduler.n_learners)]
+        job.scheduler.start_evaluation(1, generators)
+        *_, step = rollout(traces, job.scheduler, np.random.default_rng(0))
+        log_s.append([np.log(step.outcome.delay_s[r, traces.tasks.valid[r]].mean()) for r in range(2)])
+    np.testing.assert_allclose(last, np.exp(np.mean(log_s, 0)), rtol=1e-9)
+
+
+def test_looks_come_every_so_often_and_at_the_end(tmp_path):
+    validation = Validation(3, list, list)
+    assert [episode for episode in range(8) if due(validation, episode, 8)] == [2, 5, 7]
+    assert not any(due(None, episode, 8) for episode in range(8))
+    curves, *_ = trained(tmp_path, "dqn_ts_tuned", 3, episodes=4)
+    assert curves[curves.metric == METRIC].groupby("seed").size().tolist() == [2, 2]  # after episodes 3 and 4
+
+
+def test_rates_fall_to_their_fraction(tmp_path):
+    """With a final rate of 0 the last episode changes nothing, with 1 it does."""
+    after = {}
+    for final in (0.0, 1.0):
+        data = tiny(tmp_path / str(final), "dqn_ts_tuned", episodes=2)
+        data["scheduler"]["learning"]["lr_final"] = final
+        job = prepare(data, "train", NO_OPTIONS)
+        learner = job.scheduler
+        traces = job.problem.training(0, range(2), 0, 6, 0)[0]
+        weights = []
+        for progress in Training(learner, job.problem.scenario, 2, lambda _, traces=traces: traces):
+            if progress is not None:
+                weights.append(learner.weights())
+        first, last = weights
+        after[final] = max((last[name] - first[name]).abs().max().item() for name in first)
+    assert after[0.0] == 0.0
+    assert after[1.0] > 0.0
