@@ -20,7 +20,7 @@ from ddrl_sched.agents.dsac import DSACSettings, fresh_latents, marginal
 from ddrl_sched.agents.heads import Categorical, Gates
 from ddrl_sched.agents.nets import mlp, mlp_leaves
 from ddrl_sched.agents.replay import Replay
-from ddrl_sched.agents.sac import SACSettings, actor_loss, critic_loss, critic_target
+from ddrl_sched.agents.sac import SACSettings, actor_loss, critic_loss, critic_target, entropy_of
 from ddrl_sched.agents.stack import Adam, Stack, clip_per_learner, differentiate, first_weights, normals
 from tests.agent_builders import (
     CHAIN_NUMBERS,
@@ -452,18 +452,58 @@ def test_sac_losses_by_hand():
     assert critic_loss(q_action, torch.tensor([[1.0, 0.0]])).item() == pytest.approx(4.0)
 
 
-def test_the_actor_loss_teaches_the_boltzmann_policy():
-    """Minimising it for fixed values gives probabilities proportional to exp(Q / alpha)."""
+@pytest.mark.parametrize("prior", [None, (0.2, 0.7, 0.1)])
+def test_the_actor_loss_teaches_the_boltzmann_policy(prior):
+    """Minimising it for fixed values gives probabilities proportional to exp(Q / alpha), times the prior's."""
     head, alpha = Categorical(3), torch.tensor([[0.5]])
+    log_prior = torch.tensor(prior).log() if prior else None
     q = torch.tensor([0.0, 0.5, 1.0]).expand(2, 1, 1, 3)
     logits = torch.zeros(1, 1, 3, requires_grad=True)
     optimiser = torch.optim.Adam([logits], lr=0.05)
     for _ in range(400):
         optimiser.zero_grad()
-        actor_loss(head, logits, q, alpha)[0].sum().backward()
+        actor_loss(head, logits, q, alpha, log_prior)[0].sum().backward()
         optimiser.step()
-    expected = torch.softmax(q[0, 0, 0] / 0.5, 0)
+    expected = torch.softmax(q[0, 0, 0] / 0.5 + (log_prior if prior else 0.0), 0)
     torch.testing.assert_close(head.probs(logits[0, 0]).detach(), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_entropy_relative_to_a_prior_by_hand():
+    head, prior = Categorical(2), torch.tensor([0.25, 0.75]).log()
+    for policy in ([0.25, 0.75], [0.5, 0.5], [0.9, 0.1]):
+        divergence = sum(p * math.log(p / q) for p, q in zip(policy, [0.25, 0.75], strict=True))
+        logits = torch.tensor([[policy]]).log()
+        assert entropy_of(head, logits, prior).item() == pytest.approx(math.log(2) - divergence, abs=1e-6)
+        even = torch.full((2,), 0.5).log()
+        assert entropy_of(head, logits, even).item() == pytest.approx(head.entropy(logits).item(), abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["sac", "dsac", "lad"])
+@pytest.mark.parametrize("explore", [True, False])
+def test_learning_starts_from_the_prior(kind, explore):
+    shares = np.array([0.1, 0.2, 0.3, 0.4], np.float32)
+    spaces = replace(SPACES, prior=tuple(np.log(shares).tolist()))
+    agent = build(kind, spaces, generators(2))
+    obs = np.random.default_rng(0).standard_normal((2, 500, 3), dtype=np.float32)
+    acted = agent.act(obs, np.array([500, 500]), explore, np.zeros((2, 500), np.int64))
+    np.testing.assert_allclose(acted.prob, shares[acted.action], rtol=1e-5)
+    if explore:
+        counts = np.bincount(acted.action.ravel(), minlength=4) / 1000
+        np.testing.assert_allclose(counts, shares, atol=0.05)
+    batch = random_batch(np.random.default_rng(0), spaces, 2, 16, with_latent=kind == "lad")
+    entropy = agent.update(batch)["entropy"]
+    np.testing.assert_allclose(entropy, math.log(4), rtol=1e-5)  # none lost to the prior
+    for _ in range(20):
+        agent.update(batch)
+    again = agent.act(obs, np.array([500, 500]), explore, np.zeros((2, 500), np.int64))
+    assert np.abs(again.prob - shares[again.action]).max() > 1e-3
+
+
+def test_a_prior_needs_a_denoiser_that_can_be_quiet():
+    spaces = replace(SPACES, prior=(0.0,) * 4)
+    for kind, change in (("dsac", {"predict": "noise"}), ("denoising", {})):
+        with pytest.raises(ValueError, match=r"agent\.predict: must be x0"):
+            build(kind, spaces, generators(1), **change)
 
 
 @pytest.mark.parametrize("kind", ["sac", "dsac"])

@@ -24,6 +24,7 @@ class Spaces:
     n_obs: int  # O
     head: Head
     n_latent: int = 0  # entries of the table of latent actions, 0 = none
+    prior: tuple[float, ...] | None = None  # [A] logits of the policy that learning starts from; None: a random one
 
 
 @dataclass(frozen=True)

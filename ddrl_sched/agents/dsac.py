@@ -28,7 +28,7 @@ from ddrl_sched.agents.diffusion import (
     time_embedding,
 )
 from ddrl_sched.agents.heads import Categorical, Head
-from ddrl_sched.agents.sac import FREE, SACSettings, SoftActorCritic, actor_loss
+from ddrl_sched.agents.sac import FREE, SACSettings, SoftActorCritic, actor_loss, first_policy
 from ddrl_sched.agents.stack import Generators, Stack, first_weights, normals, one_each, uniforms
 
 
@@ -93,6 +93,9 @@ class DiffusionActor:
         self._denoiser = Denoiser(chain, embedding, settings.activation, settings.predict, settings.bound)
         leaves = denoiser_leaves(self._n_logits, settings.time_width, spaces.n_obs, settings.hidden)
         self.stack = Stack(leaves, first_weights(leaves, generators))
+        if spaces.prior is not None and (settings.predict != "x0" or settings.loss == "denoising"):
+            raise ValueError("agent.predict: must be x0, and agent.loss chain, where scheduler.start is capacity")
+        self._prior = first_policy(spaces, self.stack)
         self.keeps_latent = settings.latent_start
         self.latent: Array | None = None
         if settings.latent_start:
@@ -114,7 +117,7 @@ class DiffusionActor:
             start = torch.from_numpy(latent)
         else:
             start = torch.zeros(len(obs), n, self._n_logits)
-        return self._denoiser.logits(self.stack.leaves, obs, start, noise), latent
+        return self._denoised(obs, start, noise), latent
 
     def remember(self, probs: Tensor, count: Array, index: Array | None) -> None:
         """Note the probabilities as the latent actions of their indices."""
@@ -137,9 +140,9 @@ class DiffusionActor:
         start = latent if self._settings.latent_start else drawn[1]
         assert start is not None
         if chains == 1:
-            return self._denoiser.logits(self.stack.leaves, obs, start, drawn[0])
+            return self._denoised(obs, start, drawn[0])
         wide = start.repeat_interleave(chains, 1) if self._settings.latent_start else start
-        logits = self._denoiser.logits(self.stack.leaves, obs.repeat_interleave(chains, 1), wide, drawn[0])
+        logits = self._denoised(obs.repeat_interleave(chains, 1), wide, drawn[0])
         return marginal(logits.view(len(obs), n, chains, -1))
 
     def draw_loss(self, n: int, generators: Generators) -> tuple[Tensor, ...]:
@@ -155,10 +158,15 @@ class DiffusionActor:
     ) -> tuple[Tensor, Tensor]:
         """Losses [K] and entropies [K]: those of sac.actor_loss, or of denoising towards softmax(Q / alpha)."""
         if self._settings.loss == "chain":
-            return actor_loss(head, self.logits(batch.obs, batch.latent, drawn), q, alpha)
+            return actor_loss(head, self.logits(batch.obs, batch.latent, drawn), q, alpha, self._prior)
         wanted = torch.minimum(q[0], q[1]) / alpha.detach().unsqueeze(-1)  # [K, M, A] logits
         of_denoising = denoising_loss(self._denoiser, self.stack.leaves, batch.obs, wanted.softmax(-1), *drawn)
         return of_denoising, head.entropy(wanted).mean(-1)
+
+    def _denoised(self, obs: Tensor, start: Tensor, noise: Tensor | None) -> Tensor:
+        """Ends of the chains [K, n, A], as what they add to the prior."""
+        logits = self._denoiser.logits(self.stack.leaves, obs, start, noise)
+        return logits if self._prior is None else logits + self._prior
 
     def _recall(self, index: Array | None) -> Array | None:
         """Latent actions [K, n, A] of the indices."""

@@ -29,6 +29,7 @@ from ddrl_sched.agents.stack import (
     generator_states,
     load_generator_states,
     one_each,
+    quieten,
     rates_by_rows,
     uniforms,
 )
@@ -56,10 +57,22 @@ class SACSettings:
     grad_clip: Annotated[float, Gt(0.0)] | None  # largest norm of a network's gradient, null = none
 
 
-def critic_target(head: Head, batch: Batch, next_logits: Tensor, next_q: Tensor, entropy_weight: Tensor) -> Tensor:
+def entropy_of(head: Head, logits: Tensor, prior: Tensor | None) -> Tensor:
+    """[K, M] nats. With a prior [A] (log probabilities of a choice) log A minus the divergence KL(policy, prior).
+
+    That is the entropy where the prior is uniform, and pulls towards the prior where it is not.
+    """
+    entropy = head.entropy(logits)
+    return entropy if prior is None else entropy + head.probs(logits) @ prior + head.max_entropy
+
+
+def critic_target(
+    head: Head, batch: Batch, next_logits: Tensor, next_q: Tensor, entropy_weight: Tensor, prior: Tensor | None = None
+) -> Tensor:
     """[K, M] reward plus discounted value under the next policy; entropy_weight [K, 1]: temperature, or 0."""
     probs = head.probs(next_logits)
-    value = head.expected_q(head.lower_q(next_q, probs), probs) + entropy_weight * head.entropy(next_logits)
+    value = head.expected_q(head.lower_q(next_q, probs), probs)
+    value = value + entropy_weight * entropy_of(head, next_logits, prior)
     return batch.reward + batch.discount * value
 
 
@@ -68,10 +81,12 @@ def critic_loss(q_action: Tensor, target: Tensor) -> Tensor:
     return (q_action - target).square().sum(0).mean(-1)
 
 
-def actor_loss(head: Head, logits: Tensor, q: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
+def actor_loss(
+    head: Head, logits: Tensor, q: Tensor, alpha: Tensor, prior: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Losses [K] and entropies [K]: minus expected Q [2, K, M, Q] and weighted entropy; alpha [K, 1], q are fixed."""
     probs = head.probs(logits)
-    entropy = head.entropy(logits)  # [K, M]
+    entropy = entropy_of(head, logits, prior)  # [K, M]
     value = head.expected_q(head.lower_q(q, probs.detach()), probs)
     return -(value + alpha * entropy).mean(-1), entropy.detach().mean(-1)
 
@@ -85,6 +100,14 @@ def check_entropy(head: Head, settings: SACSettings) -> None:
         )
     if settings.alpha_max is not None and settings.alpha_init > settings.alpha_max:
         raise ValueError(f"agent.alpha_init {settings.alpha_init:g} is above agent.alpha_max {settings.alpha_max:g}")
+
+
+def first_policy(spaces: Spaces, stack: Stack) -> Tensor | None:
+    """Log probabilities [A] of the policy that an actor's `stack` starts from, quiet then; None: random weights."""
+    if spaces.prior is None:
+        return None
+    quieten(stack)
+    return torch.tensor(spaces.prior).log_softmax(-1)
 
 
 class Actor(Protocol):
@@ -132,6 +155,7 @@ class PerceptronActor:
         self._activation = settings.activation
         leaves = mlp_leaves(spaces.n_obs, settings.hidden, spaces.head.n_logits)
         self.stack = Stack(leaves, first_weights(leaves, generators))
+        self._prior = first_policy(spaces, self.stack)
 
     def act_logits(
         self,
@@ -153,7 +177,8 @@ class PerceptronActor:
 
     def logits(self, obs: Tensor, latent: Tensor | None, drawn: tuple[Tensor, ...]) -> Tensor:
         """Logits [K, M, A]."""
-        return mlp(self.stack.leaves, obs, self._activation)
+        logits = mlp(self.stack.leaves, obs, self._activation)
+        return logits if self._prior is None else logits + self._prior
 
     def draw_loss(self, n: int, generators: Generators) -> tuple[Tensor, ...]:
         """Nothing."""
@@ -163,7 +188,7 @@ class PerceptronActor:
         self, head: Head, batch: Batch, q: Tensor, alpha: Tensor, drawn: tuple[Tensor, ...]
     ) -> tuple[Tensor, Tensor]:
         """Those of `actor_loss`."""
-        return actor_loss(head, self.logits(batch.obs, None, ()), q, alpha)
+        return actor_loss(head, self.logits(batch.obs, None, ()), q, alpha, self._prior)
 
 
 class SoftActorCritic:
@@ -179,6 +204,7 @@ class SoftActorCritic:
         self.n_learners = len(generators)
         self.keeps_latent = actor.keeps_latent
         self._actor = actor
+        self._prior = None if spaces.prior is None else torch.tensor(spaces.prior).log_softmax(-1)
         self._settings = settings
         self._generators = generators
         leaves = mlp_leaves(spaces.n_obs, settings.hidden, spaces.head.n_q)
@@ -250,7 +276,8 @@ class SoftActorCritic:
     def _target_value(self, batch: Batch, alpha: Tensor, drawn: tuple[Tensor, ...]) -> Tensor:
         logits = self._actor.logits(batch.next_obs, batch.next_latent, drawn)
         weight = alpha if self._settings.entropy_in_target else torch.zeros_like(alpha)
-        return critic_target(self.spaces.head, batch, logits, self._twins(self._targets, batch.next_obs), weight)
+        q = self._twins(self._targets, batch.next_obs)
+        return critic_target(self.spaces.head, batch, logits, q, weight, self._prior)
 
     def _twins(self, critics: Stack, obs: Tensor) -> Tensor:
         """[2, K, M, Q]."""

@@ -134,6 +134,14 @@ def rates_by_rows(flat: Tensor, rates: Sequence[float]) -> list[tuple[Tensor, fl
     return parts
 
 
+def quieten(stack: Stack) -> None:
+    """Zero the last layer: the networks answer zero to everything."""
+    last = max(int(name.removeprefix("bias")) for name in stack.leaves if name.startswith("bias"))
+    with torch.no_grad():
+        for name in (f"weight{last}", f"bias{last}"):
+            stack.leaves[name].zero_()
+
+
 class Adam:
     """Adam (Kingma and Ba 2015) with a learning rate per stack, by torch's fused kernel.
 

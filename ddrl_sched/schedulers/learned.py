@@ -69,6 +69,8 @@ class LearnedSettings(Settings):
     split: Literal["by_world", "whole", "proportional", "cwa", "hecwa", "water_filling", "equal_finish"]
     decisions: Literal["greedy", "sample"]  # in evaluation: the most probable action, or drawn from the policy
     latent_entries: Annotated[int, Field(ge=0, le=10**6)]  # task indices that keep a latent action of their own
+    # policy before learning: that of random weights, or (actions single, sac and dsac) servers drawn by their capacity
+    start: Literal["random", "capacity"] = "random"
     actions: ActionSettings
     observation: ObservationSettings
     learning: LearningSettings
@@ -141,7 +143,8 @@ class Learner:
             raise InputError(
                 "scheduler.learning.next_queues: must be observed in clean worlds (zero is a published fault)"
             )
-        spaces = Spaces(_n_observed(scenario, settings), head, settings.latent_entries)
+        prior = _prior(settings, scenario)
+        spaces = Spaces(_n_observed(scenario, settings), head, settings.latent_entries, prior)
         build, numbers = agent_settings(settings.agent)
         _check_size(settings, spaces, numbers.hidden, self.n_learners)
         try:
@@ -385,6 +388,16 @@ def _head(settings: ActionSettings, n_servers: int) -> tuple[Bools | None, Head]
         yaml_key = {"actions": "name", "gates": "k"}.get(key, key)
         raise InputError(f"scheduler.actions.{yaml_key}: {text}") from None
     return table, Categorical(table.shape[1])
+
+
+def _prior(settings: LearnedSettings, scenario: Scenario) -> tuple[float, ...] | None:
+    """Logits of the servers' shares of the capacity where learning starts there. InputError where it cannot."""
+    if settings.start == "random":
+        return None
+    if settings.actions.name != "single" or settings.agent.get("name") not in ("sac", "dsac"):
+        raise InputError("scheduler.start: capacity needs scheduler.actions single and an agent sac or dsac")
+    share = scenario.speed_gcps / scenario.speed_gcps.sum()
+    return tuple(np.log(share).tolist())
 
 
 def _check_size(settings: LearnedSettings, spaces: Spaces, hidden: Sequence[int], n_learners: int) -> None:
