@@ -10,12 +10,12 @@ from scipy.stats import t as student
 from ddrl_sched.config import InputError
 from ddrl_sched.report.training import COLUMNS, fitted_change, main, mean_and_interval, training_rows
 from ddrl_sched.run import records
-from ddrl_sched.run.validate import METRIC
+from ddrl_sched.run.records import LOOKS
 from tests.hostile_folders import write_run
 from tests.test_records import eval_frame, job
 
 
-def looks(delays, *, metric=METRIC):
+def looks(delays, *, metric=LOOKS):
     """Curves of delays [looks, seeds]: a look every 100 updates."""
     n_looks, n_seeds = np.shape(delays)
     update, seed = np.divmod(np.arange(n_looks * n_seeds), n_seeds)

@@ -6,10 +6,11 @@ import pytest
 
 from ddrl_sched.run.job import AFTER_ALL_EPISODES, prepare, run_job
 from ddrl_sched.run.problem import build_problem
+from ddrl_sched.run.records import LOOKS
 from ddrl_sched.run.rollout import rollout
 from ddrl_sched.run.seeding import stream
 from ddrl_sched.run.train import Training
-from ddrl_sched.run.validate import METRIC, Validation, due
+from ddrl_sched.run.validate import Validation, due
 from tests.resume_jobs import NO_OPTIONS, folder_of, tiny
 
 LOADS = [0.1, 0.4]
@@ -28,10 +29,10 @@ def trained(folder, name, every, episodes=3):
 def test_training_does_not_notice_looks(tmp_path, name):
     curves, weights, *_ = trained(tmp_path / "with", name, 1)
     bare_curves, bare_weights, *_ = trained(tmp_path / "without", name, 0)
-    assert METRIC not in set(bare_curves.metric)
-    pd.testing.assert_frame_equal(curves[curves.metric != METRIC].reset_index(drop=True), bare_curves)
+    assert LOOKS not in set(bare_curves.metric)
+    pd.testing.assert_frame_equal(curves[curves.metric != LOOKS].reset_index(drop=True), bare_curves)
     assert weights == bare_weights
-    looks = curves[curves.metric == METRIC]
+    looks = curves[curves.metric == LOOKS]
     assert len(looks) == 3 * 2
     assert (looks.value > 0).all()
 
@@ -40,7 +41,7 @@ def test_training_does_not_notice_looks(tmp_path, name):
 def test_the_last_look_is_the_delay_of_the_trained_policy(tmp_path, name):
     """Its weights, loaded again, on the same traces: the geometric mean over the loads, one trace per seed."""
     curves, _, data, place = trained(tmp_path, name, 3)
-    looks = curves[curves.metric == METRIC]
+    looks = curves[curves.metric == LOOKS]
     last = looks[looks["update"] == looks["update"].max()].sort_values("seed").value
     log_s = []
     job = prepare(data, "eval", {"run": str(place)})
@@ -60,7 +61,7 @@ def test_looks_come_every_so_often_and_at_the_end(tmp_path):
     assert [episode for episode in range(8) if due(validation, episode, 8)] == [2, 5, 7]
     assert not any(due(None, episode, 8) for episode in range(8))
     curves, *_ = trained(tmp_path, "dqn_ts_tuned", 3, episodes=4)
-    assert curves[curves.metric == METRIC].groupby("seed").size().tolist() == [2, 2]  # after episodes 3 and 4
+    assert curves[curves.metric == LOOKS].groupby("seed").size().tolist() == [2, 2]  # after episodes 3 and 4
 
 
 def test_rates_fall_to_their_fraction(tmp_path):

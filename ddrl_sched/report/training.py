@@ -20,7 +20,6 @@ from ddrl_sched.report.load import load
 from ddrl_sched.report.sheets import DRAW, Sheet
 from ddrl_sched.report.statistics import Floats
 from ddrl_sched.run import records
-from ddrl_sched.run.validate import METRIC
 
 LAST = 0.25  # part of the updates that is fitted
 SETTLED_PCT = 1.0  # a training has settled when its fitted change is smaller
@@ -35,7 +34,7 @@ def main(paths: Sequence[Path | str], format: str, out: Path | str | None, stric
 
     Returns and raises what report.tables.main does.
     """
-    found = load(paths, curves=(METRIC,))
+    found = load(paths, curves=(records.LOOKS,))
     for path, reason in found.skipped:
         print(f"skipped: {path}: {reason}", file=sys.stderr)
     if found.curves.empty:

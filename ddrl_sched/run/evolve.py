@@ -9,9 +9,10 @@ import numpy as np
 import torch
 
 from ddrl_sched.edge.types import Floats, Ints
+from ddrl_sched.run import records
 from ddrl_sched.run.rollout import Traces, rollout
 from ddrl_sched.run.train import Progress
-from ddrl_sched.run.validate import METRIC, Validation, due, look
+from ddrl_sched.run.validate import Validation, due, look
 from ddrl_sched.schedulers.price_policy import PricePolicy
 
 Trial = tuple[Floats, Floats, Ints]  # mean delay [seeds, candidates], late rate, tasks of a trace [seeds]
@@ -55,7 +56,7 @@ class Evolution:
             policy.use(None)
             if self._validation is not None and due(self._validation, self._generation, self._generations):
                 looked = yield from look(self._validation, policy, policy.n_seeds)
-                progress = replace(progress, metrics=progress.metrics | {METRIC: looked})
+                progress = replace(progress, metrics=progress.metrics | {records.LOOKS: looked})
             self._generation, self._tasks_seen = self._generation + 1, progress.tasks_seen
             self._search = policy.search.state_dict()
             yield progress

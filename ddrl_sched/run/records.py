@@ -82,6 +82,7 @@ EVAL_SCHEMA = _schema(
 )
 
 # Long form: one row per seed, moment of training and metric.
+LOOKS = "validation_delay_s"  # the metric of run/validate.py
 CURVES_SCHEMA = _schema(seed=_COUNT, tasks_seen=_COUNT, update=_COUNT, metric=_TEXT, value=_FLOAT)
 
 # CartPole: one row per seed and budget; returns are the lengths of episodes.

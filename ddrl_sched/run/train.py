@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from ddrl_sched.edge import published
 from ddrl_sched.edge.types import Bools, Floats, Outcome, Scenario, Tasks
+from ddrl_sched.run import records
 from ddrl_sched.run.rollout import Halt, Step, Traces, rollout, world_of
-from ddrl_sched.run.validate import METRIC, Validation, due, look
+from ddrl_sched.run.validate import Validation, due, look
 from ddrl_sched.schedulers.learned import Learner
 
 
@@ -72,7 +73,7 @@ class Training:
                 yield None
             seen: dict[str, Floats] = {}
             if self._validation is not None and due(self._validation, self._episode, self._episodes):
-                seen[METRIC] = yield from look(self._validation, self._learner, self._learner.n_seeds)
+                seen[records.LOOKS] = yield from look(self._validation, self._learner, self._learner.n_seeds)
             progress = self._progress(traces, seen)
             self._halt, self._episode, self._tasks_seen = None, self._episode + 1, progress.tasks_seen
             yield progress

@@ -9,8 +9,6 @@ from ddrl_sched.edge.types import Floats
 from ddrl_sched.run.rollout import Traces, rollout
 from ddrl_sched.schedulers.base import Trained
 
-METRIC = "validation_delay_s"  # of curves.parquet
-
 
 @dataclass(frozen=True)
 class Validation:
