@@ -117,7 +117,7 @@ def _pairs(names: Sequence[str], baselines: Sequence[str]) -> Iterator[tuple[str
         return
     for name in names:
         for agent in CLAIMED_GAIN_PCT:
-            base = name.replace("_dsac", f"_{agent}", 1)
+            base = name.replace("_denoising", "").replace("_dsac", f"_{agent}", 1)
             if base != name and base in names:
                 yield name, base
 
