@@ -260,9 +260,11 @@ def test_gains_are_paired_by_seed():
 
 
 def test_only_agents_with_the_same_kind_of_settings_are_compared():
-    df = frame(cartpole_dsac_tuned=[1.0, 2.0], cartpole_sac_tuned=[1.0, 2.0], cartpole_sac=[1.0, 2.0])
+    names = ("cartpole_dsac_tuned", "cartpole_dsac_denoising_tuned", "cartpole_sac_tuned", "cartpole_sac")
+    df = frame(**dict.fromkeys(names, [1.0, 2.0]))
     assert returns.gain_rows(df, [])[["scheduler", "baseline"]].to_numpy().tolist() == [
-        ["cartpole_dsac_tuned", "cartpole_sac_tuned"]
+        ["cartpole_dsac_denoising_tuned", "cartpole_sac_tuned"],
+        ["cartpole_dsac_tuned", "cartpole_sac_tuned"],
     ]
 
 
