@@ -261,7 +261,7 @@ def test_gains_are_paired_by_seed():
 
 def test_only_agents_with_the_same_kind_of_settings_are_compared():
     names = ("cartpole_dsac_tuned", "cartpole_dsac_denoising_tuned", "cartpole_sac_tuned", "cartpole_sac")
-    df = frame(**dict.fromkeys(names, [1.0, 2.0]))
+    df = frame(**{key: [1.0, 2.0] for key in names})
     assert returns.gain_rows(df, [])[["scheduler", "baseline"]].to_numpy().tolist() == [
         ["cartpole_dsac_denoising_tuned", "cartpole_sac_tuned"],
         ["cartpole_dsac_tuned", "cartpole_sac_tuned"],

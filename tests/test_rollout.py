@@ -1,9 +1,12 @@
 """Windows of a rollout, and the transitions that a learner collects from them."""
 
 import numpy as np
+import pytest
 
+from ddrl_sched.config import InputError
 from ddrl_sched.run.job import prepare
-from ddrl_sched.run.rollout import list_windows
+from ddrl_sched.run.rollout import list_windows, rollout
+from ddrl_sched.run.seeding import stream
 from ddrl_sched.run.train import Training
 from ddrl_sched.schedulers.learned import _settled_so_far
 from tests.builders import make_tasks
@@ -47,3 +50,25 @@ def test_the_published_fault_in_the_next_state_hides_the_queues_of_the_next_slot
     assert not zero[changed][:, queues].any()
     assert (observed[changed][:, queues] > 0).any(-1).all()
     np.testing.assert_array_equal(zero[..., : queues.start], observed[..., : queues.start])
+
+
+@pytest.mark.parametrize("name", ["ddrl_ats_tuned", "sac_ts_tuned"])
+def test_learning_may_start_from_servers_drawn_by_capacity(tmp_path, name):
+    data = tiny(tmp_path, name)
+    data["workload"]["load"] = 0.5
+    job = prepare(data, "train", {})
+    traces = job.problem.training(0, range(2), 0, 8, 0)[0]
+    job.scheduler.start_evaluation(1, [stream(0, "test", k) for k in range(2)])
+    *_, step = rollout(traces, job.scheduler, np.random.default_rng(0))
+    used = step.outcome.share[traces.tasks.valid] > 0
+    assert (used.sum(1) == 1).all()
+    speed = job.problem.scenario.speed_gcps
+    np.testing.assert_allclose(used.mean(0), speed / speed.sum(), atol=4 * 0.5 / np.sqrt(len(used)))
+
+
+def test_only_policies_of_single_servers_start_from_capacity(tmp_path):
+    for name in ("dqn_ts_tuned", "ddrl_amsa_tuned"):
+        data = tiny(tmp_path, name)
+        data["scheduler"]["start"] = "capacity"
+        with pytest.raises(InputError, match=r"scheduler\.start: capacity needs"):
+            prepare(data, "train", {})
