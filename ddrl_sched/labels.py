@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from ddrl_sched.config import clean
 
-BESIDE = ("train.checkpoint_s", "train.validate_every")  # without effect on what is learned
+LEARNS_THE_SAME = ("train.checkpoint_s", "train.validate_every")  # keys without effect on what is learned
 
 
 def label(scheduler: str, overrides: Sequence[str], command: str) -> str:
@@ -14,7 +14,7 @@ def label(scheduler: str, overrides: Sequence[str], command: str) -> str:
     their last words: "best_k(k=2)".
     """
     roots = ("scheduler.",) if command == "sweep" else ("scheduler.", "train.")
-    return with_changes(scheduler, changed(overrides, roots, BESIDE))
+    return with_changes(scheduler, changed(overrides, roots, LEARNS_THE_SAME))
 
 
 def changed(overrides: Sequence[str], roots: tuple[str, ...], beside: tuple[str, ...]) -> dict[str, str]:

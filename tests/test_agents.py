@@ -501,9 +501,9 @@ def test_learning_starts_from_the_prior(kind, explore):
 
 def test_a_prior_needs_a_denoiser_that_can_be_quiet():
     spaces = replace(SPACES, prior=(0.0,) * 4)
-    for kind, change in (("dsac", {"predict": "noise"}), ("denoising", {})):
-        with pytest.raises(ValueError, match=r"agent\.predict: must be x0"):
-            build(kind, spaces, generators(1), **change)
+    for key, value in {"predict": "noise", "loss": "denoising", "final_noise": True}.items():
+        with pytest.raises(ValueError, match=rf"agent\.{key}: must be"):
+            build("dsac", spaces, generators(1), **{key: value})
 
 
 @pytest.mark.parametrize("kind", ["sac", "dsac"])

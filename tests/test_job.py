@@ -296,6 +296,27 @@ def test_a_training_says_how_to_go_on(tmp_path):
     assert (place, then) == (f"results: {folder}", f"evaluate: ddrl eval --run {folder}")
 
 
+def test_episodes_before_the_first_update_are_no_fault(tmp_path):
+    data = settings(tmp_path) | {"scheduler": learned("smcoedge_tuned"), "label": "smcoedge_tuned"}
+    data["scheduler"]["learning"] |= {"start_slots": 10_000}
+    folder = ask(data, "train", NO_OPTIONS).folder
+    assert run_job(data, "train", NO_OPTIONS) == "done"
+    assert pd.read_parquet(folder / "curves.parquet")["update"].eq(0).all()
+    assert brief(folder).startswith("mean delay of the last episode")
+
+
+@pytest.mark.parametrize("name", ["smcoedge_tuned", "ddrl_amsa_price"])
+def test_an_estimate_counts_looks(tmp_path, name):
+    scheduler = learned(name) if name != "ddrl_amsa_price" else plain("scheduler", name)
+    data = settings(tmp_path) | {"scheduler": scheduler, "label": name}
+
+    def seconds(every):
+        looking = data | {"train": data["train"] | {"episodes": 200, "validate_every": every, "loads": [0.1, 0.2, 0.3]}}
+        return plan_job(looking, "sweep", NO_OPTIONS)["estimate_s"]
+
+    assert seconds(1) > (1.5 if name == "smcoedge_tuned" else 1.01) * seconds(0)
+
+
 @pytest.mark.parametrize("name", ["drlcoedge", "ddrl_amsa_tuned"])
 def test_an_estimate_grows_with_the_training_and_touches_nothing(tmp_path, name):
     data = settings(tmp_path) | {"scheduler": learned(name), "label": name}

@@ -31,15 +31,16 @@ def write_training(folder, delays, **changes):
 
 
 def rows_of(delays):
-    return training_rows(looks(delays).assign(scheduler="s", trained_on="w", training="h", created=1.0)).iloc[0]
+    frame = looks(delays).assign(scheduler="s", trained_on="w", budget="b", training="h", created=1.0, folder="f")
+    (row,) = training_rows(frame.assign(number=frame["update"] // 100 - 1), []).itertuples()
+    return row
 
 
 def test_the_fitted_change_by_hand():
-    """Looks that fall by 1 % per 100 updates up to 1600: 400 updates are four times that."""
-    updates = np.array([1300.0, 1400.0, 1500.0, 1600.0])
-    log_s = np.log(0.99) * updates[:, None] / 100 + np.array([3.0, -1.0])
-    np.testing.assert_allclose(fitted_change(updates, log_s), 4 * np.log(0.99), rtol=1e-9)
-    assert np.isnan(fitted_change(updates[:2], log_s[:2])).all()
+    """Looks that fall by 1 % each: over four looks that is four times as much."""
+    log_s = np.log(0.99) * np.arange(4)[:, None] + np.array([3.0, -1.0])
+    np.testing.assert_allclose(fitted_change(log_s), 4 * np.log(0.99), rtol=1e-9)
+    assert np.isnan(fitted_change(log_s[:2])).all()
 
 
 def test_means_and_intervals_by_hand():
@@ -69,11 +70,26 @@ def test_only_the_last_quarter_counts():
     assert rows_of(delays).change_pct == pytest.approx(0.0, abs=1e-9)
 
 
-@pytest.mark.parametrize("broken", [np.nan, 0.0, -1.0, np.inf])
-def test_a_look_without_a_delay_leaves_the_change_unknown(broken):
-    delays = np.ones((16, 3))
-    delays[-1, 0] = broken
-    assert rows_of(delays).settled in ("unknown",) or not np.isfinite(rows_of(delays).change_pct)
+def test_a_seed_that_lacks_a_late_look_is_left_out():
+    delays = np.ones((16, 3)) * [1.0, 1.0001, 500.0]
+    delays[-2, 2] = np.nan
+    row = rows_of(delays)
+    assert (row.n_seeds, row.settled) == (2, "yes")
+    assert row.validation_delay_s == pytest.approx(1.00005)
+    delays[-1] = np.nan
+    assert (rows_of(delays).n_seeds, rows_of(delays).settled) == (0, "unknown")
+
+
+@pytest.mark.parametrize(("n_looks", "settled"), [(1, "unknown"), (8, "unknown"), (9, "yes")])
+def test_a_quarter_of_fewer_than_three_looks_says_nothing(n_looks, settled):
+    assert rows_of(np.ones((n_looks, 3)) * [1.0, 1.0001, 1.0002]).settled == settled
+
+
+def test_wild_looks_make_plain_json(tmp_path, capsys):
+    write_training(tmp_path / "a", 10.0 ** np.random.default_rng(0).uniform(-12, 9, (12, 2)))
+    for form in ("json", "table", "csv"):
+        assert main([tmp_path], form, None) == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_the_report_has_one_line_for_jobs_that_share_a_training(tmp_path, capsys):
@@ -100,8 +116,26 @@ def test_the_newer_training_of_a_scheduler_counts(tmp_path, capsys):
     write_training(tmp_path / "old", np.full((16, 2), 0.9), created="2030-01-01T00:00:00+00:00")
     write_training(tmp_path / "new", np.full((16, 2), 0.1), created="2030-01-02T00:00:00+00:00")
     main([tmp_path], "json", None)
-    (row,) = json.loads(capsys.readouterr().out)["training"]
+    said = capsys.readouterr()
+    (row,) = json.loads(said.out)["training"]
     assert row["validation_delay_s"] == pytest.approx(0.1)
+    assert f"note: {tmp_path / 'old'}: mine left out: the newer training in {tmp_path / 'new'} counts" in said.err
+
+
+def test_trainings_with_other_settings_stand_side_by_side(tmp_path, capsys):
+    for rule in ("clean", "smcoedge"):
+        settings = {"env": {"name": "edge5", "rule": rule}, "workload": {"name": "poisson", "load": 0.5}}
+        write_training(tmp_path / rule, np.full((16, 2), 0.9), settings=settings)
+    settings = {"env": {"name": "edge5", "rule": "clean"}, "workload": {"name": "poisson", "load": 0.5}}
+    overrides = ["env.clock.announce_s=2", "train.episodes=5", "scheduler=mine"]
+    write_training(tmp_path / "changed", np.full((16, 2), 0.8), settings=settings | {"seed": 1}, overrides=overrides)
+    main([tmp_path], "json", None)
+    rows = json.loads(capsys.readouterr().out)["training"]
+    assert sorted(row["trained_on"] for row in rows) == [
+        "edge5 poisson 0.5",
+        "edge5 poisson rule smcoedge 0.5",
+        "edge5(announce_s=2,episodes=5) poisson 0.5",
+    ]
 
 
 @pytest.mark.parametrize("settings", [{}, {"env": 3}, {"env": {"name": []}, "train": {"loads": {"x": 1}}}])
@@ -119,11 +153,34 @@ def test_without_looks_there_is_nothing_to_say(tmp_path):
         main([tmp_path], "table", None)
 
 
-def test_a_curve_with_two_values_for_one_moment_is_left_out(tmp_path, capsys):
+def hostile_curves():
+    plain = looks(np.full((16, 2), 0.9))
+    many = looks(np.full((1, 1001), 0.9))
+    ragged = pd.DataFrame({"seed": range(50), "tasks_seen": 1, "update": range(50), "metric": LOOKS, "value": 1.0})
+    yield "a few seeds lack looks", plain.drop(index=3), "as many rows"
+    yield "every row its own seed", pd.concat([ragged, ragged.head(1)]), "as many rows"
+    yield "many seeds", many, "1,000 seeds"
+    for column, value in (("seed", -1), ("update", 2**63 - 1), ("tasks_seen", -6)):
+        yield f"{column} {value}", plain.assign(**{column: value}), f"{column} must lie in"
+    for value in (0.0, -1.0, np.inf, 1e308, 1e-300):
+        yield f"value {value}", plain.assign(value=value), "delays must lie in"
+
+
+@pytest.mark.parametrize(("frame", "reason"), [pytest.param(f, r, id=name) for name, f, r in hostile_curves()])
+def test_curves_that_cannot_be_are_left_out(tmp_path, frame, reason, capsys):
     write_training(tmp_path / "a", np.full((16, 2), 0.9))
     write_run(tmp_path / "b", rows=eval_frame(3, scheduler="other"))
-    twice = pd.concat([looks([[1.0]])] * 2)
-    records.write_table(tmp_path / "b" / "curves.parquet", twice, records.CURVES_SCHEMA)
+    records.write_table(tmp_path / "b" / "curves.parquet", frame, records.CURVES_SCHEMA)
     records.write_manifest(tmp_path / "b")
     assert main([tmp_path], "table", None, strict=True) == 3
-    assert "b: curves.parquet: each seed needs one row" in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert "mine" in said.out
+    assert said.err.startswith(f"skipped: {tmp_path / 'b'}: curves.parquet: ")
+    assert reason in said.err
+
+
+def test_a_bad_evaluation_does_not_hide_a_training(tmp_path, capsys):
+    write_training(tmp_path / "a", np.full((16, 2), 0.9))
+    records.write_table(tmp_path / "a" / "eval.parquet", eval_frame(1, mean_delay_s=-1.0), records.EVAL_SCHEMA)
+    records.write_manifest(tmp_path / "a")
+    assert main([tmp_path], "table", None, strict=True) == 0

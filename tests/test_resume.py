@@ -267,7 +267,9 @@ def test_an_interrupted_job_is_named_so_and_done_with_its_state_removed(interrup
 
 
 def test_the_time_between_saves_is_no_part_of_a_job(interrupted):
-    assert {f"train.{key}" for key in SavingSettings.model_fields} == set(labels.BESIDE)
+    assert {f"train.{key}" for key in SavingSettings.model_fields} == set(labels.LEARNS_THE_SAME) - {
+        "train.validate_every"
+    }
     changed = {**interrupted, "train": {**interrupted["train"], "checkpoint_s": 5.0}}
     assert folder_of(changed) == folder_of(interrupted)
     assert "checkpoint_s" not in records.read_job(folder_of(changed))["settings"]["train"]

@@ -2,7 +2,9 @@
 
 With latent_start the reverse chain starts from the action probabilities that were given at the same index last time
 (latent action diffusion, arXiv 2412.18212) instead of fresh noise (D2SAC, Du et al. 2024). With loss "denoising" the
-actor is not trained through its chain but learns to denoise towards the policy softmax(Q / temperature).
+actor is not trained through its chain but learns to denoise towards the policy softmax(Q / temperature), whose entropy
+is what the temperature follows. Each of its chains then ends near one action, so with one chain per observation hardly
+any entropy enters the target of the critic; and with few steps what acts is sharper (x0) or broader (noise) than it.
 """
 
 import math
@@ -93,9 +95,11 @@ class DiffusionActor:
         self._denoiser = Denoiser(chain, embedding, settings.activation, settings.predict, settings.bound)
         leaves = denoiser_leaves(self._n_logits, settings.time_width, spaces.n_obs, settings.hidden)
         self.stack = Stack(leaves, first_weights(leaves, generators))
-        if spaces.prior is not None and (settings.predict != "x0" or settings.loss == "denoising"):
-            raise ValueError("agent.predict: must be x0, and agent.loss chain, where scheduler.start is capacity")
-        self._prior = first_policy(spaces, self.stack)
+        if spaces.prior is not None:
+            for key, needed in (("predict", "x0"), ("loss", "chain"), ("final_noise", False)):
+                if getattr(settings, key) != needed:
+                    raise ValueError(f"agent.{key}: must be {str(needed).lower()} where scheduler.start is capacity")
+        self.prior = first_policy(spaces, self.stack)
         self.keeps_latent = settings.latent_start
         self.latent: Array | None = None
         if settings.latent_start:
@@ -158,7 +162,7 @@ class DiffusionActor:
     ) -> tuple[Tensor, Tensor]:
         """Losses [K] and entropies [K]: those of sac.actor_loss, or of denoising towards softmax(Q / alpha)."""
         if self._settings.loss == "chain":
-            return actor_loss(head, self.logits(batch.obs, batch.latent, drawn), q, alpha, self._prior)
+            return actor_loss(head, self.logits(batch.obs, batch.latent, drawn), q, alpha, self.prior)
         wanted = torch.minimum(q[0], q[1]) / alpha.detach().unsqueeze(-1)  # [K, M, A] logits
         of_denoising = denoising_loss(self._denoiser, self.stack.leaves, batch.obs, wanted.softmax(-1), *drawn)
         return of_denoising, head.entropy(wanted).mean(-1)
@@ -166,7 +170,7 @@ class DiffusionActor:
     def _denoised(self, obs: Tensor, start: Tensor, noise: Tensor | None) -> Tensor:
         """Ends of the chains [K, n, A], as what they add to the prior."""
         logits = self._denoiser.logits(self.stack.leaves, obs, start, noise)
-        return logits if self._prior is None else logits + self._prior
+        return logits if self.prior is None else logits + self.prior
 
     def _recall(self, index: Array | None) -> Array | None:
         """Latent actions [K, n, A] of the indices."""

@@ -114,6 +114,7 @@ class Actor(Protocol):
     """What turns observations into logits. `latent` is None unless the actor keeps a table (dsac.py)."""
 
     stack: Stack
+    prior: Tensor | None  # [A] log probabilities of the policy it starts from
     keeps_latent: bool
     latent: Array | None
 
@@ -155,7 +156,7 @@ class PerceptronActor:
         self._activation = settings.activation
         leaves = mlp_leaves(spaces.n_obs, settings.hidden, spaces.head.n_logits)
         self.stack = Stack(leaves, first_weights(leaves, generators))
-        self._prior = first_policy(spaces, self.stack)
+        self.prior = first_policy(spaces, self.stack)
 
     def act_logits(
         self,
@@ -178,7 +179,7 @@ class PerceptronActor:
     def logits(self, obs: Tensor, latent: Tensor | None, drawn: tuple[Tensor, ...]) -> Tensor:
         """Logits [K, M, A]."""
         logits = mlp(self.stack.leaves, obs, self._activation)
-        return logits if self._prior is None else logits + self._prior
+        return logits if self.prior is None else logits + self.prior
 
     def draw_loss(self, n: int, generators: Generators) -> tuple[Tensor, ...]:
         """Nothing."""
@@ -188,7 +189,7 @@ class PerceptronActor:
         self, head: Head, batch: Batch, q: Tensor, alpha: Tensor, drawn: tuple[Tensor, ...]
     ) -> tuple[Tensor, Tensor]:
         """Those of `actor_loss`."""
-        return actor_loss(head, self.logits(batch.obs, None, ()), q, alpha, self._prior)
+        return actor_loss(head, self.logits(batch.obs, None, ()), q, alpha, self.prior)
 
 
 class SoftActorCritic:
@@ -204,7 +205,6 @@ class SoftActorCritic:
         self.n_learners = len(generators)
         self.keeps_latent = actor.keeps_latent
         self._actor = actor
-        self._prior = None if spaces.prior is None else torch.tensor(spaces.prior).log_softmax(-1)
         self._settings = settings
         self._generators = generators
         leaves = mlp_leaves(spaces.n_obs, settings.hidden, spaces.head.n_q)
@@ -277,7 +277,7 @@ class SoftActorCritic:
         logits = self._actor.logits(batch.next_obs, batch.next_latent, drawn)
         weight = alpha if self._settings.entropy_in_target else torch.zeros_like(alpha)
         q = self._twins(self._targets, batch.next_obs)
-        return critic_target(self.spaces.head, batch, logits, q, weight, self._prior)
+        return critic_target(self.spaces.head, batch, logits, q, weight, self._actor.prior)
 
     def _twins(self, critics: Stack, obs: Tensor) -> Tensor:
         """[2, K, M, Q]."""

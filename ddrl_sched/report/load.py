@@ -6,6 +6,7 @@ characters.
 """
 
 import os
+import sys
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -19,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ddrl_sched.config import InputError, clean
-from ddrl_sched.labels import changed, with_changes
+from ddrl_sched.labels import LEARNS_THE_SAME, changed, with_changes
 from ddrl_sched.run import records
 
 MAX_FILE_BYTES = 128_000_000
@@ -31,11 +32,13 @@ MAX_BASELINES = 100
 MAX_CHANGES = 20  # of a scenario that its name tells; finding short names takes their square
 MAX_SCENARIOS = 8  # in the rows of one run: its own, and the rule under which decisions were placed again
 LARGEST_S = 1e9  # seconds of a mean delay
+LARGEST_COUNT = 10**12  # tasks, updates
 LARGEST_RETURN = 1e6  # steps of an episode
 # one of them makes a folder a run folder
 RUN_FILES = {"job.json", "eval.parquet", "returns.parquet", "curves.parquet", records.MANIFEST}
 
-OF_TRAINING = ["scheduler", "trained_on", "training"]  # label; world, workload and loads; sha256 of the curves
+# label; world, workload and loads; hash of the settings that a training depends on; sha256 of the curves
+OF_TRAINING = ["scheduler", "trained_on", "budget", "training"]
 JOB_COLUMNS = ["job_id", "experiment", "learned", "baselines", "code_version", "created", "folder"]
 SAME = ["scheduler", "scenario_hash"]  # what one curve or one line of a table stands for
 SAME_ROW = [*SAME, "seed", "cluster", "trace"]
@@ -58,10 +61,10 @@ class Loaded:
     notes: list[str] = field(default_factory=list)
 
 
-def load(paths: Sequence[Path | str], curves: Collection[str] = ()) -> Loaded:
+def load(paths: Sequence[Path | str], curves: Collection[str] = (), *, evaluations: bool = True) -> Loaded:
     """Read every run folder at or below `paths`. InputError if a path does not exist or is no folder.
 
-    Of curves these metrics are read.
+    Of curves these metrics are read; evaluations and returns are left alone if not wanted.
 
     A scenario is named after its yaml file and what was changed about it: edge5(probe_s=0.005).
 
@@ -73,14 +76,14 @@ def load(paths: Sequence[Path | str], curves: Collection[str] = ()) -> Loaded:
     left = MAX_REPORT_ROWS
     for folder in _run_folders(paths, found.skipped):
         try:
-            read = read_folder(folder, curves, left)
+            read = read_folder(folder, curves, left, evaluations=evaluations)
         except Exception as error:  # whatever a stranger's bytes provoke is the reason why they are left out
             found.skipped.append((clean(folder), _reason(error)))
             continue
         left -= sum(map(len, read.values()))
         for name, table in read.items():
             tables[name].append(table)
-        if not {"eval", "returns"} & read.keys():
+        if evaluations and not {"eval", "returns"} & read.keys():
             found.notes.append(f"{clean(folder)}: trained, not evaluated: nothing to compare")
     found.rows = _newest(tables["eval"], found.notes)
     if tables["returns"]:
@@ -90,7 +93,15 @@ def load(paths: Sequence[Path | str], curves: Collection[str] = ()) -> Loaded:
     return found
 
 
-def read_folder(folder: Path, curves: Collection[str] = (), most: int | None = None) -> dict[str, pd.DataFrame]:
+def tell(found: Loaded, notes: Sequence[str] = ()) -> None:
+    """Say on standard error what was left out, and the notes."""
+    lines = [f"skipped: {path}: {reason}" for path, reason in found.skipped]
+    sys.stderr.write("".join(line + "\n" for line in [*lines, *(f"note: {text}" for text in notes or found.notes)]))
+
+
+def read_folder(
+    folder: Path, curves: Collection[str] = (), most: int | None = None, *, evaluations: bool = True
+) -> dict[str, pd.DataFrame]:
     """{"eval": rows, "curves": rows of these metrics} of one run folder, those it has. ValueError, OSError say why not.
 
     `most`: rows that a report still has room for; a folder of more is refused before it is unpacked.
@@ -98,7 +109,7 @@ def read_folder(folder: Path, curves: Collection[str] = (), most: int | None = N
     job, manifest = records.read_finished(folder)
     if len(job["baselines"]) > MAX_BASELINES:
         raise ValueError(f"job.json: at most {MAX_BASELINES} baselines expected, got {len(job['baselines'])}")
-    wanted = {"eval": records.EVAL_SCHEMA, "returns": records.RETURNS_SCHEMA}
+    wanted = {"eval": records.EVAL_SCHEMA, "returns": records.RETURNS_SCHEMA} if evaluations else {}
     wanted |= {"curves": records.CURVES_SCHEMA} if curves else {}
     tables = {}
     for name, schema in wanted.items():
@@ -121,25 +132,46 @@ def read_folder(folder: Path, curves: Collection[str] = (), most: int | None = N
 def _of_metrics(
     frame: pd.DataFrame, metrics: Collection[str], job: dict[str, Any], sha256: str, most: int | None
 ) -> pd.DataFrame:
-    """Rows of the metrics with the columns OF_TRAINING. ValueError for more than `most`."""
+    """Rows of the metrics with the columns OF_TRAINING, and `number`: how many rows of its seed and metric came before.
+
+    ValueError for more rows than `most`, numbers out of range, and seeds of different length.
+    """
     frame = frame[frame.metric.isin(metrics)].reset_index(drop=True)
     if most is not None and len(frame) > most:
         raise ValueError(f"curves.parquet: with the folders before it more than {MAX_REPORT_ROWS:,} rows in one report")
-    if (frame.seed < 0).any() or (frame["update"] < 0).any() or frame.duplicated(["seed", "update", "metric"]).any():
-        raise ValueError("curves.parquet: each seed needs one row for each update and metric")
-    return frame.assign(scheduler=clean(job["scheduler"]), trained_on=_trained_on(job), training=sha256)
+    for column in ("seed", "update", "tasks_seen"):
+        if not frame[column].between(0, LARGEST_COUNT).all():
+            raise ValueError(f"curves.parquet: {column} must lie in 0 .. 10^12")
+    if not (frame.value.between(1e-12, LARGEST_S) | frame.value.isna()).all():
+        raise ValueError(f"curves.parquet: delays must lie in 10^-12 .. {LARGEST_S:g} s")
+    lengths = frame.groupby(["metric", "seed"]).size().groupby("metric")
+    if (lengths.max() != lengths.min()).any() or frame.seed.nunique() > MAX_SEEDS:
+        raise ValueError(f"curves.parquet: expected as many rows for each of at most {MAX_SEEDS:,} seeds")
+    number = frame.groupby(["metric", "seed"]).cumcount()
+    trained_on, budget = _trained_on(job)
+    named = {"scheduler": clean(job["scheduler"]), "trained_on": trained_on, "budget": budget}
+    return frame.assign(number=number, training=sha256, **named)
 
 
-def _trained_on(job: dict[str, Any]) -> str:
-    """ "edge5 poisson 0.36, 0.8": world, workload and loads of a training, as far as the settings tell."""
-    found = {"env": "name", "workload": "name", "train": "loads"}
-    parts = {group: job["settings"].get(group) for group in found}
-    world, workload, loads = (p.get(found[g]) if isinstance(p, dict) else None for g, p in parts.items())
-    if not loads and isinstance(parts["workload"], dict):
-        loads = [parts["workload"].get("load")]
-    numbers = [f"{x:g}" for x in loads if isinstance(x, int | float)] if isinstance(loads, list) else []
-    words = [clean(word) for word in (world, workload) if isinstance(word, str)]
-    return " ".join([*words, ", ".join(numbers)])[: records.MAX_NAME].strip()
+def _trained_on(job: dict[str, Any]) -> tuple[str, str]:
+    """ "edge5(overhead_gcycle=0) poisson 0.36, 0.8" as far as the settings tell, and their hash."""
+    groups = {name: job["settings"].get(name) for name in ("seed", "env", "workload", "scheduler", "train")}
+    env, workload, train = (
+        groups[name] if isinstance(groups[name], dict) else {} for name in ("env", "workload", "train")
+    )
+    loads = train.get("loads")
+    if isinstance(loads, list) and loads:
+        groups["workload"] = {key: value for key, value in workload.items() if key != "load"}
+    else:
+        loads = [workload.get("load")]
+    words = [word for word in job["overrides"] if len(word) <= records.MAX_NAME]
+    changes = changed(words, ("env.", "workload.", "train."), ("workload.load", "train.loads", *LEARNS_THE_SAME))
+    world = with_changes(str(env.get("name", "")), dict(islice(changes.items(), MAX_CHANGES)))
+    rule = env.get("rule")
+    names = [world, workload.get("name"), f"rule {rule}" if rule not in (None, "clean") else None]
+    numbers = [f"{x:g}" for x in loads if isinstance(x, int | float)]
+    text = " ".join([*(clean(name) for name in names if isinstance(name, str)), ", ".join(numbers)])
+    return text[: records.MAX_NAME].strip(), records.canonical_hash(groups)
 
 
 def parse_table(data: bytes, schema: pa.Schema, name: str, most: int | None = None) -> pd.DataFrame:

@@ -116,7 +116,7 @@ def _pairs(names: Sequence[str], baselines: Sequence[str]) -> Iterator[tuple[str
         yield from ((name, base) for base in baselines if base in names for name in names if name != base)
         return
     for name in names:
-        for agent in CLAIMED_GAIN_PCT:
+        for agent in CLAIMED_GAIN_PCT if "_dsac" in name else ():
             base = name.replace("_denoising", "").replace("_dsac", f"_{agent}", 1)
             if base != name and base in names:
                 yield name, base

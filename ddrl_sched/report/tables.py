@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from ddrl_sched.config import InputError, clean, near
-from ddrl_sched.report.load import Loaded, load
+from ddrl_sched.report.load import load, tell
 from ddrl_sched.report.returns import gain_rows, return_rows, return_sheets
 from ddrl_sched.report.sheets import DRAW, Sheet
 from ddrl_sched.report.statistics import (
@@ -76,7 +76,7 @@ def main(
         rows = report_rows(found.rows, [name for name in baselines if name not in of_returns], notes)
         published = published_rows(found.rows, notes)
     finally:
-        _tell(found, notes)
+        tell(found, notes)
     about = captions(found.rows)
     returns = return_rows(found.returns), gain_rows(found.returns, baselines)
     sys.stdout.write(render(rows, format, about, published, returns))
@@ -450,8 +450,3 @@ def _files(
 
 def _as_csv(table: pd.DataFrame) -> str:
     return str(table.to_csv(index=False, lineterminator="\n"))
-
-
-def _tell(found: Loaded, notes: Sequence[str]) -> None:
-    lines = [f"skipped: {path}: {reason}" for path, reason in found.skipped] + [f"note: {text}" for text in notes]
-    sys.stderr.write("".join(line + "\n" for line in lines))

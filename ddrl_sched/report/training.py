@@ -1,12 +1,12 @@
 """How trainings ended: the delay at the last looks (run/validate.py), and whether it still changes.
 
 A look is the geometric mean over loads and is free of exploration. Fitted change: for each seed a line through the log
-of its looks in the last quarter of the updates, times the length of that quarter; the mean over seeds with Student's t.
+of its looks in the last quarter, times the length of that quarter; the mean over seeds with Student's t. A seed that
+lacks one of them (a trace without a task) is left out.
 """
 
 import json
 import math
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,17 +16,19 @@ import pandas as pd
 from scipy.stats import t as student
 
 from ddrl_sched.config import InputError, clean
-from ddrl_sched.report.load import load
+from ddrl_sched.report.load import load, tell
 from ddrl_sched.report.sheets import DRAW, Sheet
 from ddrl_sched.report.statistics import Floats
 from ddrl_sched.run import records
 
-LAST = 0.25  # part of the updates that is fitted
+LAST = 0.25  # part of the looks that is fitted
 SETTLED_PCT = 1.0  # a training has settled when its fitted change is smaller
+DELAY = ["validation_delay_s", "validation_delay_lo_s", "validation_delay_hi_s"]  # at the last look
+CHANGE = ["change_pct", "change_lo_pct", "change_hi_pct"]
 COLUMNS = [
-    "trained_on", "scheduler", "n_seeds", "updates", "tasks_seen", "looks", "validation_delay_s",
-    "validation_delay_lo_s", "validation_delay_hi_s", "change_pct", "change_lo_pct", "change_hi_pct", "settled",
+    "trained_on", "scheduler", "n_seeds", "updates", "tasks_seen", "looks", *DELAY, *CHANGE, "settled",
 ]  # fmt: skip
+FORMATS = {"markdown": "md", "csv": "csv", "latex": "tex", "json": "json"}  # of files -> their ending
 
 
 def main(paths: Sequence[Path | str], format: str, out: Path | str | None, strict: bool = False) -> int:
@@ -34,26 +36,32 @@ def main(paths: Sequence[Path | str], format: str, out: Path | str | None, stric
 
     Returns and raises what report.tables.main does.
     """
-    found = load(paths, curves=(records.LOOKS,))
-    for path, reason in found.skipped:
-        print(f"skipped: {path}: {reason}", file=sys.stderr)
-    if found.curves.empty:
+    found = load(paths, curves=(records.LOOKS,), evaluations=False)
+    rows = training_rows(found.curves, found.notes) if len(found.curves) else pd.DataFrame()
+    tell(found)
+    if rows.empty:
         some = f"no finished training with looks (train.validate_every) at or below {', '.join(map(clean, paths))}"
         raise InputError(some)
-    rows = training_rows(found.curves)
     print(render(rows, format), end="")
     if out is not None:
-        for form, ending in (("markdown", "md"), ("csv", "csv"), ("latex", "tex"), ("json", "json")):
+        for form, ending in FORMATS.items():
             records.write_bytes(Path(out) / f"training.{ending}", render(rows, form).encode())
     return 3 if strict and found.skipped else 0
 
 
-def training_rows(df: pd.DataFrame) -> pd.DataFrame:
-    """One row per training (COLUMNS); of a scheduler's trainings on the same loads the newest. `df`: Loaded.curves."""
+def training_rows(df: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
+    """One row per scheduler and settings of training (COLUMNS), of several such trainings the newest, which is noted.
+
+    `df`: Loaded.curves.
+    """
     rows = []
-    for (trained_on, scheduler), group in df.sort_values("created").groupby(["trained_on", "scheduler"]):
-        newest = group[group.training == group.training.iloc[-1]].drop_duplicates(["seed", "update"])
-        rows.append({"trained_on": trained_on, "scheduler": scheduler, **_summary(newest)})
+    df = df.sort_values(["created", "folder"], kind="stable")
+    for (trained_on, scheduler, _), group in df.groupby(["trained_on", "scheduler", "budget"]):
+        newest = group[group.training == group.training.iloc[-1]]
+        for folder in group.folder[group.training != group.training.iloc[-1]].unique():
+            notes.append(f"{folder}: {scheduler} left out: the newer training in {newest.folder.iloc[-1]} counts")
+        one = newest[newest.folder == newest.folder.iloc[-1]]  # others are copies of it
+        rows.append({"trained_on": trained_on, "scheduler": scheduler, **_summary(one)})
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -62,53 +70,53 @@ def render(rows: pd.DataFrame, format: str) -> str:
     if format == "csv":
         return str(rows.to_csv(index=False, lineterminator="\n"))
     if format == "json":
-        plain = rows.astype(object).where(rows.notna(), None).to_dict("records")
+        finite = rows.replace([np.inf, -np.inf], np.nan)
+        plain = finite.astype(object).where(finite.notna(), None).to_dict("records")
         return json.dumps({"training": plain}, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
     return "\n".join(DRAW[format](sheet) for sheet in _sheets(rows))
 
 
 def _summary(rows: pd.DataFrame) -> dict[str, Any]:
-    looks = rows.pivot(index="update", columns="seed", values="value").sort_index()
-    log_s = np.log(looks.where((looks > 0) & np.isfinite(looks)).to_numpy())  # [looks, seeds]
-    updates = looks.index.to_numpy(float)
-    late = updates > (1 - LAST) * updates[-1]
-    last, change = mean_and_interval(log_s[-1]), mean_and_interval(fitted_change(updates[late], log_s[late]))
-    lo, hi = (100 * math.expm1(x) for x in change[1:])
-    settled = "open"
-    if math.isnan(lo):
-        settled = "unknown"
-    elif lo > -SETTLED_PCT and hi < SETTLED_PCT:
-        settled = "yes"
-    elif lo >= SETTLED_PCT or hi <= -SETTLED_PCT:
-        settled = "no"
+    log_s = np.log(rows.pivot(index="number", columns="seed", values="value").to_numpy())  # [looks, seeds]
+    late = log_s[len(log_s) - math.ceil(LAST * len(log_s)) :]
+    late = late[:, ~np.isnan(late).any(0)]
+    last, change = mean_and_interval(late[-1]), mean_and_interval(fitted_change(late))
+    with np.errstate(over="ignore"):
+        delay_s, change_pct = np.exp(last), 100 * np.expm1(change)
     return {
-        "n_seeds": looks.shape[1],
-        "updates": int(updates[-1]),
+        "n_seeds": late.shape[1],
+        "updates": int(rows["update"].max()),
         "tasks_seen": round(rows.groupby("seed").tasks_seen.max().mean()),
-        "looks": len(looks),
-        **dict(zip(COLUMNS[6:9], np.exp(last).tolist(), strict=True)),
-        "change_pct": 100 * math.expm1(change[0]),
-        "change_lo_pct": lo,
-        "change_hi_pct": hi,
-        "settled": settled,
+        "looks": len(log_s),
+        **dict(zip(DELAY, delay_s.tolist(), strict=True)),
+        **dict(zip(CHANGE, change_pct.tolist(), strict=True)),
+        "settled": _settled(*change_pct[1:]),
     }
 
 
-def fitted_change(updates: Floats, log_s: Floats) -> Floats:
-    """[seeds] change of log_s [looks, seeds] along its fitted line, over the last quarter of all updates [looks].
+def _settled(lo: float, hi: float) -> str:
+    """Whether all of an interval lies within the limit ("yes"), beyond it on one side ("no"), or neither ("open")."""
+    if math.isnan(lo):
+        return "unknown"
+    if lo >= SETTLED_PCT or hi <= -SETTLED_PCT:
+        return "no"
+    return "yes" if lo > -SETTLED_PCT and hi < SETTLED_PCT else "open"
 
-    NaN with fewer than three looks, or where a seed lacks one.
-    """
-    if len(updates) < 3:
+
+def fitted_change(log_s: Floats) -> Floats:
+    """[seeds] change along the line fitted to log_s [looks, seeds], over as many looks; NaN with fewer than three."""
+    n = len(log_s)
+    if n < 3:
         return np.full(log_s.shape[1], np.nan)
-    centred = updates - updates.mean()
-    slope: Floats = centred @ log_s / np.square(centred).sum()
-    return slope * LAST * updates[-1]
+    centred = np.arange(n) - (n - 1) / 2
+    change: Floats = n * (centred @ log_s) / np.square(centred).sum()
+    return change
 
 
 def mean_and_interval(values: Floats) -> tuple[float, float, float]:
-    """Mean over seeds and its 95 % interval by Student's t; NaN bounds for one seed, NaN where a value is."""
-    n, mean = len(values), float(values.mean())
+    """Mean over seeds and its 95 % interval by Student's t; NaN bounds for one seed, all NaN for none."""
+    n = len(values)
+    mean = float(values.mean()) if n else math.nan
     if n < 2:
         return mean, math.nan, math.nan
     half = float(student.ppf(0.975, n - 1) * values.std(ddof=1) / math.sqrt(n))
@@ -127,8 +135,8 @@ def _sheets(rows: pd.DataFrame) -> list[Sheet]:
                 f"{row.updates:,}",
                 f"{row.tasks_seen:,}",
                 str(row.looks),
-                _three([1e3 * getattr(row, name) for name in COLUMNS[6:9]], "{:,.4g}"),
-                _three([getattr(row, name) for name in COLUMNS[9:12]], "{:+.1f}"),
+                _three([1e3 * getattr(row, name) for name in DELAY], "{:,.4g}"),
+                _three([getattr(row, name) for name in CHANGE], "{:+.1f}"),
                 row.settled,
             ]
             for row in group.itertuples()

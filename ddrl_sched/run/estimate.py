@@ -46,14 +46,27 @@ def estimate_s(
     pace = _pace(problem, scheduler, settings)
     evaluation_s = pace.slot_s * scenario.horizon_s / scenario.slot_s * settings.evaluate.traces
     trained_s = [training_s(each, scheduler, settings, pace) for each in trained_on]
-    return sum(trained_s) / max(len(trained_s), 1), START_S + evaluation_s
+    looked_s = n_looks(settings) * pace.slot_s * sum(episode_s(each, settings) for each in trained_on) / scenario.slot_s
+    return sum(trained_s) / max(len(trained_s), 1) + looked_s, START_S + evaluation_s
+
+
+def n_looks(settings: JobSettings) -> int:
+    """How often a training looks at its policy (run/validate.py); a look plays one episode of every load."""
+    every = settings.train.validate_every
+    return -(-settings.train.episodes // every) if every else 0
+
+
+def episode_s(problem: Problem, settings: JobSettings) -> float:
+    """Simulated seconds of an episode."""
+    budget = settings.train
+    one = problem.training(settings.seed, range(1), 0, budget.episode_slots, budget.episode_tasks)[0]
+    return one.scenario.horizon_s
 
 
 def training_s(problem: Problem, learner: Learner, settings: JobSettings, pace: Pace) -> float:
     """CPU seconds of a training at this pace."""
     budget, learning = settings.train, learner.settings.learning
-    episode = problem.training(settings.seed, range(1), 0, budget.episode_slots, budget.episode_tasks)[0]
-    slots = budget.episodes * episode.scenario.horizon_s / problem.scenario.slot_s
+    slots = budget.episodes * episode_s(problem, settings) / problem.scenario.slot_s
     per_slot = problem.plan.demand.tasks_per_s * problem.scenario.slot_s * settings.seeds / learner.n_learners
     learns = max(slots - max(learning.start_slots, learning.batch / per_slot), 0.0)  # the memory fills first
     return slots * pace.slot_s + learns * pace.busy * learning.updates / learning.every_slots * pace.update_s
@@ -93,8 +106,8 @@ def _search_s(problem: Problem, policy: PricePolicy, settings: JobSettings) -> f
     """CPU seconds of all generations on one problem."""
     budget, demand = settings.train, problem.plan.demand
     per_task = 1e-5 if policy.settings.candidates == "any_subset" else 5e-6
-    tried = 2 * evolution_settings(policy.settings).pairs * settings.seeds
-    return per_task * tried * budget.episodes * budget.episode_slots * problem.scenario.slot_s * demand.tasks_per_s
+    tried = 2 * evolution_settings(policy.settings).pairs * budget.episodes + n_looks(settings)
+    return per_task * tried * settings.seeds * budget.episode_slots * problem.scenario.slot_s * demand.tasks_per_s
 
 
 def _nothing(learner: Learner) -> Batch:

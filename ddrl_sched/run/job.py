@@ -1,6 +1,5 @@
 """One job: validated settings in, a run folder out. `train` learns, `eval` evaluates, `sweep` does both."""
 
-import functools
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -361,13 +360,15 @@ def _train(job: Job, learner: Learner | PricePolicy, clock: Clock) -> None:
 
 
 def _validation(settings: JobSettings, problems: list[Problem], n_learners: int) -> Validation:
-    """Looks at one trace per seed and load, as long as an episode, that no episode trains on."""
+    """Looks at one trace per seed and load, as long as an episode and drawn apart from all that are trained on.
+
+    Of a real trace it is another random window of the part for training, which others may overlap.
+    """
     budget, seeds = settings.train, range(settings.seeds)
     size = budget.episode_slots, budget.episode_tasks
 
-    @functools.cache
-    def traces() -> list[Traces]:
-        return [each.training(settings.seed, seeds, AFTER_ALL_EPISODES, *size)[0] for each in problems]
+    def traces() -> Iterator[Traces]:
+        return (each.training(settings.seed, seeds, AFTER_ALL_EPISODES, *size)[0] for each in problems)
 
     def generators() -> list[np.random.Generator]:
         return [stream(settings.seed, "validation", k) for k in range(n_learners)]

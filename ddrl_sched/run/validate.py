@@ -1,6 +1,6 @@
 """Looks at a learner while it trains: its mean delay, without exploring, on traces that stay the same."""
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,21 +15,21 @@ class Validation:
     """When to look and at what."""
 
     every: int  # episodes
-    traces: Callable[[], Sequence[Traces]]  # for each load one trace per training seed, apart from those trained on
+    traces: Callable[[], Iterable[Traces]]  # for each load one trace per training seed, the same at every look
     generators: Callable[[], Sequence[np.random.Generator]]  # [learners] new ones, for decisions that are drawn
 
 
-def due(validation: Validation | None, episode: int, episodes: int) -> bool:
+def due(validation: Validation, episode: int, episodes: int) -> bool:
     """Whether there is a look after `episode` (numbered from 0); always after the last one."""
-    return validation is not None and ((episode + 1) % validation.every == 0 or episode + 1 == episodes)
+    return (episode + 1) % validation.every == 0 or episode + 1 == episodes
 
 
 def look(validation: Validation, scheduler: Trained, n_seeds: int) -> Generator[None, None, Floats]:
     """Mean delay [seeds], s, the geometric mean over the loads: all weigh the same. Yields None after every window.
 
-    The scheduler is left as in an evaluation; a training that goes on tells it so. NaN where no trace holds a task.
+    The scheduler is left as in an evaluation; a training that goes on tells it so. NaN where a trace holds no task.
     """
-    log_s = []
+    total, n_loads = np.zeros(n_seeds), 0
     for traces in validation.traces():
         scheduler.start_evaluation(1, list(validation.generators()))
         delay_s = np.full(n_seeds, np.nan)
@@ -40,8 +40,7 @@ def look(validation: Validation, scheduler: Trained, n_seeds: int) -> Generator[
         n_tasks = traces.tasks.valid.sum(1)
         if outcome is not None:
             delay_s = np.where(n_tasks > 0, np.nansum(outcome.delay_s, 1) / np.maximum(n_tasks, 1), np.nan)
-        log_s.append(np.log(delay_s))
-    known = ~np.isnan(log_s)
-    total = np.where(known, log_s, 0.0).sum(0)
-    mean_s: Floats = np.exp(np.where(known.any(0), total / np.maximum(known.sum(0), 1), np.nan))
+        total += np.log(delay_s)
+        n_loads += 1
+    mean_s: Floats = np.exp(total / n_loads)
     return mean_s

@@ -406,9 +406,12 @@ def _check_size(settings: LearnedSettings, spaces: Spaces, hidden: Sequence[int]
     transition = 2 * (spaces.n_obs + n_logits) + 4
     layers = [spaces.n_obs + n_logits + 1, *hidden, max(n_logits, spaces.head.n_q)]
     weights = sum(rows * columns for rows, columns in pairwise(layers))
+    per_choice = 0
+    if settings.agent.get("loss") == "denoising":  # every action is noised and denoised
+        per_choice = n_logits * (6 * n_logits + 2 * sum(hidden))
     numbers = {
         "scheduler.learning.memory": transition * settings.learning.memory,
-        "scheduler.learning.batch": (transition + sum(layers)) * settings.learning.batch,
+        "scheduler.learning.batch": (transition + sum(layers) + per_choice) * settings.learning.batch,
         "scheduler.agent.hidden": _COPIES * weights,
         "scheduler.latent_entries": n_logits * settings.latent_entries,
     }
