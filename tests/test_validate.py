@@ -3,7 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
+from ddrl_sched.agents.base import Spaces
+from ddrl_sched.agents.heads import Categorical
 from ddrl_sched.run.job import AFTER_ALL_EPISODES, prepare, run_job
 from ddrl_sched.run.problem import build_problem
 from ddrl_sched.run.records import LOOKS
@@ -11,6 +14,7 @@ from ddrl_sched.run.rollout import rollout
 from ddrl_sched.run.seeding import stream
 from ddrl_sched.run.train import Training
 from ddrl_sched.run.validate import Validation, due
+from tests.agent_builders import build, generators, random_batch
 from tests.resume_jobs import NO_OPTIONS, folder_of, tiny
 
 LOADS = [0.1, 0.4]
@@ -63,20 +67,25 @@ def test_looks_come_every_so_often_and_at_the_end(tmp_path):
     assert curves[curves.metric == LOOKS].groupby("seed").size().tolist() == [2, 2]  # after episodes 3 and 4
 
 
-def test_rates_fall_to_their_fraction(tmp_path):
-    """With a final rate of 0 the last episode changes nothing, with 1 it does."""
-    after = {}
-    for final in (0.0, 1.0):
-        data = tiny(tmp_path / str(final), "dqn_ts_tuned", episodes=2)
-        data["scheduler"]["learning"]["lr_final"] = final
-        job = prepare(data, "train", NO_OPTIONS)
-        learner = job.scheduler
-        traces = job.problem.training(0, range(2), 0, 6, 0)[0]
-        weights = []
-        for progress in Training(learner, job.problem.scenario, 2, lambda _, traces=traces: traces):
-            if progress is not None:
-                weights.append(learner.weights())
-        first, last = weights
-        after[final] = max((last[name] - first[name]).abs().max().item() for name in first)
-    assert after[0.0] == 0.0
-    assert after[1.0] > 0.0
+def test_rates_fall_linearly_to_their_fraction(tmp_path, monkeypatch):
+    data = tiny(tmp_path, "dqn_ts_tuned", episodes=3)
+    data["scheduler"]["learning"]["lr_final"] = 0.2
+    job = prepare(data, "train", NO_OPTIONS)
+    traces = job.problem.training(0, range(2), 0, 6, 0)[0]
+    update, rates = job.scheduler.agent.update, []
+    monkeypatch.setattr(job.scheduler.agent, "update", lambda batch, rate: rates.append(rate) or update(batch, rate))
+    for _ in Training(job.scheduler, job.problem.scenario, 3, lambda _: traces):
+        pass
+    assert list(dict.fromkeys(np.round(rates, 9))) == [1.0, 0.6, 0.2]
+
+
+@pytest.mark.parametrize("kind", ["dqn", "sac", "dsac"])
+def test_a_rate_of_zero_changes_nothing(kind):
+    spaces = Spaces(3, Categorical(4), n_latent=6)
+    agent = build(kind, spaces, generators(2))
+    batch = random_batch(np.random.default_rng(0), spaces, 2, 16)
+    first = agent.weights()
+    agent.update(batch, 0.0)
+    assert all(torch.equal(value, first[name]) for name, value in agent.weights().items())
+    agent.update(batch, 0.5)
+    assert not all(torch.equal(value, first[name]) for name, value in agent.weights().items())
