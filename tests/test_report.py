@@ -408,7 +408,7 @@ def test_out_that_cannot_be_written_is_named(runs, tmp_path):
 
 def test_nothing_to_read_is_an_input_error_and_says_why(tmp_path, capsys):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match=r"no finished run folder at or below .*empty"):
+    with pytest.raises(InputError, match=r"no finished evaluation at or below .*empty"):
         main([tmp_path / "empty"], [], "table", None)
     records.write_job(tmp_path / "a", job(status="running"))
     with pytest.raises(InputError):

@@ -156,6 +156,8 @@ def _of_metrics(
 def _trained_on(job: dict[str, Any]) -> tuple[str, str]:
     """ "edge5(overhead_gcycle=0) poisson 0.36, 0.8" as far as the settings tell, and their hash."""
     groups = {name: job["settings"].get(name) for name in ("seed", "env", "workload", "scheduler", "train")}
+    if isinstance(groups["train"], dict):
+        groups["train"] = {k: v for k, v in groups["train"].items() if f"train.{k}" not in LEARNS_THE_SAME}
     env, workload, train = (
         groups[name] if isinstance(groups[name], dict) else {} for name in ("env", "workload", "train")
     )

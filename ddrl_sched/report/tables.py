@@ -71,7 +71,8 @@ def main(
     notes = list(found.notes)
     try:
         if found.rows.empty and found.returns.empty:
-            raise InputError(f"no finished run folder at or below {', '.join(clean(p) for p in paths)}")
+            trained = "; of what was only trained tells --training" if notes else ""
+            raise InputError(f"no finished evaluation at or below {', '.join(clean(p) for p in paths)}{trained}")
         of_returns = set(found.returns.scheduler)
         rows = report_rows(found.rows, [name for name in baselines if name not in of_returns], notes)
         published = published_rows(found.rows, notes)

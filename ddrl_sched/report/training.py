@@ -22,6 +22,7 @@ from ddrl_sched.report.statistics import Floats
 from ddrl_sched.run import records
 
 LAST = 0.25  # part of the looks that is fitted
+LEAST = 9  # looks, so that three are fitted
 SETTLED_PCT = 1.0  # a training has settled when its fitted change is smaller
 DELAY = ["validation_delay_s", "validation_delay_lo_s", "validation_delay_hi_s"]  # at the last look
 CHANGE = ["change_pct", "change_lo_pct", "change_hi_pct"]
@@ -61,7 +62,12 @@ def training_rows(df: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
         for folder in group.folder[group.training != group.training.iloc[-1]].unique():
             notes.append(f"{folder}: {scheduler} left out: the newer training in {newest.folder.iloc[-1]} counts")
         one = newest[newest.folder == newest.folder.iloc[-1]]  # others are copies of it
-        rows.append({"trained_on": trained_on, "scheduler": scheduler, **_summary(one)})
+        row = _summary(one)
+        if row["looks"] < LEAST:
+            notes.append(f"{scheduler}: {row['looks']} looks in {one.folder.iloc[0]}, a fitted change needs {LEAST}")
+        elif row["n_seeds"] < 2:
+            notes.append(f"{scheduler}: {row['n_seeds']} seeds in {one.folder.iloc[0]}, an interval needs two")
+        rows.append({"trained_on": trained_on, "scheduler": scheduler, **row})
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -124,7 +130,7 @@ def mean_and_interval(values: Floats) -> tuple[float, float, float]:
 
 
 def _sheets(rows: pd.DataFrame) -> list[Sheet]:
-    header = ["scheduler", "seeds", "updates", "tasks seen", "looks", "delay at the last look, ms [95%]"]
+    header = ["scheduler", "seeds", "updates", "tasks per seed", "looks", "delay at the last look, ms [95%]"]
     header += ["fitted change in the last quarter, % [95%]", f"below {SETTLED_PCT:g} %"]
     sheets = []
     for trained_on, group in rows.groupby("trained_on", sort=False):
