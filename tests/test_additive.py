@@ -41,6 +41,14 @@ def test_cwa_clips_after_one_solve_and_loses_to_water_filling():
     np.testing.assert_allclose(filled(water_filling, c, w, mask), [1.0, 0.0, 0.0])
 
 
+@pytest.mark.parametrize("at", [(0.7, 1.6, 1.3, 2.0), (1.4, 1.1, 2.0, 3.4), (1.1, 1.0, 0.8, 1.9)])
+def test_a_server_dry_by_the_last_bit_ends_the_filling(at):
+    """The second server waits exactly as long as the first takes: rounding says wet, dry, wet, ... for ever."""
+    c, w = np.array(at[:2]), np.array(at[2:])
+    np.testing.assert_allclose(filled(water_filling, c, w, ALL2), [1.0, 0.0], atol=1e-12)
+    np.testing.assert_allclose(filled(priced_water_filling, c, w, np.zeros(2), ALL2), [1.0, 0.0], atol=1e-12)
+
+
 def test_shares_follow_the_speeds_of_the_mask():
     mask = np.array([True, False, True])
     np.testing.assert_allclose(filled(proportional, np.array([10.0, 20.0, 30.0]), mask), [0.25, 0.0, 0.75])

@@ -85,7 +85,10 @@ def _equal_finish(c: Floats, w: Floats, mask: Bools) -> float:
 
 @njit(cache=True, error_model="numpy")
 def _water_level(c: Floats, w: Floats, mask: Bools, key: Floats, limit: float) -> float:
-    """Water level over the servers of the mask with key <= limit; dropping dry servers only lowers it."""
+    """Water level over the servers of the mask with key <= limit; dropping dry servers only lowers it.
+
+    Only by rounding could it rise again, where a server is wet or dry by the last bit; there it ends.
+    """
     level, n_wet = np.inf, -1
     while True:
         top, bottom, count = 1.0, 0.0, 0
@@ -94,7 +97,7 @@ def _water_level(c: Floats, w: Floats, mask: Bools, key: Floats, limit: float) -
                 top += w[s] / c[s]
                 bottom += 1.0 / c[s]
                 count += 1
-        if count == n_wet or count == 0:
+        if count == n_wet or count == 0 or top / bottom >= level:
             return level
         level, n_wet = top / bottom, count
 
