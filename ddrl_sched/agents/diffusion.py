@@ -105,6 +105,11 @@ class Denoiser:
         return len(self.chain.sigma)
 
     @property
+    def squashes(self) -> bool:
+        """Whether the output of the network goes through tanh."""
+        return self.predict == "noise" or self.bound is not None
+
+    @property
     def noisy_steps(self) -> list[int]:
         """Entries of the steps that add noise, in the order of the chain."""
         return [t for t in reversed(range(self.steps)) if self.chain.sigma[t] > 0]
@@ -125,11 +130,11 @@ def denoised(denoiser: Denoiser, leaves: Mapping[str, Tensor], obs: Tensor, x: T
 
     obs [K, n, O], x [K, n, A] where the step begins, step [K, n] its entry. By autograd, for losses without a chain.
     """
-    time = denoiser.embedding[step].to(x.dtype)  # [K, n, D]
+    time = denoiser.embedding[step]  # [K, n, D]
     first = torch.baddbmm(leaves["bias0"], obs, leaves["weight_obs"])
     first = first + torch.bmm(time, leaves["weight_time"]) + torch.bmm(x, leaves["weight_x"])
     y = mlp(leaves, ACTIVATIONS[denoiser.activation](first), denoiser.activation, first=1)
-    return torch.tanh(y) if denoiser.predict == "noise" or denoiser.bound is not None else y
+    return torch.tanh(y) if denoiser.squashes else y
 
 
 def denoising_loss(
@@ -183,7 +188,7 @@ def walk(
             before.append(torch.baddbmm(bias, after[-1], weight))
             after.append(activate(before[-1]))
         y = torch.baddbmm(layers[-1][1], after[-1], layers[-1][0])
-        if denoiser.predict == "noise" or denoiser.bound is not None:
+        if denoiser.squashes:
             np.tanh(y.numpy(), out=y.numpy())  # several times as fast as torch's
         move, at, end = _move(denoiser, t), x, None
         if move.clamped is None:
@@ -218,7 +223,7 @@ def walk_gradient(
             of_end = torch.ops.aten.hardtanh_backward(of_y, at.end, -denoiser.bound, denoiser.bound)  # type: ignore[operator]
             of_x.add_(of_end, alpha=move.clamped[0])
             of_y = move.clamped[1] * of_end
-        if denoiser.predict == "noise" or denoiser.bound is not None:
+        if denoiser.squashes:
             of_y = torch.ops.aten.tanh_backward(of_y, at.y)
         for (weight, _), (of_weight, of_bias), before, after in reversed(
             [*zip(layers, of_layers, at.before, at.after, strict=True)]

@@ -163,7 +163,7 @@ class DiffusionActor:
         """Losses [K] and entropies [K]: those of sac.actor_loss, or of denoising towards softmax(Q / alpha)."""
         if self._settings.loss == "chain":
             return actor_loss(head, self.logits(batch.obs, batch.latent, drawn), q, alpha, self.prior)
-        wanted = torch.minimum(q[0], q[1]) / alpha.detach().unsqueeze(-1)  # [K, M, A] logits
+        wanted = torch.minimum(q[0], q[1]) / alpha.unsqueeze(-1)  # [K, M, A] logits
         of_denoising = denoising_loss(self._denoiser, self.stack.leaves, batch.obs, wanted.softmax(-1), *drawn)
         return of_denoising, head.entropy(wanted).mean(-1)
 

@@ -93,10 +93,10 @@ def load(paths: Sequence[Path | str], curves: Collection[str] = (), *, evaluatio
     return found
 
 
-def tell(found: Loaded, notes: Sequence[str] = ()) -> None:
+def tell(found: Loaded) -> None:
     """Say on standard error what was left out, and the notes."""
     lines = [f"skipped: {path}: {reason}" for path, reason in found.skipped]
-    sys.stderr.write("".join(line + "\n" for line in [*lines, *(f"note: {text}" for text in notes or found.notes)]))
+    sys.stderr.write("".join(line + "\n" for line in [*lines, *(f"note: {text}" for text in found.notes)]))
 
 
 def read_folder(

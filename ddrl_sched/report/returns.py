@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ddrl_sched.report.sheets import Sheet
+from ddrl_sched.report.sheets import Sheet, with_interval
 from ddrl_sched.report.statistics import N_RESAMPLES, Estimate, Floats
 from ddrl_sched.run.seeding import stream
 
@@ -132,7 +132,4 @@ def _three(column: str, estimate: Estimate) -> dict[str, Any]:
 
 
 def _shown(row: dict[str, Any], column: str, form: str) -> str:
-    value, lo, hi = (row[column + end] for end in ("", "_lo", "_hi"))
-    if not math.isfinite(value):
-        return "-"
-    return form.format(value) + (f" [{form.format(lo)}, {form.format(hi)}]" if math.isfinite(lo) else "")
+    return with_interval([row[column + end] for end in ("", "_lo", "_hi")], form)

@@ -1,7 +1,8 @@
 """Tables of text: the same sheet as plain text, markdown and LaTeX."""
 
 import io
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +51,14 @@ def as_latex(sheet: Sheet) -> str:
          rf"\begin{{tabular}}{{{align}}}", r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule",
          r"\end{tabular}", r"\end{table}", ""]
     )  # fmt: skip
+
+
+def with_interval(estimate: Sequence[float], form: str) -> str:
+    """ "value [lo, hi]" in a format; without an interval where it is not finite, "-" where the value is not."""
+    value, lo, hi = estimate
+    if not math.isfinite(value):
+        return "-"
+    return form.format(value) + (f" [{form.format(lo)}, {form.format(hi)}]" if math.isfinite(lo) else "")
 
 
 DRAW = {"table": as_text, "markdown": as_markdown, "latex": as_latex}  # by form

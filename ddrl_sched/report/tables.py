@@ -68,7 +68,7 @@ def main(
     if format not in FORMATS:
         raise InputError(f"--format: unknown form {clean(format)!r}{near(format, list(FORMATS))}")
     found = load(paths)
-    notes = list(found.notes)
+    notes = found.notes
     try:
         if found.rows.empty and found.returns.empty:
             trained = "; of what was only trained tells --training" if notes else ""
@@ -77,7 +77,7 @@ def main(
         rows = report_rows(found.rows, [name for name in baselines if name not in of_returns], notes)
         published = published_rows(found.rows, notes)
     finally:
-        tell(found, notes)
+        tell(found)
     about = captions(found.rows)
     returns = return_rows(found.returns), gain_rows(found.returns, baselines)
     sys.stdout.write(render(rows, format, about, published, returns))
@@ -152,12 +152,12 @@ def render(
     csv has one table: that of report_rows, or the returns where there are only those.
     """
     if format == "csv":
-        return _as_csv(rows[COLUMNS] if len(rows) or not len(returns[0]) else returns[0])
+        return as_csv(rows[COLUMNS] if len(rows) or not len(returns[0]) else returns[0])
     if format == "json":
         tables = {"rows": rows[COLUMNS], "published": pd.DataFrame() if published is None else published}
         tables |= {"returns": returns[0], "return_gains": returns[1]} if len(returns[0]) else {}
-        plain = {name: _plain(table) for name, table in tables.items()}
-        return json.dumps(plain, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+        records_of = {name: plain(table) for name, table in tables.items()}
+        return json.dumps(records_of, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
     sheets = [
         *_sheets(rows, captions or {}),
         *_sheets_over_loads(rows),
@@ -430,7 +430,7 @@ def _with_interval(value: float, lo: float, hi: float, write: Any = _number) -> 
 # Output
 
 
-def _plain(table: pd.DataFrame) -> list[dict[str, Any]]:
+def plain(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Records with None for NaN."""
     rows: list[dict[str, Any]] = table.to_dict("records")
     return [{k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()} for row in rows]
@@ -443,11 +443,12 @@ def _files(
         if format != "table":
             yield f"report.{ending}", render(rows, format, about, published, returns)
     if len(published):
-        yield "published.csv", _as_csv(published)
+        yield "published.csv", as_csv(published)
     for name, table in zip(("returns.csv", "return_gains.csv"), returns, strict=True):
         if len(table):
-            yield name, _as_csv(table)
+            yield name, as_csv(table)
 
 
-def _as_csv(table: pd.DataFrame) -> str:
+def as_csv(table: pd.DataFrame) -> str:
+    """A table as csv with a header."""
     return str(table.to_csv(index=False, lineterminator="\n"))

@@ -17,8 +17,9 @@ from scipy.stats import t as student
 
 from ddrl_sched.config import InputError, clean
 from ddrl_sched.report.load import load, tell
-from ddrl_sched.report.sheets import DRAW, Sheet
+from ddrl_sched.report.sheets import DRAW, Sheet, with_interval
 from ddrl_sched.report.statistics import Floats
+from ddrl_sched.report.tables import FORMATS, as_csv, plain
 from ddrl_sched.run import records
 
 LAST = 0.25  # part of the looks that is fitted
@@ -29,7 +30,6 @@ CHANGE = ["change_pct", "change_lo_pct", "change_hi_pct"]
 COLUMNS = [
     "trained_on", "scheduler", "n_seeds", "updates", "tasks_seen", "looks", *DELAY, *CHANGE, "settled",
 ]  # fmt: skip
-FORMATS = {"markdown": "md", "csv": "csv", "latex": "tex", "json": "json"}  # of files -> their ending
 
 
 def main(paths: Sequence[Path | str], format: str, out: Path | str | None, strict: bool = False) -> int:
@@ -45,8 +45,8 @@ def main(paths: Sequence[Path | str], format: str, out: Path | str | None, stric
         raise InputError(some)
     print(render(rows, format), end="")
     if out is not None:
-        for form, ending in FORMATS.items():
-            records.write_bytes(Path(out) / f"training.{ending}", render(rows, form).encode())
+        for form in FORMATS.keys() - {"table"}:
+            records.write_bytes(Path(out) / f"training.{FORMATS[form]}", render(rows, form).encode())
     return 3 if strict and found.skipped else 0
 
 
@@ -74,11 +74,9 @@ def training_rows(df: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
 def render(rows: pd.DataFrame, format: str) -> str:
     """The rows as "table", "markdown", "csv", "latex" or "json"."""
     if format == "csv":
-        return str(rows.to_csv(index=False, lineterminator="\n"))
+        return as_csv(rows)
     if format == "json":
-        finite = rows.replace([np.inf, -np.inf], np.nan)
-        plain = finite.astype(object).where(finite.notna(), None).to_dict("records")
-        return json.dumps({"training": plain}, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+        return json.dumps({"training": plain(rows)}, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
     return "\n".join(DRAW[format](sheet) for sheet in _sheets(rows))
 
 
@@ -141,18 +139,11 @@ def _sheets(rows: pd.DataFrame) -> list[Sheet]:
                 f"{row.updates:,}",
                 f"{row.tasks_seen:,}",
                 str(row.looks),
-                _three([1e3 * getattr(row, name) for name in DELAY], "{:,.4g}"),
-                _three([getattr(row, name) for name in CHANGE], "{:+.1f}"),
+                with_interval([1e3 * getattr(row, name) for name in DELAY], "{:,.4g}"),
+                with_interval([getattr(row, name) for name in CHANGE], "{:+.1f}"),
                 row.settled,
             ]
             for row in group.itertuples()
         ]
         sheets.append(Sheet(f"Trained on {trained_on}", header, cells))
     return sheets
-
-
-def _three(values: Sequence[float], form: str) -> str:
-    value, lo, hi = values
-    if not math.isfinite(value):
-        return "-"
-    return form.format(value) + (f" [{form.format(lo)}, {form.format(hi)}]" if math.isfinite(lo) else "")

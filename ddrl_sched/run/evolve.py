@@ -10,7 +10,7 @@ import torch
 
 from ddrl_sched.edge.types import Floats, Ints
 from ddrl_sched.run import records
-from ddrl_sched.run.rollout import Traces, rollout
+from ddrl_sched.run.rollout import Traces, mean_delay_s, rollout
 from ddrl_sched.run.train import Progress
 from ddrl_sched.run.validate import Validation, due, look
 from ddrl_sched.schedulers.price_policy import PricePolicy
@@ -104,6 +104,6 @@ def _trial(
     shape, some = (policy.n_seeds, n_candidates), np.maximum(n_tasks, 1)[:, None]
     if outcome is None:
         return np.ones(shape), np.zeros(shape), n_tasks
-    delay_s = np.nansum(outcome.delay_s, 1).reshape(shape) / some
+    delay_s = mean_delay_s(outcome, tasks).reshape(shape)
     late = outcome.late.sum(1).reshape(shape) / some
     return np.where(n_tasks[:, None] > 0, delay_s, 1.0), late, n_tasks

@@ -51,6 +51,13 @@ class Halt:
     outcome: Outcome
 
 
+def mean_delay_s(outcome: Outcome, tasks: Tasks) -> Floats:
+    """Mean delay [R] of all tasks of every replica, NaN where there is none."""
+    n_tasks = tasks.valid.sum(1)
+    mean: Floats = np.where(n_tasks > 0, np.nansum(outcome.delay_s, 1) / np.maximum(n_tasks, 1), np.nan)
+    return mean
+
+
 def world_of(scenario: Scenario) -> Any:
     """The module that computes delays in this scenario: edge.physics or edge.published."""
     return physics if scenario.rule == "clean" else published

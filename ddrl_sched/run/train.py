@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ddrl_sched.edge import published
 from ddrl_sched.edge.types import Bools, Floats, Outcome, Scenario, Tasks
 from ddrl_sched.run import records
-from ddrl_sched.run.rollout import Halt, Step, Traces, rollout, world_of
+from ddrl_sched.run.rollout import Halt, Step, Traces, mean_delay_s, rollout, world_of
 from ddrl_sched.run.validate import Validation, due, look
 from ddrl_sched.schedulers.learned import Learner
 
@@ -98,7 +98,7 @@ class Training:
         delay_s, late_rate = np.full((2, self._learner.n_seeds), np.nan)
         if self._halt is not None:  # a window of a real trace may hold no task
             outcome, some = self._halt.outcome, np.maximum(n_tasks, 1)
-            delay_s = np.where(n_tasks > 0, np.nansum(outcome.delay_s, 1) / some, np.nan)
+            delay_s = mean_delay_s(outcome, traces.tasks)
             late_rate = np.where(n_tasks > 0, outcome.late.sum(1) / some, np.nan)
         seen, elapsed_s = self._tasks_seen + n_tasks, time.monotonic() - self._began
         metrics = self._metrics | looked

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ddrl_sched.edge.types import Floats
-from ddrl_sched.run.rollout import Traces, rollout
+from ddrl_sched.run.rollout import Traces, mean_delay_s, rollout
 from ddrl_sched.schedulers.base import Trained
 
 
@@ -32,15 +32,11 @@ def look(validation: Validation, scheduler: Trained, n_seeds: int) -> Generator[
     total, n_loads = np.zeros(n_seeds), 0
     for traces in validation.traces():
         scheduler.start_evaluation(1, list(validation.generators()))
-        delay_s = np.full(n_seeds, np.nan)
         outcome = None
         for step in rollout(traces, scheduler, np.random.default_rng(0)):
             outcome = step.outcome
             yield None
-        n_tasks = traces.tasks.valid.sum(1)
-        if outcome is not None:
-            delay_s = np.where(n_tasks > 0, np.nansum(outcome.delay_s, 1) / np.maximum(n_tasks, 1), np.nan)
-        total += np.log(delay_s)
+        total += np.nan if outcome is None else np.log(mean_delay_s(outcome, traces.tasks))
         n_loads += 1
     mean_s: Floats = np.exp(total / n_loads)
     return mean_s

@@ -20,7 +20,7 @@ from torch import Tensor
 from ddrl_sched.agents.diffusion import Denoiser, Schedule, betas, denoiser_leaves, reverse_chain, time_embedding
 from ddrl_sched.agents.evolution import EvolutionSettings, EvolutionStrategy
 from ddrl_sched.agents.nets import Hidden, mlp, mlp_leaves
-from ddrl_sched.agents.stack import Generators, Leaf, Stack, first_weights
+from ddrl_sched.agents.stack import Generators, Leaf, Stack, first_weights, quieten
 from ddrl_sched.config import LARGEST, InputError, Settings, validate, validate_record
 from ddrl_sched.edge.types import Decision, Floats, Scenario
 from ddrl_sched.schedulers.actions import table
@@ -274,10 +274,10 @@ def _check_size(settings: PriceSettings, leaves: Sequence[Leaf], n_seeds: int) -
 
 def _quiet(leaves: Sequence[Leaf], flat: Tensor) -> Tensor:
     """The same first weights with an output of zero: learning starts from the rule of `start`."""
-    seen = Stack(leaves, flat, trained=False).leaves
-    last = max(int(name.removeprefix("bias")) for name in seen if name.startswith("bias"))
-    for name in (f"weight{last}", f"bias{last}", "linear", "price_of_seconds"):
-        seen[name].zero_()
+    stack = Stack(leaves, flat, trained=False)
+    quieten(stack)
+    for name in ("linear", "price_of_seconds"):
+        stack.leaves[name].zero_()
     return flat
 
 
