@@ -432,6 +432,43 @@ def test_dqn_target_by_hand_and_copy_on_time(double):
     assert torch.equal(agent.state_dict()["tensors"]["net"], agent.state_dict()["tensors"]["target"])
 
 
+def test_dqn_decides_by_the_mean_of_its_weights_where_told_so():
+    """First the plain mean of all weights so far, then a running one; learning and exploring do not notice it."""
+    rng = np.random.default_rng(0)
+    agent, plain = (build("dqn", SPACES, generators(2), average=average, lr=0.05) for average in (0.7, 0.0))
+    mean = plain.weights()
+    for n, kept in enumerate((1 / 2, 2 / 3, 0.7, 0.7), start=1):
+        batch = random_batch(rng, SPACES, 2, 8)
+        agent.update(batch)
+        plain.update(batch)
+        mean = {name: kept * weight + (1.0 - kept) * plain.weights()[name] for name, weight in mean.items()}
+        for name, weight in agent.weights().items():
+            torch.testing.assert_close(weight, mean[name], rtol=1e-5, atol=1e-6, msg=f"{name} after {n}")
+    assert torch.equal(agent.state_dict()["tensors"]["net"], plain.state_dict()["tensors"]["net"])
+    obs, count = rng.standard_normal((2, 200, 3), dtype=np.float32), np.array([200, 200])
+    twin = build("dqn", SPACES, generators(2, 1))
+    twin.load_weights(agent.weights())
+    decided = agent.act(obs, count, False).action
+    np.testing.assert_array_equal(decided, twin.act(obs, count, False).action)
+    assert (decided != plain.act(obs, count, False).action).any()
+    np.testing.assert_array_equal(agent.act(obs, count, True).action, plain.act(obs, count, True).action)
+
+
+def test_a_mean_of_weights_is_part_of_the_state():
+    rng = np.random.default_rng(0)
+    batches = [random_batch(rng, SPACES, 2, 8) for _ in range(6)]
+    agent, again = (build("dqn", SPACES, generators(2, seed), average=0.9) for seed in (0, 1))
+    for batch in batches[:3]:
+        agent.update(batch)
+    again.load_state_dict(agent.state_dict())
+    for batch in batches[3:]:
+        agent.update(batch)
+        again.update(batch)
+    assert all(torch.equal(weight, again.weights()[name]) for name, weight in agent.weights().items())
+    with pytest.raises(ValueError, match="state"):
+        build("dqn", SPACES, generators(2)).load_state_dict(agent.state_dict())
+
+
 # --- SAC and DSAC ------------------------------------------------------------------------------------------------
 
 

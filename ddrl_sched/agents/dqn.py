@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import torch
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Gt, Le, Lt
 from pydantic import ConfigDict
 from torch import Tensor
 
@@ -46,6 +46,8 @@ class DQNSettings:
     greedy_to: Probability
     greedy_step: Annotated[float, Ge(0.0)]  # added per update
     grad_clip: Annotated[float, Gt(0.0)] | None  # largest norm of a learner's gradient, null = none
+    # greedy decisions outside training by a running mean of the weights: what it keeps per update, 0 = by the last ones
+    average: Annotated[float, Ge(0.0), Lt(1.0)] = 0.0
 
 
 class DQN:
@@ -65,6 +67,9 @@ class DQN:
         leaves = mlp_leaves(spaces.n_obs, each[0].hidden, spaces.head.n_q)
         self._net = Stack(leaves, first_weights(leaves, generators))
         self._target = Stack(leaves, self._net.flat.detach().clone(), trained=False)
+        self._mean = self._net
+        if each[0].average > 0.0:
+            self._mean = Stack(leaves, self._net.flat.detach().clone(), trained=False)
         self._optimiser = Adam(rates_by_rows(self._net.flat, [s.lr for s in each]))
 
     @property
@@ -82,9 +87,12 @@ class DQN:
         index: Array | None = None,
         generators: Sequence[np.random.Generator] | None = None,
     ) -> Acted:
-        """Greedy actions; exploring, random ones instead with probability 1 - greedy_probability."""
+        """Greedy actions; exploring, random ones instead with probability 1 - greedy_probability.
+
+        Exploring goes by the network as it is, else by the mean of its weights where the settings want one.
+        """
         head = self.spaces.head
-        action = head.greedy_q(self._q(self._net, torch.from_numpy(obs)))
+        action = head.greedy_q(self._q(self._net if explore else self._mean, torch.from_numpy(obs)))
         if explore:
             drawn = uniforms(generators or self._generators, (obs.shape[1], 1 + head.n_uniforms), count)
             u = torch.from_numpy(drawn)
@@ -103,6 +111,9 @@ class DQN:
         norm = clip_per_learner(self._net.grad, self._settings.grad_clip)
         self._optimiser.step(rate)
         self.n_updates += 1
+        if self._mean is not self._net:  # all weights since the first count the same until there are enough
+            kept = min(self._settings.average, self.n_updates / (self.n_updates + 1))
+            self._mean.flat.lerp_(self._net.flat.detach(), 1.0 - kept)
         due = self.n_updates % self._copy_every == 0  # [K]
         if due.all():
             self._target.flat.copy_(self._net.flat)
@@ -128,12 +139,14 @@ class DQN:
         return self._q(self._net, torch.from_numpy(obs)).numpy()
 
     def weights(self) -> dict[str, Tensor]:
-        """Copies of the online network's layers."""
-        return self._net.weights()
+        """Copies of the layers of the network that decides without exploring."""
+        return self._mean.weights()
 
     def load_weights(self, weights: Mapping[str, Tensor]) -> None:
         """Take over the layers of networks of the same shape."""
         self._net.load_weights(weights)
+        if self._mean is not self._net:
+            self._mean.load_weights(weights)
 
     def state_dict(self) -> dict[str, Any]:
         """Networks, optimiser, count of updates and generators."""
@@ -154,4 +167,5 @@ class DQN:
 
     def _tensors(self) -> dict[str, Tensor]:
         """Everything that evolves, beside the generators; shares memory with it."""
-        return {"net": self._net.flat, "target": self._target.flat} | self._optimiser.tensors()
+        mean = {} if self._mean is self._net else {"mean": self._mean.flat}
+        return {"net": self._net.flat, "target": self._target.flat} | mean | self._optimiser.tensors()

@@ -28,8 +28,8 @@ from ddrl_sched.schedulers.base import View
 from ddrl_sched.schedulers.sets import all_servers, externality_s, still_to_come
 
 PER_SERVER = ("price", "probe")
-PER_TASK = ("congestion", "echo", "balance", "level")
-OUTPUTS = (*PER_SERVER, *PER_TASK, "trust")
+PER_TASK = ("congestion", "echo", "balance", "level")  # of the kernel's rule
+OUTPUTS = (*PER_SERVER, *PER_TASK, "trust", "rank")
 N_SEEN, N_SECONDS = 14, 6  # numbers of one server that the network sees; those in seconds that a price may add up
 Positive = Annotated[float, Field(gt=0.0, le=LARGEST)]
 Factor = Annotated[float, Field(ge=0.0, le=LARGEST)]
@@ -43,6 +43,7 @@ class StartSettings(Settings):
         float, Field(ge=-LARGEST, le=LARGEST)
     ]  # a server is asked where this, the worth of asking and the actor's output together are positive
     worth: Factor  # weight of the worth of asking, log(wait expected there / time that asking takes)
+    rank: Factor  # the j-th most promising other server is asked where asking exceeds this times log j; 0 = no order
     congestion: Factor
     echo: Factor
     balance: Factor
@@ -79,8 +80,9 @@ class PriceSettings(Settings):
     info: Literal["announced", "tracked", "probed", "running"]
     candidates: Literal["single", "any_subset", "all"]  # sets compared by the rule; all: every server, no comparison
     split: Literal["whole", "equal_finish"]
-    learn: list[Literal["price", "probe", "congestion", "echo", "balance", "level", "trust"]]
+    learn: list[Literal["price", "probe", "congestion", "echo", "balance", "level", "trust", "rank"]]
     rate_memory_s: Positive  # time constant of the station's own count of arrivals
+    keep_to_asked: bool  # where servers were asked, only they and the own one are used
     ask_noise: Factor  # in training: scale of a logistic number added to `probe` for each task
     ask_noise_final: Annotated[float, Field(ge=0.0, le=1.0)]  # fraction of it in the last generation, linear between
     start: StartSettings
@@ -95,9 +97,10 @@ def price_settings(data: Mapping[str, Any]) -> PriceSettings:
     evolution_settings(settings)
     if not settings.learn or len(set(settings.learn)) < len(settings.learn):
         raise InputError(f"scheduler.learn: at least one of {', '.join(OUTPUTS)}, each once")
-    if "probe" in settings.learn and settings.info != "probed":
-        raise InputError("scheduler.learn: probe needs scheduler.info probed")
-    for name in PER_TASK:
+    for name in ("probe", "rank"):
+        if name in settings.learn and settings.info != "probed":
+            raise InputError(f"scheduler.learn: {name} needs scheduler.info probed")
+    for name in (*PER_TASK, "rank"):
         if name in settings.learn and getattr(settings.start, name) == 0.0:
             raise InputError(f"scheduler.start.{name}: must be above 0 where it is learned (it is multiplied)")
     return settings
@@ -204,14 +207,19 @@ class PricePolicy:
             price_s = less_s if price_s is None else price_s + less_s
         if s.candidates == "all":
             return Decision("given", s.info, split=s.split, select=everyone, price_s=price_s)
-        probe = None
+        probe = select = None
         if s.info == "probed":
             probe = everyone & (self._ask(view, answer) > 0.0)
+            if s.keep_to_asked:
+                own = view.tasks.origin[..., None] == np.arange(everyone.shape[-1])
+                asked = probe & ~own
+                select = everyone & (asked | own | ~asked.any(-1, keepdims=True))
         return Decision(
             "best",
             s.info,
             split=s.split,
             candidates=self._sets,
+            select=select,
             probe=probe,
             price_s=price_s,
             mean_work_gcycle=view.mean_work_gcycle,
@@ -228,6 +236,9 @@ class PricePolicy:
         ask = np.full(answer.shape[:3], start.probe)
         if start.worth > 0.0:
             ask += start.worth * worth_of_asking(view)
+        rank = self._factor("rank", answer)
+        if rank is not None:
+            ask -= rank[..., None] * np.log(rank_of_others(view))
         if "probe" not in self.settings.learn:
             return ask
         ask += answer[..., self.settings.learn.index("probe")]
@@ -367,6 +378,24 @@ def worth_of_asking(view: View) -> Floats:
     takes_s = np.maximum(2.0 * scenario.link_latency_s[view.tasks.origin] + scenario.probe_s, 1e-6)
     worth: Floats = np.log(expected_s)[..., None] - np.log(takes_s)
     return worth
+
+
+def rank_of_others(view: View) -> Floats:
+    """[R, M, E] place 1, 2, ... of every server among those of other stations, by when it would finish the whole task.
+
+    That is by expected wait, sending and computing; equal ones in the order of servers. The own server has place 1 and
+    is left out of the order.
+    """
+    tasks, scenario = view.tasks, view.scenario
+    assert view.wait_s is not None
+    finish_s = view.wait_s + (tasks.work_gcycle + tasks.overhead_gcycle)[..., None] / scenario.speed_gcps
+    finish_s = finish_s + tasks.input_mbit[..., None] / scenario.link_mbps[tasks.origin]
+    own = tasks.origin[..., None] == np.arange(scenario.n_servers)
+    order = np.argsort(np.where(own, np.inf, finish_s), -1, kind="stable")
+    rank: Floats = np.empty(finish_s.shape)
+    np.put_along_axis(rank, order, np.arange(1.0, scenario.n_servers + 1.0), -1)
+    rank[own] = 1.0
+    return rank
 
 
 def externality_parts_s(view: View, coming: Floats) -> tuple[Floats, Floats]:
