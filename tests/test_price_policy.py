@@ -229,6 +229,60 @@ def test_asks_only_where_the_actor_says_so():
     assert (run(silent, scenario, tasks).probes[tasks.valid] == 4).all()
 
 
+class _Spy:
+    """Passes on what a scheduler decides and keeps it, with what it saw."""
+
+    def __init__(self, scheduler):
+        self.scheduler, self.seen = scheduler, []
+        for name in ("info", "cadence", "choose_info", "rate_memory_s"):
+            setattr(self, name, getattr(scheduler, name))
+
+    def decide(self, view, rng):
+        decision = self.scheduler.decide(view, rng)
+        self.seen.append((view, decision))
+        return decision
+
+
+def asking_spied(load, **start):
+    scenario, tasks = edge5("shared", probe_s=0.02), poisson(load, 300, 0.05)
+    spy = _Spy(policy("ddrl_amsa_price_asking", scenario, start={"worth": 0.0, **start}))
+    return scenario, tasks, run(spy, scenario, tasks), spy.seen
+
+
+@pytest.mark.parametrize(("probe", "rank", "asked"), [(0.5, 4.0, 1), (3.0, 4.0, 2), (3.0, 2.0, 4), (-0.5, 4.0, 0)])
+def test_the_rank_says_how_many_are_asked(probe, rank, asked):
+    """By hand: the j-th is asked where probe > rank x log j; 4 log 2 = 2.8, 4 log 3 = 4.4, 2 log 4 = 2.8."""
+    _, tasks, outcome, _ = asking_spied(0.6, probe=probe, rank=rank)
+    assert (outcome.probes[tasks.valid] == asked).all()
+
+
+def test_the_one_asked_would_finish_first_and_nobody_unasked_is_used():
+    scenario, tasks, outcome, seen = asking_spied(0.6, probe=0.5, rank=4.0)
+    looked = 0
+    for view, decision in seen:
+        for r, i in np.argwhere(view.tasks.valid):
+            own = view.tasks.origin[r, i]
+            work = view.tasks.work_gcycle[r, i] + view.tasks.overhead_gcycle[r, i]
+            finish_s = [
+                view.wait_s[r, i, s]
+                + work / scenario.speed_gcps[s]
+                + view.tasks.input_mbit[r, i] / scenario.link_mbps[own, s]
+                for s in range(5)
+            ]
+            first = min((s for s in range(5) if s != own), key=lambda s: finish_s[s])
+            assert np.flatnonzero(decision.probe[r, i] & (np.arange(5) != own)).tolist() == [first]
+            assert set(np.flatnonzero(decision.select[r, i])) == {own, first}
+            looked += 1
+    assert looked == tasks.valid.sum()
+    assert ((outcome.share > 0.0).sum(-1)[tasks.valid] == 2).mean() > 0.3
+
+
+def test_where_nobody_is_asked_everybody_may_be_used():
+    _, tasks, outcome, seen = asking_spied(0.36, probe=-0.5, rank=4.0)
+    assert all(decision.select[view.tasks.valid].all() for view, decision in seen)
+    assert (outcome.share > 0.0).sum(-1)[tasks.valid].max() > 2
+
+
 def traces_of(scenario, seed, n_seeds):
     tasks = slotted(40, seed, n_seeds)
     return Traces(scenario, tasks, MEAN_WORK_GCYCLE, SLOT_TASKS, False)
@@ -295,6 +349,8 @@ def test_noise_at_the_start_changes_decisions_by_the_given_generators_alone():
         ({"learn": ["price", "price"]}, "scheduler.learn"),
         ({"info": "tracked"}, "scheduler.learn"),
         ({"start": {"congestion": 0.0}}, "scheduler.start.congestion"),
+        ({"learn": ["price", "rank"]}, "scheduler.start.rank"),
+        ({"learn": ["price", "rank"], "info": "tracked"}, "scheduler.learn: rank"),
         ({"actor": {"hidden": []}}, "scheduler.actor.hidden"),
         ({"evolution": {"pairs": 0}}, "scheduler.evolution.pairs"),
         ({"evolution": {"paris": 1}}, "scheduler.evolution.paris"),
