@@ -1,11 +1,11 @@
 """Schedulers that learn prices: a diffusion actor over servers sets them, the world's exact split and choice obey.
 
 The actor answers, for every task and server, a price per unit share and whether to ask the server for its backlog, and
-for every task four factors of the kernel's rule (edge.types.Decision), congestion, echo, balance and level, and how far
-to trust the announced waits. Without a
-price the rule is the myopic optimum of its information class, so learning starts from a strong policy. One network for
-all servers and stations: its cost grows linearly with the servers, and it fits any number of them. The team's mean
-delay is what counts, so weights are searched by evolution strategies on the simulator itself (run/evolve.py).
+for every task four factors of the kernel's rule (edge.types.Decision), congestion, echo, balance and level, how far to
+trust the announced waits, and how much less it is worth to ask one server more. Without a price the rule is the myopic
+optimum of its information class, so learning starts from a strong policy. One network for all servers and stations: its
+cost grows linearly with the servers, and it fits any number of them. The team's mean delay is what counts, so weights
+are searched by evolution strategies on the simulator itself (run/evolve.py).
 """
 
 from collections.abc import Mapping, Sequence
@@ -43,7 +43,7 @@ class StartSettings(Settings):
         float, Field(ge=-LARGEST, le=LARGEST)
     ]  # a server is asked where this, the worth of asking and the actor's output together are positive
     worth: Factor  # weight of the worth of asking, log(wait expected there / time that asking takes)
-    rank: Factor  # the j-th most promising other server is asked where asking exceeds this times log j; 0 = no order
+    rank: Factor = 0.0  # the j-th most promising other server is asked where that exceeds this times log j
     congestion: Factor
     echo: Factor
     balance: Factor
@@ -82,7 +82,7 @@ class PriceSettings(Settings):
     split: Literal["whole", "equal_finish"]
     learn: list[Literal["price", "probe", "congestion", "echo", "balance", "level", "trust", "rank"]]
     rate_memory_s: Positive  # time constant of the station's own count of arrivals
-    keep_to_asked: bool  # where servers were asked, only they and the own one are used
+    keep_to_asked: bool = False  # where servers were asked, only they and the own one are used
     ask_noise: Factor  # in training: scale of a logistic number added to `probe` for each task
     ask_noise_final: Annotated[float, Field(ge=0.0, le=1.0)]  # fraction of it in the last generation, linear between
     start: StartSettings
