@@ -446,10 +446,12 @@ def test_dqn_decides_by_the_mean_of_its_weights_where_told_so():
             torch.testing.assert_close(weight, mean[name], rtol=1e-5, atol=1e-6, msg=f"{name} after {n}")
     assert torch.equal(agent.state_dict()["tensors"]["net"], plain.state_dict()["tensors"]["net"])
     obs, count = rng.standard_normal((2, 200, 3), dtype=np.float32), np.array([200, 200])
-    twin = build("dqn", SPACES, generators(2, 1))
-    twin.load_weights(agent.weights())
     decided = agent.act(obs, count, False).action
-    np.testing.assert_array_equal(decided, twin.act(obs, count, False).action)
+    for average in (0.0, 0.7):
+        twin = build("dqn", SPACES, generators(2, 1), average=average)
+        twin.load_weights(agent.weights())
+        np.testing.assert_array_equal(decided, twin.act(obs, count, False).action)
+    np.testing.assert_array_equal(decided, agent.q_values(obs).argmax(-1))
     assert (decided != plain.act(obs, count, False).action).any()
     np.testing.assert_array_equal(agent.act(obs, count, True).action, plain.act(obs, count, True).action)
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from ddrl_sched.run.evolve import Evolution
 from ddrl_sched.run.rollout import Traces, recent_rate, rollout
 from ddrl_sched.run.seeding import stream
 from ddrl_sched.schedulers.actions import table
+from ddrl_sched.schedulers.asking import rank_of_others
 from ddrl_sched.schedulers.base import View
 from ddrl_sched.schedulers.price_policy import PricePolicy, actor_leaves, price_settings
 from ddrl_sched.schedulers.table import build
@@ -256,6 +258,35 @@ def test_the_rank_says_how_many_are_asked(probe, rank, asked):
     assert (outcome.probes[tasks.valid] == asked).all()
 
 
+def test_the_actor_learns_how_many_are_asked():
+    """A factor of two upon rank 2: 3 > 4 log 2, but not > 4 log 3; without it everybody was asked."""
+    scenario, tasks = edge5("shared", probe_s=0.02), poisson(0.6, 300, 0.05)
+    learner = policy(
+        "ddrl_amsa_price_asking", scenario, start={"worth": 0.0, "probe": 3.0, "rank": 2.0}, actor={"kind": "mlp"}
+    )
+    bias = [name for name in learner.search.stack.leaves if name.startswith("bias")][-1]
+    before_tanh = np.arctanh(np.log(2.0) / learner.settings.actor.bound)
+    learner.search.stack.leaves[bias][0, 0, learner.settings.learn.index("rank")] = before_tanh
+    assert (run(learner, scenario, tasks).probes[tasks.valid] == 2).all()
+
+
+def test_rank_of_others_by_hand():
+    """Overhead counts: 0.11 s + 3 / 20 is sooner than 3 / 10 though 0.11 s + 2 / 20 is later than 2 / 10."""
+
+    def ranks(wait_s, speed, mbps):
+        task = {"origin": [0], "work_gcycle": [2.0], "overhead_gcycle": [1.0], "input_mbit": [4.0]}
+        tasks = SimpleNamespace(**{name: np.array([value]) for name, value in task.items()})
+        n = len(speed)
+        scenario = SimpleNamespace(n_servers=n, speed_gcps=np.array(speed), link_mbps=np.tile(mbps, (n, 1)))
+        return rank_of_others(SimpleNamespace(tasks=tasks, scenario=scenario, wait_s=np.array([[wait_s]])))[0, 0]
+
+    lan = [np.inf, 100.0, 100.0, 100.0]
+    assert ranks([0.0, 0.11, 0.0, 0.5], [10.0, 20.0, 10.0, 10.0], lan).tolist() == [1, 1, 2, 3]
+    assert ranks([0.0, 0.11, 0.0, 0.5], [10.0, 20.0, 10.0, 10.0], [np.inf, 4.0, 100.0, 100.0]).tolist() == [1, 3, 1, 2]
+    alike = ranks([0.0] * 40, [10.0] * 40, [np.inf, *[100.0] * 39])
+    assert alike.tolist() == [1, *range(1, 40)]
+
+
 def test_the_one_asked_would_finish_first_and_nobody_unasked_is_used():
     scenario, tasks, outcome, seen = asking_spied(0.6, probe=0.5, rank=4.0)
     looked = 0
@@ -351,6 +382,9 @@ def test_noise_at_the_start_changes_decisions_by_the_given_generators_alone():
         ({"start": {"congestion": 0.0}}, "scheduler.start.congestion"),
         ({"learn": ["price", "rank"]}, "scheduler.start.rank"),
         ({"learn": ["price", "rank"], "info": "tracked"}, "scheduler.learn: rank"),
+        ({"learn": ["price"], "info": "tracked", "keep_to_asked": True}, "scheduler.keep_to_asked"),
+        ({"learn": ["price"], "info": "tracked", "start": {"rank": 1.0}}, "scheduler.start.rank"),
+        ({"candidates": "all"}, "scheduler.candidates"),
         ({"actor": {"hidden": []}}, "scheduler.actor.hidden"),
         ({"evolution": {"pairs": 0}}, "scheduler.evolution.pairs"),
         ({"evolution": {"paris": 1}}, "scheduler.evolution.paris"),
@@ -360,6 +394,14 @@ def test_noise_at_the_start_changes_decisions_by_the_given_generators_alone():
 def test_wrong_settings_are_named(changes, key):
     with pytest.raises(InputError, match=key.replace(".", r"\.")):
         price_settings(read("ddrl_amsa_price", **changes))
+
+
+def test_yamls_from_before_servers_were_ranked_are_read():
+    data = read("ddrl_amsa_price")
+    del data["keep_to_asked"], data["start"]["rank"]
+    settings = price_settings(data)
+    assert not settings.keep_to_asked
+    assert settings.start.rank == 0.0
 
 
 def test_worlds_that_do_not_fit_are_refused():

@@ -95,7 +95,7 @@ def test_a_kill_at_a_fault_point_leaves_no_mark(tmp_path, whole):
     ("name", "every"),
     [
         ("lad_ts", 1),
-        ("drlcoedge", 1),
+        ("drlcoedge_settled", 1),
         ("ddrl_amsa_tuned", 5),
         ("dqn_ts_tuned", 5),
         ("sac_ts_tuned", 5),
@@ -215,7 +215,7 @@ def same_again(data, state, expected):
     sys.exit(SAME if same else OTHER)
 
 
-OTHERS = ("ddrl_amsa_price", "dqn_ts_tuned", "ddrl_amsa_tuned", "sac_ts_tuned", "drlcoedge")
+OTHERS = ("ddrl_amsa_price", "dqn_ts_tuned", "ddrl_amsa_tuned", "sac_ts_tuned", "drlcoedge", "drlcoedge_settled")
 UNUSED = {  # items that this job's result does not depend on
     ("training", "elapsed_s"),  # wall clock
     ("training", "search", "generation"),  # a count for those who ask

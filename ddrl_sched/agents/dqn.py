@@ -135,15 +135,15 @@ class DQN:
 
     @torch.inference_mode()
     def q_values(self, obs: Array) -> Array:
-        """[K, n, n_q]."""
-        return self._q(self._net, torch.from_numpy(obs)).numpy()
+        """[K, n, n_q] of the network that decides without exploring."""
+        return self._q(self._mean, torch.from_numpy(obs)).numpy()
 
     def weights(self) -> dict[str, Tensor]:
         """Copies of the layers of the network that decides without exploring."""
         return self._mean.weights()
 
     def load_weights(self, weights: Mapping[str, Tensor]) -> None:
-        """Take over the layers of networks of the same shape."""
+        """Take over the layers of networks of the same shape, to decide by; training goes on from `load_state_dict`."""
         self._net.load_weights(weights)
         if self._mean is not self._net:
             self._mean.load_weights(weights)

@@ -24,6 +24,7 @@ from ddrl_sched.agents.stack import Generators, Leaf, Stack, first_weights, quie
 from ddrl_sched.config import LARGEST, InputError, Settings, validate, validate_record
 from ddrl_sched.edge.types import Decision, Floats, Scenario
 from ddrl_sched.schedulers.actions import table
+from ddrl_sched.schedulers.asking import own_load, rank_of_others, worth_of_asking
 from ddrl_sched.schedulers.base import View
 from ddrl_sched.schedulers.sets import all_servers, externality_s, still_to_come
 
@@ -43,7 +44,7 @@ class StartSettings(Settings):
         float, Field(ge=-LARGEST, le=LARGEST)
     ]  # a server is asked where this, the worth of asking and the actor's output together are positive
     worth: Factor  # weight of the worth of asking, log(wait expected there / time that asking takes)
-    rank: Factor = 0.0  # the j-th most promising other server is asked where that exceeds this times log j
+    rank: Factor = 0.0  # what asking falls by is this times log j for the j-th server of rank_of_others
     congestion: Factor
     echo: Factor
     balance: Factor
@@ -100,6 +101,11 @@ def price_settings(data: Mapping[str, Any]) -> PriceSettings:
     for name in ("probe", "rank"):
         if name in settings.learn and settings.info != "probed":
             raise InputError(f"scheduler.learn: {name} needs scheduler.info probed")
+    if settings.info != "probed" and (settings.start.rank > 0.0 or settings.keep_to_asked):
+        key = "keep_to_asked" if settings.keep_to_asked else "start.rank"
+        raise InputError(f"scheduler.{key}: needs scheduler.info probed, nobody is asked else")
+    if settings.info == "probed" and settings.candidates == "all":
+        raise InputError("scheduler.candidates: all asks nobody, scheduler.info cannot be probed")
     for name in (*PER_TASK, "rank"):
         if name in settings.learn and getattr(settings.start, name) == 0.0:
             raise InputError(f"scheduler.start.{name}: must be above 0 where it is learned (it is multiplied)")
@@ -227,7 +233,7 @@ class PricePolicy:
         )
 
     def _ask(self, view: View, answer: Floats) -> Floats:
-        """[R, M, E] a server is asked where this is positive.
+        """[R, M, E] a server is asked where this is positive: start.probe, worth, rank and the actor's output together.
 
         In training a number drawn for each task (the same for all candidates of a seed) is added: whether asking
         pays shows in every comparison, however sure the actor is.
@@ -239,10 +245,10 @@ class PricePolicy:
         rank = self._factor("rank", answer)
         if rank is not None:
             ask -= rank[..., None] * np.log(rank_of_others(view))
-        if "probe" not in self.settings.learn:
-            return ask
-        ask += answer[..., self.settings.learn.index("probe")]
-        if self._ask_noise > 0.0:
+        learn = self.settings.learn
+        if "probe" in learn:
+            ask += answer[..., learn.index("probe")]
+        if self._ask_noise > 0.0 and not {"probe", "rank"}.isdisjoint(learn):
             uniform = np.stack([g.random(answer.shape[1]) for g in self._drawn_by])
             noise = np.log(uniform) - np.log1p(-uniform)
             ask += self._ask_noise * np.repeat(noise, len(answer) // len(noise), 0)[..., None]
@@ -339,7 +345,7 @@ def observe(view: View, settings: PriceSettings) -> tuple[NDArray[np.float32], l
         external_s = externality_parts_s(view, coming)
         slot_mean = max(float(view.slot_tasks.sum()), 1e-9)
         own_coming = np.take_along_axis(coming, tasks.origin[..., None], -1)
-    load = _own_load(view)
+    load = own_load(view)
     relative = np.log(np.maximum(tasks.work_gcycle / view.mean_work_gcycle, 1e-6))
     seen = np.empty((*wait_s.shape, N_SEEN), np.float32)
     for column, value in enumerate((wait_s / scale.wait_s, *(x / scale.time_s for x in (unit_s, send_s, overhead_s)))):
@@ -354,48 +360,6 @@ def observe(view: View, settings: PriceSettings) -> tuple[NDArray[np.float32], l
     seen[..., 12] = own_coming / slot_mean
     seen[..., 13] = coming / slot_mean
     return seen, [wait_s, unit_s, send_s, overhead_s, *external_s]
-
-
-def _own_load(view: View) -> Floats:
-    """[R, M] load of the world if every station had the arrivals that the own one counts."""
-    assert view.own_rate is not None
-    speed = view.scenario.speed_gcps
-    load: Floats = view.own_rate * len(speed) * view.mean_work_gcycle / speed.sum()
-    return load
-
-
-def worth_of_asking(view: View) -> Floats:
-    """[R, M, E], without unit: log of the wait that is expected at a server over the time that asking it takes.
-
-    Expected is the wait of an M/M/1 queue of mean tasks at a server of mean speed, under the load by the station's own
-    count of arrivals (up to 0.98), in worlds with a server at every station. Asking takes the round trip and probe_s.
-    Both are at least a microsecond. Of the own server, which is never asked, the number means nothing.
-    """
-    scenario = view.scenario
-    mean_s = view.mean_work_gcycle / scenario.speed_gcps.mean()
-    busy = np.minimum(_own_load(view), 0.98)
-    expected_s = np.maximum(mean_s * busy / (1.0 - busy), 1e-6)
-    takes_s = np.maximum(2.0 * scenario.link_latency_s[view.tasks.origin] + scenario.probe_s, 1e-6)
-    worth: Floats = np.log(expected_s)[..., None] - np.log(takes_s)
-    return worth
-
-
-def rank_of_others(view: View) -> Floats:
-    """[R, M, E] place 1, 2, ... of every server among those of other stations, by when it would finish the whole task.
-
-    That is by expected wait, sending and computing; equal ones in the order of servers. The own server has place 1 and
-    is left out of the order.
-    """
-    tasks, scenario = view.tasks, view.scenario
-    assert view.wait_s is not None
-    finish_s = view.wait_s + (tasks.work_gcycle + tasks.overhead_gcycle)[..., None] / scenario.speed_gcps
-    finish_s = finish_s + tasks.input_mbit[..., None] / scenario.link_mbps[tasks.origin]
-    own = tasks.origin[..., None] == np.arange(scenario.n_servers)
-    order = np.argsort(np.where(own, np.inf, finish_s), -1, kind="stable")
-    rank: Floats = np.empty(finish_s.shape)
-    np.put_along_axis(rank, order, np.arange(1.0, scenario.n_servers + 1.0), -1)
-    rank[own] = 1.0
-    return rank
 
 
 def externality_parts_s(view: View, coming: Floats) -> tuple[Floats, Floats]:

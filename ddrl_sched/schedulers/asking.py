@@ -1,0 +1,48 @@
+"""What asking servers for their backlog is worth before anybody is asked, by what the own station knows."""
+
+import numpy as np
+
+from ddrl_sched.edge.types import Floats
+from ddrl_sched.schedulers.base import View
+
+
+def own_load(view: View) -> Floats:
+    """[R, M] load of the world if every station had the arrivals that the own one counts."""
+    assert view.own_rate is not None
+    speed = view.scenario.speed_gcps
+    load: Floats = view.own_rate * len(speed) * view.mean_work_gcycle / speed.sum()
+    return load
+
+
+def worth_of_asking(view: View) -> Floats:
+    """[R, M, E], without unit: log of the wait that is expected at a server over the time that asking it takes.
+
+    Expected is the wait of an M/M/1 queue of mean tasks at a server of mean speed, under the load by the station's own
+    count of arrivals (up to 0.98), in worlds with a server at every station. Asking takes the round trip and probe_s.
+    Both are at least a microsecond. Of the own server, which is never asked, the number means nothing.
+    """
+    scenario = view.scenario
+    mean_s = view.mean_work_gcycle / scenario.speed_gcps.mean()
+    busy = np.minimum(own_load(view), 0.98)
+    expected_s = np.maximum(mean_s * busy / (1.0 - busy), 1e-6)
+    takes_s = np.maximum(2.0 * scenario.link_latency_s[view.tasks.origin] + scenario.probe_s, 1e-6)
+    worth: Floats = np.log(expected_s)[..., None] - np.log(takes_s)
+    return worth
+
+
+def rank_of_others(view: View) -> Floats:
+    """[R, M, E] place 1, 2, ... of every server among those of other stations, by when it would finish the whole task.
+
+    That is by wait, sending and computing, the wait as the station knows it when the interval starts (View.wait_s);
+    equal ones in the order of servers. The own server, which is never asked, is left out of the order and has place 1.
+    """
+    tasks, scenario = view.tasks, view.scenario
+    assert view.wait_s is not None
+    finish_s = view.wait_s + (tasks.work_gcycle + tasks.overhead_gcycle)[..., None] / scenario.speed_gcps
+    finish_s = finish_s + tasks.input_mbit[..., None] / scenario.link_mbps[tasks.origin]
+    own = tasks.origin[..., None] == np.arange(scenario.n_servers)
+    order = np.argsort(np.where(own, np.inf, finish_s), -1, kind="stable")
+    rank: Floats = np.empty(finish_s.shape)
+    np.put_along_axis(rank, order, np.arange(1.0, scenario.n_servers + 1.0), -1)
+    rank[own] = 1.0
+    return rank
