@@ -8,6 +8,7 @@ import pandas as pd
 
 from ddrl_sched.config import clean
 from ddrl_sched.report.load import read_folder
+from ddrl_sched.report.sheets import unit_of
 from ddrl_sched.report.statistics import delay_sums, mean_delay_s, task_mean
 
 
@@ -23,15 +24,18 @@ def brief(folder: Path) -> str:
 
 def _evaluated(rows: pd.DataFrame) -> str:
     mean, n_traces = mean_delay_s(delay_sums(rows)), len(rows[["cluster", "trace"]].drop_duplicates())
-    interval = "" if math.isnan(mean.lo) else f" [{1e3 * mean.lo:.4g}, {1e3 * mean.hi:.4g}]"
+    scale, unit = unit_of(mean.value)
+    interval = "" if math.isnan(mean.lo) else f" [{scale * mean.lo:.4g}, {scale * mean.hi:.4g}]"
     rule = "" if rows.rule.iloc[0] == "clean" else f" under the rule {rows.rule.iloc[0]}"
     late = f"late {100 * task_mean(rows, 'late_rate'):.3g} %"
-    return f"mean delay {1e3 * mean.value:.4g} ms{interval} over {n_traces} traces, {late}{rule}"
+    return f"mean delay {scale * mean.value:.4g} {unit}{interval} over {n_traces} traces, {late}{rule}"
 
 
 def _trained(curves: pd.DataFrame) -> str:
     delay_s = curves.groupby("seed").value.last()
-    return f"mean delay of the last episode {1e3 * delay_s.mean():.4g} ms over {len(delay_s)} seeds, while it explores"
+    scale, unit = unit_of(delay_s.mean())
+    mean = f"{scale * delay_s.mean():.4g} {unit}"
+    return f"mean delay of the last episode {mean} over {len(delay_s)} seeds, while it explores"
 
 
 def _from_here(folder: Path) -> str:

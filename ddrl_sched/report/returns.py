@@ -132,4 +132,4 @@ def _three(column: str, estimate: Estimate) -> dict[str, Any]:
 
 
 def _shown(row: dict[str, Any], column: str, form: str) -> str:
-    return with_interval([row[column + end] for end in ("", "_lo", "_hi")], form)
+    return with_interval([row[column + end] for end in ("", "_lo", "_hi")], form.format)

@@ -2,7 +2,7 @@
 
 import io
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,12 +53,17 @@ def as_latex(sheet: Sheet) -> str:
     )  # fmt: skip
 
 
-def with_interval(estimate: Sequence[float], form: str) -> str:
-    """ "value [lo, hi]" in a format; without an interval where it is not finite, "-" where the value is not."""
+def with_interval(estimate: Sequence[float], write: Callable[[float], str]) -> str:
+    """ "value [lo, hi]"; without an interval where a bound is not finite, "-" where the value is not."""
     value, lo, hi = estimate
     if not math.isfinite(value):
         return "-"
-    return form.format(value) + (f" [{form.format(lo)}, {form.format(hi)}]" if math.isfinite(lo) else "")
+    return write(value) + (f" [{write(lo)}, {write(hi)}]" if math.isfinite(lo) and math.isfinite(hi) else "")
+
+
+def unit_of(delay_s: float) -> tuple[int, str]:
+    """(factor, unit) in which delays of this size are shown."""
+    return (1000, "ms") if delay_s < 1.0 else (1, "s")
 
 
 DRAW = {"table": as_text, "markdown": as_markdown, "latex": as_latex}  # by form

@@ -12,7 +12,7 @@ import pandas as pd
 from ddrl_sched.config import InputError, clean, near
 from ddrl_sched.report.load import load, tell
 from ddrl_sched.report.returns import gain_rows, return_rows, return_sheets
-from ddrl_sched.report.sheets import DRAW, Sheet
+from ddrl_sched.report.sheets import DRAW, Sheet, unit_of, with_interval
 from ddrl_sched.report.statistics import (
     DelaySums,
     Estimate,
@@ -339,7 +339,7 @@ def _sheets_over_loads(rows: pd.DataFrame) -> Iterator[Sheet]:
         cells = []
         for name in names:
             of_baselines = [means.get((name, baseline), [math.nan] * 3) for baseline in baselines]
-            cells.append([name, *(_with_interval(value, lo, hi, _fixed) for value, lo, hi in of_baselines)])
+            cells.append([name, *(with_interval((value, lo, hi), _fixed) for value, lo, hi in of_baselines)])
         title = (
             "{}, workload {}, rule {}".format(*key) + f": means over the loads {', '.join(f'{x:.3g}' for x in loads)}"
         )
@@ -348,7 +348,7 @@ def _sheets_over_loads(rows: pd.DataFrame) -> Iterator[Sheet]:
 
 def _scenario_sheet(group: pd.DataFrame, title: str) -> Sheet:
     """Reductions stand last, so that a narrow page has them in a table of their own."""
-    scale, unit = (1000, "ms") if group.mean_delay_s.median() < 1 else (1, "s")
+    scale, unit = unit_of(group.mean_delay_s.median())
     baselines = [name for name in dict.fromkeys(group.baseline) if name]
     gains = {(row.scheduler, row.baseline): row for row in group.itertuples()}
     cells = []
@@ -358,12 +358,14 @@ def _scenario_sheet(group: pd.DataFrame, title: str) -> Sheet:
             [
                 row.scheduler,
                 row.info,
-                _with_interval(*(scale * x for x in (row.mean_delay_s, row.mean_delay_lo_s, row.mean_delay_hi_s))),
+                with_interval(
+                    [scale * x for x in (row.mean_delay_s, row.mean_delay_lo_s, row.mean_delay_hi_s)], _number
+                ),
                 *(_number(scale * x) for x in (row.p95_delay_s, row.p99_delay_s)),
                 _fixed(100 * row.late_rate),
                 *(_number(x) for x in (row.mean_servers, row.probes_per_task, row.decide_us)),
                 f"{row.n_seeds} x {row.n_traces}",
-                *(_with_interval(g.reduction_pct, g.reduction_lo_pct, g.reduction_hi_pct, _fixed) for g in against),
+                *(with_interval((g.reduction_pct, g.reduction_lo_pct, g.reduction_hi_pct), _fixed) for g in against),
             ]
         )
     measures = [f"mean delay, {unit} [95%]", f"p95, {unit}", f"p99, {unit}", "late, %"]
@@ -392,10 +394,10 @@ def _published_sheets(published: pd.DataFrame | None) -> Iterator[Sheet]:
                 row.scheduler,
                 row.own_rule,
                 _number(row.published_s, 4),
-                _with_interval(row.own_mean_s, row.own_lo_s, row.own_hi_s, _number),
-                _with_interval(row.common_mean_s, row.common_lo_s, row.common_hi_s, _number),
-                _with_interval(row.reduction_pct, row.reduction_lo_pct, row.reduction_hi_pct, _fixed),
-                _with_interval(row.unpaired_own_rules_pct, row.unpaired_lo_pct, row.unpaired_hi_pct, _fixed),
+                with_interval((row.own_mean_s, row.own_lo_s, row.own_hi_s), _number),
+                with_interval((row.common_mean_s, row.common_lo_s, row.common_hi_s), _number),
+                with_interval((row.reduction_pct, row.reduction_lo_pct, row.reduction_hi_pct), _fixed),
+                with_interval((row.unpaired_own_rules_pct, row.unpaired_lo_pct, row.unpaired_hi_pct), _fixed),
                 _fixed(row.published_reduction_pct),
             ]
             for row in group.itertuples()
@@ -419,12 +421,6 @@ def _fixed(value: float) -> str:
         return "-"
     digits = 1 if abs(value) < 100 else 0
     return f"{round(value, digits) + 0.0:,.{digits}f}"
-
-
-def _with_interval(value: float, lo: float, hi: float, write: Any = _number) -> str:
-    if not math.isfinite(lo) or not math.isfinite(hi):
-        return str(write(value))
-    return f"{write(value)} [{write(lo)}, {write(hi)}]"
 
 
 # Output

@@ -17,7 +17,7 @@ from scipy.stats import t as student
 
 from ddrl_sched.config import InputError, clean
 from ddrl_sched.report.load import load, tell
-from ddrl_sched.report.sheets import DRAW, Sheet, with_interval
+from ddrl_sched.report.sheets import DRAW, Sheet, unit_of, with_interval
 from ddrl_sched.report.statistics import Floats
 from ddrl_sched.report.tables import FORMATS, as_csv, plain
 from ddrl_sched.run import records
@@ -128,10 +128,11 @@ def mean_and_interval(values: Floats) -> tuple[float, float, float]:
 
 
 def _sheets(rows: pd.DataFrame) -> list[Sheet]:
-    header = ["scheduler", "seeds", "updates", "tasks per seed", "looks", "delay at the last look, ms [95%]"]
-    header += ["fitted change in the last quarter, % [95%]", f"below {SETTLED_PCT:g} %"]
     sheets = []
     for trained_on, group in rows.groupby("trained_on", sort=False):
+        scale, unit = unit_of(group[DELAY[0]].median())
+        header = ["scheduler", "seeds", "updates", "tasks per seed", "looks", f"delay at the last look, {unit} [95%]"]
+        header += ["fitted change in the last quarter, % [95%]", f"below {SETTLED_PCT:g} %"]
         cells = [
             [
                 row.scheduler,
@@ -139,8 +140,8 @@ def _sheets(rows: pd.DataFrame) -> list[Sheet]:
                 f"{row.updates:,}",
                 f"{row.tasks_seen:,}",
                 str(row.looks),
-                with_interval([1e3 * getattr(row, name) for name in DELAY], "{:,.4g}"),
-                with_interval([getattr(row, name) for name in CHANGE], "{:+.1f}"),
+                with_interval([scale * getattr(row, name) for name in DELAY], "{:,.4g}".format),
+                with_interval([getattr(row, name) for name in CHANGE], "{:+.1f}".format),
                 row.settled,
             ]
             for row in group.itertuples()
