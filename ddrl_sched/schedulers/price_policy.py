@@ -103,7 +103,7 @@ def price_settings(data: Mapping[str, Any]) -> PriceSettings:
             raise InputError(f"scheduler.learn: {name} needs scheduler.info probed")
     if settings.info != "probed" and (settings.start.rank > 0.0 or settings.keep_to_asked):
         key = "keep_to_asked" if settings.keep_to_asked else "start.rank"
-        raise InputError(f"scheduler.{key}: needs scheduler.info probed, nobody is asked else")
+        raise InputError(f"scheduler.{key}: needs scheduler.info probed, otherwise no server is asked")
     if settings.info == "probed" and settings.candidates == "all":
         raise InputError("scheduler.candidates: all asks nobody, scheduler.info cannot be probed")
     for name in (*PER_TASK, "rank"):
