@@ -7,7 +7,7 @@ have no default here: they stand in the yaml, each under a comment that gives me
 import difflib
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
@@ -45,10 +45,15 @@ def validate(model: type[S], data: Mapping[str, Any], prefix: str) -> S:
 def validate_record(cls: type[R], data: Mapping[str, Any], prefix: str) -> R:
     """`data` as an instance of the plain dataclass `cls`: its fields are the keys, checked like those of Settings.
 
+    A key with a default (one that run folders of before it do not have) may be missing.
+
     Raises InputError as `validate` does, and the record's own ValueError.
     """
     known = get_type_hints(cls, include_extras=True)
-    keys: dict[str, Any] = {f.name: (known[f.name], ...) for f in fields(cls)}  # type: ignore[arg-type]
+    keys: dict[str, Any] = {
+        f.name: (known[f.name], ... if f.default is MISSING else f.default)
+        for f in fields(cls)  # type: ignore[arg-type]
+    }
     model = create_model(cls.__name__, __base__=Settings, **keys)
     checked = validate(model, data, prefix)
     return cls(**{key: getattr(checked, key) for key in keys})
