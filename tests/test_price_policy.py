@@ -278,7 +278,7 @@ def test_rank_of_others_by_hand():
         tasks = SimpleNamespace(**{name: np.array([value]) for name, value in task.items()})
         n = len(speed)
         scenario = SimpleNamespace(n_servers=n, speed_gcps=np.array(speed), link_mbps=np.tile(mbps, (n, 1)))
-        return rank_of_others(SimpleNamespace(tasks=tasks, scenario=scenario, wait_s=np.array([[wait_s]])))[0, 0]
+        return rank_of_others(View(scenario, tasks, np.array([[wait_s]]), None, 2.0, None, False))[0, 0]
 
     lan = [np.inf, 100.0, 100.0, 100.0]
     assert ranks([0.0, 0.11, 0.0, 0.5], [10.0, 20.0, 10.0, 10.0], lan).tolist() == [1, 1, 2, 3]

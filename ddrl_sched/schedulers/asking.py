@@ -39,10 +39,9 @@ def rank_of_others(view: View) -> Floats:
     tasks, scenario = view.tasks, view.scenario
     assert view.wait_s is not None
     finish_s = view.wait_s + (tasks.work_gcycle + tasks.overhead_gcycle)[..., None] / scenario.speed_gcps
-    finish_s = finish_s + tasks.input_mbit[..., None] / scenario.link_mbps[tasks.origin]
-    own = tasks.origin[..., None] == np.arange(scenario.n_servers)
-    order = np.argsort(np.where(own, np.inf, finish_s), -1, kind="stable")
+    finish_s = finish_s + view.send_s
+    order = np.argsort(np.where(view.local, np.inf, finish_s), -1, kind="stable")
     rank: Floats = np.empty(finish_s.shape)
     np.put_along_axis(rank, order, np.arange(1.0, scenario.n_servers + 1.0), -1)
-    rank[own] = 1.0
+    rank[view.local] = 1.0
     return rank

@@ -6,7 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from ddrl_sched.edge.types import Decision, Floats, Scenario, Tasks
+from ddrl_sched.edge.types import Bools, Decision, Floats, Scenario, Tasks
 
 # Class: all classes on whose knowledge its decisions may rest (announced and own do not contain each other).
 MAY_USE = {
@@ -32,6 +32,24 @@ class View:
     slot_tasks: Floats | None  # [N] expected number of tasks at index n of a station's slot; None unless slotted
     drawn_order: bool  # True: tasks that arrive together are served in drawn order; False: station 0 first
     own_rate: Floats | None = None  # [R, M] tasks/s at the own station lately, for those with `rate_memory_s`
+
+    @property
+    def local(self) -> Bools:
+        """[R, M, E] whether the server is that of the task's own station."""
+        here: Bools = self.tasks.origin[..., None] == np.arange(self.scenario.n_servers)
+        return here
+
+    @property
+    def work_s(self) -> Floats:
+        """[R, M, E] computing time of the whole task at nominal speed, without its overhead."""
+        seconds: Floats = self.tasks.work_gcycle[..., None] / self.scenario.speed_gcps
+        return seconds
+
+    @property
+    def send_s(self) -> Floats:
+        """[R, M, E] time to send the whole input to the server, without latency and waiting; 0 where local."""
+        seconds: Floats = self.tasks.input_mbit[..., None] / self.scenario.link_mbps[self.tasks.origin]
+        return seconds
 
 
 class Scheduler(Protocol):

@@ -455,9 +455,9 @@ def observe(view: View, settings: LearnedSettings, info: str) -> NDArray[np.floa
     )
     per_server = [
         np.log1p(wait_s / scale.wait_s),
-        np.log1p(tasks.work_gcycle[..., None] / scenario.speed_gcps / scale.time_s),
-        np.log1p(tasks.input_mbit[..., None] / scenario.link_mbps[tasks.origin] / scale.time_s),
+        np.log1p(view.work_s / scale.time_s),
+        np.log1p(view.send_s / scale.time_s),
     ]
     if settings.sharing == "shared":
-        per_server.append((tasks.origin[..., None] == np.arange(scenario.n_servers)).astype(np.float64))
+        per_server.append(view.local.astype(np.float64))
     return np.concatenate([task, *per_server], -1).astype(np.float32)

@@ -217,9 +217,8 @@ class PricePolicy:
         if s.info == "probed":
             probe = everyone & (self._ask(view, answer) > 0.0)
             if s.keep_to_asked:
-                own = view.tasks.origin[..., None] == np.arange(everyone.shape[-1])
-                asked = probe & ~own
-                select = everyone & (asked | own | ~asked.any(-1, keepdims=True))
+                asked = probe & ~view.local
+                select = everyone & (asked | view.local | ~asked.any(-1, keepdims=True))
         return Decision(
             "best",
             s.info,
@@ -334,9 +333,8 @@ def observe(view: View, settings: PriceSettings) -> tuple[NDArray[np.float32], l
     assert view.wait_s is not None
     assert view.age_s is not None
     wait_s, speed = view.wait_s, scenario.speed_gcps
-    unit_s, overhead_s = tasks.work_gcycle[..., None] / speed, tasks.overhead_gcycle[..., None] / speed
-    send_s = tasks.input_mbit[..., None] / scenario.link_mbps[tasks.origin]
-    own = tasks.origin[..., None] == np.arange(len(speed))
+    unit_s, send_s, own = view.work_s, view.send_s, view.local
+    overhead_s = tasks.overhead_gcycle[..., None] / speed
     coming: Floats = np.zeros(1)
     external_s: tuple[Floats, ...] = ()
     slot_mean, own_coming = 1.0, coming

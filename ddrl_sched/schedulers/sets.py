@@ -131,8 +131,7 @@ def externality_s(view: View, coming: Floats) -> Floats:
     scenario, tasks = view.scenario, view.tasks
     speed_gcps, origin = scenario.speed_gcps, tasks.origin
     own = np.take_along_axis(coming, origin[..., None], axis=-1)
-    send_s = tasks.input_mbit[..., None] / scenario.link_mbps[origin]  # 0 where local
-    port_s = own * send_s * (1.0 - speed_gcps[origin] / speed_gcps.sum())[..., None]
+    port_s = own * view.send_s * (1.0 - speed_gcps[origin] / speed_gcps.sum())[..., None]
     return port_s + coming * tasks.work_gcycle[..., None] / speed_gcps
 
 
