@@ -354,7 +354,7 @@ def _table(study: Any, search: Search) -> str:
 def _best_yaml(best: Any, n_finished: int, search: Search) -> str:
     job, settings = search.job, search.settings
     world = f"{job.problem.env.name}, {job.problem.workload.name}, load {job.problem.plan.demand.load:g}"
-    value = f"mean delay {1e3 * best.value:.3f} ms on the traces of the search"
+    value = f"mean delay {best.value:.5g} s on the traces of the search"
     head = [
         f"# {job.asked.label}, settings found by a search in {world}",
         f"# trial {best.number} of {settings.n_trials} ({n_finished} trained to their end), {job.asked.settings.seeds} "
