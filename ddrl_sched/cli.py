@@ -114,7 +114,9 @@ def report(
     paths: Annotated[list[Path], typer.Argument(metavar="PATH", help="Run folders, or folders of them.")],
     baseline: Annotated[list[str] | None, typer.Option("--baseline", help="Compare with it; may be repeated.")] = None,
     format: Annotated[Literal["table", "markdown", "csv", "latex", "json"], typer.Option(help="Form.")] = "table",
-    out: Annotated[Path | None, typer.Option("--out", help="Folder for the tables and figures.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for the tables as files: csv, json, md, tex.")
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 if a folder had to be left out.")] = False,
     training: Annotated[bool, typer.Option("--training", help="How trainings ended, instead of results.")] = False,
     debug: Debug = False,
@@ -151,10 +153,12 @@ def replay(
     """Compute the delays of given decisions (of another program, in any language)."""
     with _plain_errors(debug):
         from ddrl_sched.compiling import watch
+        from ddrl_sched.config import clean
         from ddrl_sched.edge.replay import replay as play
 
         watch()
         play(file, out)
+        print(f"written: {clean(out)}")
 
 
 def main() -> None:

@@ -19,6 +19,7 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
@@ -35,6 +36,7 @@ from ddrl_sched.launchers.task import run as run_task
 from ddrl_sched.listing import conf_dir
 
 SHOWS = ("--cfg", "--info", "--hydra-help")  # Hydra's flags that print something and run nothing
+GROUPS = ("env", "workload", "scheduler", "train")  # whose options differ in their keys
 OF_LAUNCHER = ("launcher=", "launcher.", "hydra/launcher", "hydra.launcher")
 
 
@@ -200,6 +202,8 @@ def _jobs(command: str, words: list[str], options: dict[str, Any], phase: str, *
         raise InputError(
             "hydra/launcher: ddrl sends the jobs itself; launcher=NAME says how: serial, processes, ray, ..."
         )
+    if not {"-m", "--multirun"}.isdisjoint(words):
+        words = [_left_to_the_jobs(word) for word in words]
     told = Told(command, options, phase, os.getcwd(), quiet)
     with tempfile.TemporaryDirectory(prefix="ddrl-") as folder:
         places = ["hydra.sweep.subdir=."] + [f"hydra.{mode}.dir={json.dumps(folder)}" for mode in ("run", "sweep")]
@@ -210,6 +214,27 @@ def _jobs(command: str, words: list[str], options: dict[str, Any], phase: str, *
         report["task"] = replace(report["task"], options=options)
     _send(claimed, told)
     return told.reports
+
+
+def _left_to_the_jobs(word: str) -> str:
+    """A key of a group ("scheduler.congestion=2") as a sweep of one value; any other word as it is.
+
+    Before Hydra composes the jobs of a multirun, it composes what is the same in all of them: the group's default with
+    that key, although scheduler=a,b is swept and the default has no such key. Sweeps are left out there. (Null and
+    quoted texts stay as they are, for Hydra has no sweep of null and writes such texts differently.)
+    """
+    key, equal, value = word.partition("=")
+    if not equal or key.lstrip("+").partition(".")[0] not in GROUPS or "." not in key:
+        return word
+    parser = OverridesParser.create()
+    changed = f"{key}=choice({value})"
+    try:
+        before, after = parser.parse_overrides([word, changed])
+        if before.is_sweep_override() or list(after.sweep_string_iterator()) != [before.get_value_element_as_str()]:
+            return word
+    except HydraException:  # Hydra names what is wrong with the word as it was given
+        return word
+    return changed
 
 
 def _send(waiting: Sequence[Report], told: Told) -> None:
@@ -298,6 +323,15 @@ def _bad_override(error: ConfigCompositionException) -> str:
     return message
 
 
+def _inside(name: str) -> str:
+    """The hint that a group has this key, as 'workload.load' for "load"."""
+    for group in GROUPS:
+        files = (conf_dir() / group).glob("*.yaml")
+        if any(re.search(rf"^{re.escape(name)}:", file.read_text(), re.MULTILINE) for file in files):
+            return f"; did you mean '{group}.{name}'?"
+    return ""
+
+
 def _bad_key(error: OmegaConfBaseException) -> str:
     key = error.full_key or str(error.key or "")
     if isinstance(error, MissingMandatoryValue):
@@ -307,7 +341,8 @@ def _bad_key(error: OmegaConfBaseException) -> str:
     parent = error.parent_node
     above, dot, name = key.rpartition(".")
     known = [str(name) for name in parent] if isinstance(parent, DictConfig) else []
-    return f"unknown key {key!r}{_hint(name, known, above + dot)}"
+    inside = "" if above else _inside(name)
+    return f"unknown key {key!r}{inside or _hint(name, known, above + dot)}"
 
 
 def _hint(word: str, known: Sequence[str], above: str = "") -> str:

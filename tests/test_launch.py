@@ -1,6 +1,7 @@
 """Composition, labels, sweeps and error messages, with `run.job` replaced by a stub at its boundary."""
 
 import json
+import re
 import shutil
 import sys
 import types
@@ -21,6 +22,7 @@ TOY = {  # a small world of choices beside our own base.yaml, train.yaml, eval.y
     "workload/poisson": "# Poisson\nname: poisson\nload: 0.3\n",
     "scheduler/ddrl_amsa": "# Learned\ndefaults:\n  - _self_\n  - /agent@agent: dsac\nname: ddrl_amsa\n",
     "scheduler/best_k": "# Best k\nname: best_k\nk: 3\n",
+    "scheduler/best_of": "# Best of some\nname: best_of\nk: 4\nof: null\n",
     "train/default": "# Long\nlr: 0.1\n",
     "train/fast": "# Short\nlr: 0.2\n",
     "agent/dsac": "# Diffusion\nname: dsac\nlr: 0.001\n",
@@ -159,7 +161,8 @@ def test_cfg_shows_the_config_and_runs_nothing(jobs, capsys):
 
 def test_a_failing_job_says_why_on_stderr(jobs, capsys):
     assert start("train", "workload.load=0.6") == 1
-    assert capsys.readouterr().err == "error: RuntimeError: out of luck (--debug shows where)\n"
+    said = re.sub(r"line \d+", "line N", capsys.readouterr().err)
+    assert said == "error: RuntimeError: out of luck (test_launch.py, line N; --debug shows more)\n"
 
 
 # --- many jobs
@@ -193,6 +196,30 @@ def test_skipped_jobs_are_counted(jobs, capsys):
 def test_a_sweep_of_bad_input_alone_exits_with_2_and_a_mixed_one_with_1(jobs):
     assert start("sweep", "workload.load=0,0.1") == 2
     assert start("sweep", "workload.load=0,0.6") == 1
+
+
+@pytest.mark.parametrize(
+    ("word", "key", "value"),
+    [("scheduler.k=2", "k", 2), ("scheduler.k=[1,2]", "k", [1, 2]), ("+scheduler.own=1", "own", 1)],
+)
+def test_one_value_goes_to_all_schedulers_of_a_sweep_though_the_default_one_has_no_such_key(jobs, word, key, value):
+    assert start("sweep", "scheduler=best_k,best_of", word) == 0
+    assert [(job["scheduler"]["name"], job["scheduler"][key]) for job in jobs] == [
+        ("best_k", value),
+        ("best_of", value),
+    ]
+    assert all(job["overrides"][1] == word for job in jobs)
+
+
+def test_one_value_goes_to_the_schedulers_of_an_experiment(jobs):
+    assert start("sweep", "experiment=study", "scheduler=best_k,best_of", "scheduler.k=2", "workload.load=0.3") == 0
+    assert [job["scheduler"]["k"] for job in jobs] == [2, 2]
+
+
+def test_a_key_that_one_of_the_schedulers_lacks_is_named_before_any_job(jobs):
+    with pytest.raises(InputError, match=r"unknown key 'scheduler\.of'; known: k, name"):
+        start("sweep", "scheduler=best_of,best_k", "scheduler.of=2")
+    assert jobs == []
 
 
 def test_train_takes_several_values_with_multirun(jobs):

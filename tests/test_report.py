@@ -16,7 +16,6 @@ from ddrl_sched.report.sheets import WIDTH
 from ddrl_sched.report.tables import (
     COLUMNS,
     PUBLISHED_COLUMNS,
-    SERVERS,
     captions,
     main,
     published_rows,
@@ -30,7 +29,7 @@ from tests.test_records import eval_frame, job
 HEADER = (
     "scenario,workload,rule,scenario_hash,load,realised_load,scheduler,info,n_seeds,n_traces,baseline,mean_delay_s,"
     "mean_delay_lo_s,mean_delay_hi_s,reduction_pct,reduction_lo_pct,reduction_hi_pct,p95_delay_s,p99_delay_s,late_rate,"
-    "probes_per_task,decide_us"
+    "probes_per_task,decide_us,mean_servers"
 )
 
 
@@ -86,7 +85,7 @@ def test_the_csv_form_has_exactly_these_columns():
     table = report_rows(rows(), [])
     text = render(table, "csv")
     assert text.splitlines()[0] == HEADER
-    assert table.columns.tolist() == [*HEADER.split(","), SERVERS]
+    assert table.columns.tolist() == HEADER.split(",")
 
 
 def test_other_schedulers_change_nothing():
@@ -208,7 +207,13 @@ def test_reductions_are_averaged_over_the_loads_at_which_a_scheduler_was_run():
     frames = [rows("base", d, scenario_hash=h, load=at[h]) for h, d in zip(at, base, strict=True)]
     frames += [rows("good", d, scenario_hash=h, load=at[h]) for h, d in zip(at, good, strict=True)]
     frames += [rows("half", [1.0, 1.1], scenario_hash="a", load=0.2)]
-    text = render(report_rows(together(*frames), ["base"]), "markdown")
+    table = report_rows(together(*frames), ["base"])
+    (first, second) = json.loads(render(table, "json"))["over_loads"]
+    assert (first["scheduler"], first["loads"], second["scheduler"]) == ("good", "0.2, 0.6", "base")
+    assert [first[name] for name in ("reduction_pct", "reduction_lo_pct", "reduction_hi_pct")] == pytest.approx(
+        [30.0] * 3
+    )
+    text = render(table, "markdown")
     means = text.partition("means over the loads 0.2, 0.6")[2]
     assert re.search(r"\| good \| 30.0 \[30.0, 30.0\] \|", means)
     assert re.search(r"\| base \| 0.0 \[0.0, 0.0\] \|", means)

@@ -29,10 +29,12 @@ SCENARIO = ["scenario", "workload", "rule", "scenario_hash", "load"]
 COLUMNS = [
     *SCENARIO, "realised_load", "scheduler", "info", "n_seeds", "n_traces", "baseline", "mean_delay_s",
     "mean_delay_lo_s", "mean_delay_hi_s", "reduction_pct", "reduction_lo_pct", "reduction_hi_pct", "p95_delay_s",
-    "p99_delay_s", "late_rate", "probes_per_task", "decide_us",
+    "p99_delay_s", "late_rate", "probes_per_task", "decide_us", "mean_servers",
 ]  # fmt: skip
-
-SERVERS = "mean_servers"  # of a task; in the tables for readers, not in the csv and JSON forms
+OVER_LOADS = [
+    "scenario", "workload", "rule", "loads", "scheduler", "baseline", "reduction_pct", "reduction_lo_pct",
+    "reduction_hi_pct",
+]  # fmt: skip
 
 # The study that was published: every scheduler under its own rules. Mean delay of the last 50 episodes in the result
 # files of the AMCoEdge code (capacities 10 .. 50); reductions claimed in the abstract ("at least").
@@ -88,7 +90,7 @@ def main(
 
 
 def report_rows(df: pd.DataFrame, baselines: Sequence[str], notes: list[str] | None = None) -> pd.DataFrame:
-    """One row per scenario, load, scheduler and baseline (the baseline itself too, with reduction 0): COLUMNS, SERVERS.
+    """One row per scenario, load, scheduler and baseline (the baseline itself too, with reduction 0): COLUMNS.
 
     `df` is Loaded.rows. Without `baselines` those of the jobs count, and without these there is one row per scheduler
     with an empty baseline. Where a baseline was not run the reduction is NaN. What a reader should know beside the
@@ -102,7 +104,33 @@ def report_rows(df: pd.DataFrame, baselines: Sequence[str], notes: list[str] | N
         rows += _scenario_rows(dict(zip(SCENARIO, key, strict=True)), group, names, remarks)
     if notes is not None:
         notes += [f"{text}: {_some(where)}" for text, where in remarks.items()]
-    return pd.DataFrame(rows, columns=[*COLUMNS, SERVERS])
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def over_loads(rows: pd.DataFrame) -> pd.DataFrame:
+    """Means of the reductions over all loads of a world, for schedulers that were run at each of them: OVER_LOADS.
+
+    `rows`: of report_rows. The ends of an interval are the means of the ends: as wide as if the errors of all loads
+    were one and the same. The scheduler with the largest mean against any baseline stands first.
+    """
+    ends = ["reduction_pct", "reduction_lo_pct", "reduction_hi_pct"]
+    found: list[dict[str, Any]] = []
+    for key, group in rows[rows.baseline != ""].groupby(["scenario", "workload", "rule"], sort=False):
+        loads = sorted(group.load.unique())
+        if len(loads) < 2 or group.scenario_hash.nunique() != len(loads):
+            continue
+        world = dict(zip(("scenario", "workload", "rule"), key, strict=True))
+        world["loads"] = ", ".join(f"{load:.3g}" for load in loads)
+        means = [
+            world | {"scheduler": name, "baseline": baseline, **of_pair[ends].mean()}
+            for (name, baseline), of_pair in group.groupby(["scheduler", "baseline"])
+            if len(of_pair) == len(loads) and of_pair[ends].notna().all(axis=None)
+        ]
+        best: dict[str, float] = {}
+        for row in means:
+            best[row["scheduler"]] = max(best.get(row["scheduler"], -math.inf), row["reduction_pct"])
+        found += sorted(means, key=lambda row: -best[row["scheduler"]])
+    return pd.DataFrame(found, columns=OVER_LOADS)
 
 
 def published_rows(df: pd.DataFrame, notes: list[str] | None = None) -> pd.DataFrame:
@@ -152,9 +180,10 @@ def render(
     csv has one table: that of report_rows, or the returns where there are only those.
     """
     if format == "csv":
-        return as_csv(rows[COLUMNS] if len(rows) or not len(returns[0]) else returns[0])
+        return as_csv(rows if len(rows) or not len(returns[0]) else returns[0])
     if format == "json":
-        tables = {"rows": rows[COLUMNS], "published": pd.DataFrame() if published is None else published}
+        tables = {"rows": rows, "over_loads": over_loads(rows)}
+        tables |= {"published": pd.DataFrame() if published is None else published}
         tables |= {"returns": returns[0], "return_gains": returns[1]} if len(returns[0]) else {}
         records_of = {name: plain(table) for name, table in tables.items()}
         return json.dumps(records_of, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
@@ -199,7 +228,7 @@ def _scenario_rows(
 
 
 def _scheduler_row(rows: pd.DataFrame, sums: DelaySums) -> dict[str, Any]:
-    means = ("p95_delay_s", "p99_delay_s", "late_rate", "probes_per_task", "decide_us", SERVERS)
+    means = ("p95_delay_s", "p99_delay_s", "late_rate", "probes_per_task", "decide_us", "mean_servers")
     return {
         "realised_load": _realised(rows),
         "scheduler": sums.scheduler,
@@ -318,31 +347,18 @@ def _sheets(rows: pd.DataFrame, captions: Mapping[str, str]) -> Iterator[Sheet]:
 
 
 def _sheets_over_loads(rows: pd.DataFrame) -> Iterator[Sheet]:
-    """Means of the reductions over the loads of a world, for schedulers that were run at all of them.
-
-    The ends of an interval are the means of the ends: as wide as if the errors of all loads were one and the same.
-    """
-    for key, group in rows[rows.baseline != ""].groupby(["scenario", "workload", "rule"], sort=False):
-        loads = sorted(group.load.unique())
-        baselines = list(dict.fromkeys(group.baseline))
-        ends = ["reduction_pct", "reduction_lo_pct", "reduction_hi_pct"]
-        groups = group.groupby(["scheduler", "baseline"])
-        means = {
-            pair: g[ends].mean().tolist()
-            for pair, g in groups
-            if len(g) == len(loads) and g[ends].notna().all(axis=None)
-        }
-        names = list(dict.fromkeys(name for name, _ in means))
-        if len(loads) < 2 or group.scenario_hash.nunique() != len(loads) or not names:
-            continue
-        names.sort(key=lambda name: -max(means[name, b][0] for b in baselines if (name, b) in means))
+    for (*world, loads), group in over_loads(rows).groupby(["scenario", "workload", "rule", "loads"], sort=False):
+        baselines = [name for name in dict.fromkeys(rows.baseline) if name in set(group.baseline)]
         cells = []
-        for name in names:
-            of_baselines = [means.get((name, baseline), [math.nan] * 3) for baseline in baselines]
-            cells.append([name, *(with_interval((value, lo, hi), _fixed) for value, lo, hi in of_baselines)])
-        title = (
-            "{}, workload {}, rule {}".format(*key) + f": means over the loads {', '.join(f'{x:.3g}' for x in loads)}"
-        )
+        for name, of_one in group.groupby("scheduler", sort=False):
+            gains = {
+                row.baseline: (row.reduction_pct, row.reduction_lo_pct, row.reduction_hi_pct)
+                for row in of_one.itertuples()
+            }
+            cells.append(
+                [name, *(with_interval(gains.get(baseline, [math.nan] * 3), _fixed) for baseline in baselines)]
+            )
+        title = "{}, workload {}, rule {}".format(*world) + f": means over the loads {loads}"
         yield Sheet(title, ["scheduler", *(f"reduction vs {name}, % [95%]" for name in baselines)], cells)
 
 
