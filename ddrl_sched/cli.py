@@ -137,7 +137,7 @@ def report(
 
 @app.command(name="list")
 def list_choices(config_dir: ConfigDir = None, debug: Debug = False) -> None:
-    """List schedulers, scenarios, workloads and experiments."""
+    """List schedulers, scenarios, workloads, budgets of training, launchers and experiments."""
     with _plain_errors(debug):
         from ddrl_sched.listing import conf_dir, listing
 

@@ -2,7 +2,14 @@
 
 from pathlib import Path
 
-GROUPS = {"schedulers": "scheduler", "scenarios": "env", "workloads": "workload", "experiments": "experiment"}
+GROUPS = {
+    "schedulers": "scheduler",
+    "scenarios": "env",
+    "workloads": "workload",
+    "budgets": "train",
+    "launchers": "launcher",
+    "experiments": "experiment",
+}
 
 
 def conf_dir() -> Path:
@@ -30,7 +37,7 @@ def first_comment(file: Path) -> str:
 
 
 def listing(folders: list[Path]) -> str:
-    """All schedulers, scenarios, workloads and experiments, one line each."""
+    """All schedulers, scenarios, workloads, budgets of training, launchers and experiments, one line each."""
     blocks = []
     for title, group in GROUPS.items():
         found = options(group, folders)

@@ -168,12 +168,14 @@ def test_list_shows_name_and_first_comment(tmp_path):
         "schedulers",
         "scenarios",
         "workloads",
+        "budgets",
+        "launchers",
         "experiments",
     ]
 
 
 def test_list_of_an_empty_folder_says_so(tmp_path):
-    assert listing([tmp_path]).count("\n  none") == 4
+    assert listing([tmp_path]).count("\n  none") == 6
 
 
 def test_the_first_folder_wins(tmp_path):
