@@ -32,7 +32,7 @@ def watch() -> None:
             if self._depth == 1:
                 self._waiting.enter_context(stopping.postponed())
                 if not self._told and sys.stderr is sys.__stderr__:
-                    print("compiling kernels (about half a minute, once per installation)", file=sys.stderr, flush=True)
+                    print("compiling kernels (half a minute at most; they are kept)", file=sys.stderr, flush=True)
                 self._told = True
 
         def on_end(self, event: Any) -> None:

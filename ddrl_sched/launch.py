@@ -37,6 +37,7 @@ from ddrl_sched.listing import conf_dir
 
 SHOWS = ("--cfg", "--info", "--hydra-help")  # Hydra's flags that print something and run nothing
 GROUPS = ("env", "workload", "scheduler", "train")  # whose options differ in their keys
+SHOWN = ("scheduler", "env=", "workload.load=")  # overrides that have a column in the table of a dry run
 OF_LAUNCHER = ("launcher=", "launcher.", "hydra/launcher", "hydra.launcher")
 
 
@@ -91,7 +92,7 @@ def plan(command: str, overrides: Sequence[str], flags: Sequence[str], options: 
     for report in reports:
         if report["code"] != DONE:
             raise RuntimeError(report["message"])
-    return [report["plan"] for report in reports]
+    return [{**report["plan"], "overrides": report["overrides"]} for report in reports]
 
 
 def job(told: Told, config: DictConfig) -> None:
@@ -136,10 +137,12 @@ def plain(config: DictConfig, overrides: list[str], label: str, cwd: str) -> dic
 def plan_table(plans: Sequence[dict[str, Any]]) -> str:
     """The jobs of a dry run, one line each, and what they will take; a training that jobs share counts once."""
     plans = _sharing(plans)
-    head = ("job", "state", "time", "scheduler", "scenario", "load")
+    said = [[word for word in p["overrides"] if not word.startswith(SHOWN)] for p in plans]
+    varied = ["  ".join(word for word in words if any(word not in other for other in said)) for words in said]
+    head = ("job", "state", "time", "scheduler", "scenario", "load", "" if not any(varied) else "also")
     rows = [
-        (str(p["job_id"]), p["state"], duration(p["estimate_s"]), p["label"], p["scenario"], str(p["load"]))
-        for p in plans
+        (str(p["job_id"]), p["state"], duration(p["estimate_s"]), p["label"], p["scenario"], str(p["load"]), words)
+        for p, words in zip(plans, varied, strict=True)
     ]
     widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
     lines = ["  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)) for row in [head, *rows]]

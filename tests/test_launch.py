@@ -230,8 +230,8 @@ def test_train_takes_several_values_with_multirun(jobs):
 def test_dry_run_lists_the_jobs_and_their_time(jobs, capsys):
     assert start("sweep", "scheduler=best_k", "scheduler.k=1,2", "seed=7,8", "launcher=processes", dry_run=True) == 0
     out = capsys.readouterr().out.splitlines()
-    assert out[0].split() == ["job", "state", "time", "scheduler", "scenario", "load"]
-    assert sorted(line.split()[-3] for line in out[1:5]) == ["best_k(k=1)"] * 2 + ["best_k(k=2)"] * 2
+    assert out[0].split() == ["job", "state", "time", "scheduler", "scenario", "load", "also"]
+    assert sorted(line.split()[-4] for line in out[1:5]) == ["best_k(k=1)"] * 2 + ["best_k(k=2)"] * 2
     assert out[-1] == "4 jobs: 2 done, 2 to do; one at a time: 8 min"
     assert jobs == []
 
@@ -347,6 +347,22 @@ def test_duration(seconds, words):
     assert duration(seconds) == words
 
 
+def test_plan_table_shows_what_else_tells_jobs_apart():
+    one = {"job_id": "x", "state": "to do", "estimate_s": 1.0, "label": "l", "scenario": "e", "load": 0.5}
+    common = ["scheduler=l", "env=e", "seeds=2", "workload.load=0.5"]
+    table = plan_table([{**one, "overrides": [*common, f"workload={w}", "train=fast"]} for w in ("conv", "code")])
+    assert [line.split()[-1] for line in table.splitlines()[:3]] == ["also", "workload=conv", "workload=code"]
+    assert "seeds" not in table
+
+
 def test_plan_table_with_an_unknown_time():
-    one = {"job_id": "x", "state": "to do", "estimate_s": None, "label": "l", "scenario": "e", "load": None}
+    one = {
+        "job_id": "x",
+        "state": "to do",
+        "estimate_s": None,
+        "label": "l",
+        "scenario": "e",
+        "load": None,
+        "overrides": [],
+    }
     assert plan_table([one]).endswith("1 jobs: 1 to do; one at a time: 0 s")
