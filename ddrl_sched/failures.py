@@ -1,11 +1,17 @@
 """What a failure tells the user: an exit status and a message, without a traceback."""
 
+import sysconfig
 import traceback
 from pathlib import Path
 
 from ddrl_sched.config import clean
 
+PACKAGE = Path(__file__).resolve().parent
 DONE, FAILED, BAD_INPUT, IO_ERROR, INTERRUPTED = 0, 1, 2, 4, 130
+
+
+class ExplainedError(Exception):
+    """A mistake of which `explain` has told already: the message is what it said."""
 
 
 def explain(error: BaseException) -> tuple[int, str]:
@@ -13,7 +19,7 @@ def explain(error: BaseException) -> tuple[int, str]:
 
     2 for a ValueError (InputError among them: the user's input), 4 for an OSError (RecordsError among them: files
     that cannot be read or written, named where the error names one), 130 for an interrupt from the keyboard, 1 for
-    anything else (a mistake of ours, or of a class of yours), with file and line.
+    anything else (a mistake of ours), with file and line.
     """
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED, "interrupted"
@@ -25,6 +31,18 @@ def explain(error: BaseException) -> tuple[int, str]:
         return BAD_INPUT, text
     if isinstance(error, OSError):
         return IO_ERROR, text
-    frames = traceback.extract_tb(error.__traceback__)
-    where = f"{clean(Path(frames[-1].filename).name)}, line {frames[-1].lineno}; " if frames else ""
+    if isinstance(error, ExplainedError):
+        return FAILED, text
+    where = _where(error)
     return FAILED, f"{type(error).__name__}: {text} ({where}--debug shows more)"
+
+
+def _where(error: BaseException) -> str:
+    """ "file.py, line 3; " of the innermost place outside the standard library and the installed packages."""
+    frames = traceback.extract_tb(error.__traceback__)
+    libraries = tuple(sysconfig.get_path(name) for name in ("stdlib", "platlib", "purelib"))
+    own = [
+        frame for frame in frames if not frame.filename.startswith(libraries) or PACKAGE in Path(frame.filename).parents
+    ]
+    here = own or list(frames)
+    return f"{clean(Path(here[-1].filename).name)}, line {here[-1].lineno}; " if here else ""

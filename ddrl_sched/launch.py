@@ -26,7 +26,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandat
 from yaml import YAMLError  # type: ignore[import-untyped]
 
 from ddrl_sched.config import InputError, clean, near
-from ddrl_sched.failures import BAD_INPUT, DONE, FAILED, explain
+from ddrl_sched.failures import BAD_INPUT, DONE, FAILED, ExplainedError, explain
 from ddrl_sched.labels import label
 from ddrl_sched.launchers.table import SERIAL, dispatch
 from ddrl_sched.launchers.task import STATES, THREADS, Report, Task, attempt
@@ -37,7 +37,7 @@ from ddrl_sched.listing import conf_dir
 
 SHOWS = ("--cfg", "--info", "--hydra-help")  # Hydra's flags that print something and run nothing
 GROUPS = ("env", "workload", "scheduler", "train")  # whose options differ in their keys
-SHOWN = ("scheduler", "env=", "workload.load=")  # overrides that have a column in the table of a dry run
+SHOWN = ("scheduler", "env=", "workload.load=")  # how overrides start that other columns of a dry run show
 OF_LAUNCHER = ("launcher=", "launcher.", "hydra/launcher", "hydra.launcher")
 
 
@@ -91,7 +91,7 @@ def plan(command: str, overrides: Sequence[str], flags: Sequence[str], options: 
         raise InputError("\n".join(wrong))
     for report in reports:
         if report["code"] != DONE:
-            raise RuntimeError(report["message"])
+            raise ExplainedError(report["message"])
     return [{**report["plan"], "overrides": report["overrides"]} for report in reports]
 
 
@@ -137,7 +137,7 @@ def plain(config: DictConfig, overrides: list[str], label: str, cwd: str) -> dic
 def plan_table(plans: Sequence[dict[str, Any]]) -> str:
     """The jobs of a dry run, one line each, and what they will take; a training that jobs share counts once."""
     plans = _sharing(plans)
-    said = [[word for word in p["overrides"] if not word.startswith(SHOWN)] for p in plans]
+    said = [[clean(word) for word in p["overrides"] if not word.startswith(SHOWN)] for p in plans]
     varied = ["  ".join(word for word in words if any(word not in other for other in said)) for words in said]
     head = ("job", "state", "time", "scheduler", "scenario", "load", "" if not any(varied) else "also")
     rows = [
@@ -329,8 +329,8 @@ def _bad_override(error: ConfigCompositionException) -> str:
 def _inside(name: str) -> str:
     """The hint that a group has this key, as 'workload.load' for "load"."""
     for group in GROUPS:
-        files = (conf_dir() / group).glob("*.yaml")
-        if any(re.search(rf"^{re.escape(name)}:", file.read_text(), re.MULTILINE) for file in files):
+        texts = (file.read_text(encoding="utf-8") for file in (conf_dir() / group).glob("*.yaml"))
+        if name != "defaults" and any(re.search(rf"^{re.escape(name)}:", text, re.MULTILINE) for text in texts):
             return f"; did you mean '{group}.{name}'?"
     return ""
 

@@ -6,15 +6,18 @@ import re
 import signal
 import subprocess
 import sys
+import sysconfig
 import types
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from ddrl_sched import launch as launch_module
 from ddrl_sched.cli import app
+from ddrl_sched.failures import ExplainedError, explain
 from ddrl_sched.listing import conf_dir, first_comment, listing, options
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -149,10 +152,19 @@ def test_report_hands_its_arguments_on(module):
     assert seen == [([Path("runs/a"), Path("runs/b")], ["x", "y"], "latex", Path("o"), True)]
 
 
+def test_a_mistake_is_placed_outside_of_libraries():
+    for mistake in (lambda: sysconfig.get_path("no such path"), lambda: np.take([1], 5)):  # KeyError, IndexError
+        with pytest.raises(LookupError) as caught:
+            mistake()
+        assert re.search(r"\(test_cli\.py, line \d+;", explain(caught.value)[1])
+    assert explain(ExplainedError("told")) == (1, "told")
+
+
 def test_replay_hands_its_files_on(module):
     seen = []
     module("ddrl_sched.edge.replay", replay=lambda *args: seen.append(args))
-    assert ddrl("replay", "in.npz", "--out", "out.npz").exit_code == 0
+    done = ddrl("replay", "in.npz", "--out", "out.npz")
+    assert (done.exit_code, done.stdout) == (0, "written: out.npz\n")
     assert seen == [(Path("in.npz"), Path("out.npz"))]
 
 

@@ -159,6 +159,13 @@ def test_cfg_shows_the_config_and_runs_nothing(jobs, capsys):
     assert jobs == []
 
 
+def test_a_key_of_a_group_is_found_without_the_group(jobs):
+    with pytest.raises(InputError, match=r"unknown key 'load'; did you mean 'workload\.load'\?"):
+        start("eval", "load=0.5")
+    with pytest.raises(InputError, match=r"unknown key 'defaults'; known: "):
+        start("eval", "defaults=0.5")
+
+
 def test_a_failing_job_says_why_on_stderr(jobs, capsys):
     assert start("train", "workload.load=0.6") == 1
     said = re.sub(r"line \d+", "line N", capsys.readouterr().err)

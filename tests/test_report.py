@@ -218,6 +218,10 @@ def test_reductions_are_averaged_over_the_loads_at_which_a_scheduler_was_run():
     assert re.search(r"\| good \| 30.0 \[30.0, 30.0\] \|", means)
     assert re.search(r"\| base \| 0.0 \[0.0, 0.0\] \|", means)
     assert "half" not in means
+    also_half = render(report_rows(together(*frames), ["base", "half"]), "markdown").partition("means over the loads")[
+        2
+    ]
+    assert re.search(r"\| good \| 30.0 \[30.0, 30.0\] \| - \|", also_half)
     assert "means over" not in render(report_rows(together(frames[0], frames[2]), ["base"]), "markdown")
 
 

@@ -463,3 +463,13 @@ def test_externality_beats_the_greedy_optimum_in_station_order():
         for label in ("optimal", "priced_slotted")
     )
     assert 0.86 < priced / greedy < 0.95
+
+
+def test_what_a_view_tells_of_whole_tasks_by_hand():
+    """Station 1 of two servers of 10 and 20 Gcycle/s, a task of 4 Gcycle and 5 Mbit, links of 100 Mbit/s."""
+    scenario = make_scenario([10.0, 20.0], link_mbps=100.0)
+    tasks = make_tasks([0.0], origin=1, work_gcycle=4.0, overhead_gcycle=1.0, input_mbit=5.0)
+    view = View(scenario, tasks, None, None, 4.0, None, False)
+    assert view.local.tolist() == [[[False, True]]]
+    assert view.work_s.tolist() == [[[0.4, 0.2]]]
+    assert view.send_s.tolist() == [[[0.05, 0.0]]]

@@ -63,7 +63,9 @@ def test_the_best_settings_are_a_choice_of_the_scheduler_group(tmp_path):
     tune(study(tmp_path), {})
     best = min(table(tmp_path), key=lambda row: float(row["mean_delay_s"]))
     file = tmp_path / "jobs/best/scheduler/drlcoedge_tuned_best.yaml"
-    data = yaml.safe_load(file.read_text(encoding="utf-8"))
+    text = file.read_text(encoding="utf-8")
+    assert f"mean delay {float(best['mean_delay_s']):.5g} s on the traces of the search" in text
+    data = yaml.safe_load(text)
     assert data == merged(
         study(tmp_path)["scheduler"],
         {

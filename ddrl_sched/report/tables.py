@@ -348,7 +348,8 @@ def _sheets(rows: pd.DataFrame, captions: Mapping[str, str]) -> Iterator[Sheet]:
 
 def _sheets_over_loads(rows: pd.DataFrame) -> Iterator[Sheet]:
     for (*world, loads), group in over_loads(rows).groupby(["scenario", "workload", "rule", "loads"], sort=False):
-        baselines = [name for name in dict.fromkeys(rows.baseline) if name in set(group.baseline)]
+        of_world = rows[(rows[["scenario", "workload", "rule"]] == world).all(axis=1)]
+        baselines = [name for name in dict.fromkeys(of_world.baseline) if name]
         cells = []
         for name, of_one in group.groupby("scheduler", sort=False):
             gains = {
