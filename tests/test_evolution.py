@@ -1,5 +1,7 @@
 """Evolution strategies: mirrored candidates, steps that know no unit of cost, learners that search as if alone."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -59,6 +61,17 @@ def test_a_case_with_large_costs_does_not_drown_the_others():
         near, far = bowl(flat, np.full((1, 9), 0.5)), 1e6 * bowl(flat, np.full((1, 9), -0.5))
         es.tell(np.stack([near, far]), g / 150)
     assert np.abs(es.stack.flat.numpy()).max() < 0.2  # between the two, not at the loud one
+
+
+@pytest.mark.parametrize(("unit", "smaller_wins"), [("case", True), ("all", False)])
+def test_whether_a_case_weighs_by_its_differences(unit, smaller_wins):
+    """Two cases against one that is a hundred times as steep: those win by number, this one by weight."""
+    es = search(1, settings=replace(SETTINGS, unit=unit))
+    here, there = np.ones((1, 9)), -np.ones((1, 9))
+    for g in range(300):
+        flat = es.ask().flat
+        es.tell(np.stack([bowl(flat, here), bowl(flat, here), 100 * bowl(flat, there)]), g / 300)
+    assert (es.stack.flat.mean() > 0) == smaller_wins
 
 
 def test_a_learner_in_a_stack_searches_as_alone():

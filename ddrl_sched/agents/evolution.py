@@ -7,7 +7,7 @@ of the change alone. Salimans et al. 2017, with mirrored sampling and Adam; each
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -37,6 +37,7 @@ class EvolutionSettings:
     sigma: Annotated[float, Gt(0.0), Le(1e3)]  # standard deviation of the changes
     lr: Annotated[float, Gt(0.0), Le(1e3)]  # of Adam in the first generation
     lr_final: Annotated[float, Gt(0.0), Le(1.0)]  # fraction of it in the last one, linear between
+    unit: Literal["case", "all"] = "case"  # differences of cost count in units of those of their case, or of all cases
 
 
 class EvolutionStrategy:
@@ -66,13 +67,14 @@ class EvolutionStrategy:
     def tell(self, cost: Array, progress: float) -> dict[str, Array]:
         """One step by the costs [C, K, 2H] of the candidates of the last `ask` in C cases; `progress` in [0, 1].
 
-        Costs enter as differences of a pair, in units of their root mean square in the case (within +-MOST of them):
-        the step knows no unit of cost, and a case with large differences does not drown the others.
-        Returns metrics [K]: grad_norm, spread (that root mean square, mean over the cases).
+        Costs enter as differences of a pair, in units of their root mean square (within +-MOST of them), so the step
+        knows no unit of cost. With unit "case" that is the one in the case: one with large differences does not drown
+        the others. With "all" it is that over all cases: the mean of the costs falls, and a case where much is to be
+        had weighs more. Returns metrics [K]: grad_norm, spread (the root mean square, mean over the cases).
         """
         pairs, s = self.settings.pairs, self.settings
         difference = np.asarray(cost[..., :pairs] - cost[..., pairs:], np.float64)
-        spread = np.sqrt(np.mean(difference**2, axis=2, keepdims=True))
+        spread = np.sqrt(np.mean(difference**2, axis=2 if s.unit == "case" else (0, 2), keepdims=True))
         score = np.clip(difference / np.maximum(spread, 1e-12), -MOST, MOST)
         weight = score.mean(0) / (2 * pairs)
         with torch.no_grad():
