@@ -12,6 +12,7 @@ from pydantic import Field
 
 from ddrl_sched.config import EnvSettings, InputError, Settings, WorkloadSettings, clean, shown, validate
 from ddrl_sched.edge.input_file import MAX_GML_BYTES, MAX_TRACE_BYTES, PACKAGE, read_bytes
+from ddrl_sched.labels import with_changes
 from ddrl_sched.run import records
 from ddrl_sched.schedulers.table import own_source
 
@@ -21,6 +22,7 @@ OWN_RULES = {"rand_coedge": "randcoedge", "optimal": "optimal"}  # of schedulers
 COMMON_RULE = "amcoedge"
 LEARNED = ("learned", "price_policy")  # `name:` of the schedulers that learn
 WEIGHTS = "weights.safetensors"
+OF_DECISIONS = ("scheduler.decisions", "scheduler.agent.eval_start")  # how trained weights decide; no part of training
 
 
 class TrainSettings(Settings):
@@ -214,27 +216,41 @@ def _settings_of_run(
         raise InputError(f"--run {source}: {clean(error)}") from None
     plain = dict(job["settings"])
     given: set[str] = set()
+    changes: dict[str, object] = {}
     for word in overrides:
         key = word.lstrip("+~").partition("=")[0].partition("@")[0]
         top = key.partition(".")[0].partition("/")[0]
         if top in ("runs_dir", "launcher", "hydra"):
             continue
-        if top in ("scheduler", "train", "agent", "seeds", "seed", "experiment"):
-            raise InputError(
-                f"{key}: belongs to the training; with --run only env, workload, evaluate, name can change"
-            )
+        if key in OF_DECISIONS and _at(plain, key) is not None:
+            changes[key] = _at(composed, key)
+        elif top in ("scheduler", "train", "agent", "seeds", "seed", "experiment"):
+            free = [
+                "env",
+                "workload",
+                "evaluate",
+                "name",
+                *(name for name in OF_DECISIONS if _at(plain, name) is not None),
+            ]
+            raise InputError(f"{key}: belongs to the training; with --run only {', '.join(free)} can change")
         plain[top] = _merged(plain.get(top), composed.get(top), key.split(".")[1:])
         given.add(key)
     _refuse_files(source, plain, given)
-    return clean(job["scheduler"]), plain, manifest
+    return with_changes(job["scheduler"], changes), plain, manifest
+
+
+def _at(plain: Mapping[str, Any], key: str) -> Any:
+    """The value at a dotted key, None where there is none."""
+    value: Any = plain
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
 
 
 def _refuse_files(source: Path, plain: Mapping[str, Any], given: set[str]) -> None:
     """InputError if the folder, not the user, names a file outside the package: a stranger may name any."""
     for key in ("workload.path", "env.network.file"):
-        value: Any = plain
-        for part in key.split("."):
-            value = value.get(part) if isinstance(value, Mapping) else None
+        value = _at(plain, key)
         theirs = not given.intersection({key, *(key.rsplit(".", n)[0] for n in range(1, key.count(".") + 1))})
         if isinstance(value, str) and not value.startswith(PACKAGE) and theirs:
             raise InputError(f"{key}: --run {source} names the file {shown(value)}; to read it, give +{key}=FILE")
