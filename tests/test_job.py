@@ -96,6 +96,36 @@ def test_weights_evaluate_as_they_did_when_they_were_trained(tmp_path, name):
     assert again.mean_delay_s.tolist() == rows.mean_delay_s.tolist()
 
 
+def test_how_trained_weights_decide_may_change(tmp_path):
+    data = settings(tmp_path) | {"scheduler": learned("ddrl_amsa_tuned"), "label": "ddrl_amsa_tuned"}
+    rows = table_of(tmp_path, data)[1]
+    run = NO_OPTIONS | {"run": str(tmp_path / "jobs" / plan_job(data, "sweep", NO_OPTIONS)["job_id"])}
+    assert data["scheduler"]["decisions"] == "sample"
+    words = ["scheduler.decisions=greedy", "scheduler.agent.eval_start=noise"]
+    changed = {
+        **data["scheduler"],
+        "decisions": "greedy",
+        "agent": {**data["scheduler"]["agent"], "eval_start": "noise"},
+    }
+    seen = {}
+    for given in ([], words[:1], words):
+        again = table_of(tmp_path, data | {"scheduler": changed, "overrides": given}, "eval", run)[1]
+        seen[again.scheduler[0]] = again.mean_delay_s.tolist()
+    names_ = [
+        "ddrl_amsa_tuned",
+        "ddrl_amsa_tuned(decisions=greedy)",
+        "ddrl_amsa_tuned(eval_start=noise,decisions=greedy)",
+    ]
+    assert list(seen) == names_
+    assert seen[names_[0]] == rows.mean_delay_s.tolist()
+    assert len({tuple(delays) for delays in seen.values()}) == 3
+    text = (
+        r"scheduler\.actions: belongs to the training; .*, name, scheduler\.decisions, scheduler\.agent\.eval_start can"
+    )
+    with pytest.raises(InputError, match=text):
+        plan_job(data | {"overrides": ["scheduler.actions=x"]}, "eval", run)
+
+
 LEARNED = [name for name in names("scheduler") if "name: learned" in (CONF / f"scheduler/{name}.yaml").read_text()]
 
 
