@@ -39,10 +39,11 @@ def explain(error: BaseException) -> tuple[int, str]:
 
 def _where(error: BaseException) -> str:
     """ "file.py, line 3; " of the innermost place outside the standard library and the installed packages."""
-    frames = traceback.extract_tb(error.__traceback__)
+    frames: list[traceback.FrameSummary] = list(traceback.extract_tb(error.__traceback__))
     libraries = tuple(sysconfig.get_path(name) for name in ("stdlib", "platlib", "purelib"))
+    frames = [frame for frame in frames if not frame.filename.startswith("<")]  # frozen modules, exec
     own = [
         frame for frame in frames if not frame.filename.startswith(libraries) or PACKAGE in Path(frame.filename).parents
     ]
-    here = own or list(frames)
+    here = own or frames
     return f"{clean(Path(here[-1].filename).name)}, line {here[-1].lineno}; " if here else ""

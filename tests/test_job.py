@@ -19,7 +19,7 @@ from ddrl_sched.report.brief import brief
 from ddrl_sched.report.statistics import delay_sums, mean_delay_s
 from ddrl_sched.run import records
 from ddrl_sched.run.estimate import Pace, training_s
-from ddrl_sched.run.identity import ask
+from ddrl_sched.run.identity import _relabelled, ask
 from ddrl_sched.run.job import plan_job, prepare, run_job
 from ddrl_sched.schedulers.learned import learned_settings
 from tests.conf_files import CONF, names, plain
@@ -117,6 +117,9 @@ def test_how_trained_weights_decide_may_change(tmp_path):
         "ddrl_amsa_tuned(eval_start=noise,decisions=greedy)",
     ]
     assert list(seen) == names_
+    again = table_of(tmp_path, data | {"overrides": ["scheduler.decisions=sample"]}, "eval", run)[1]
+    assert again.scheduler[0] == names_[0]  # nothing is changed
+    assert _relabelled("a(k=2,decisions=greedy)", {"scheduler.decisions": "sample"}) == "a(k=2,decisions=sample)"
     assert seen[names_[0]] == rows.mean_delay_s.tolist()
     assert len({tuple(delays) for delays in seen.values()}) == 3
     text = (

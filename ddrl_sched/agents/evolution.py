@@ -69,8 +69,9 @@ class EvolutionStrategy:
 
         Costs enter as differences of a pair, in units of their root mean square (within +-MOST of them), so the step
         knows no unit of cost. With unit "case" that is the one in the case: one with large differences does not drown
-        the others. With "all" it is that over all cases: the mean of the costs falls, and a case where much is to be
-        had weighs more. Returns metrics [K]: grad_norm, spread (the root mean square, mean over the cases).
+        the others. With "all" it is that over all cases: a case where much is to be had weighs more (clipped as it is,
+        less than in a mean of the costs).
+        Returns metrics [K]: grad_norm, spread (the root mean square, mean over the cases).
         """
         pairs, s = self.settings.pairs, self.settings
         difference = np.asarray(cost[..., :pairs] - cost[..., pairs:], np.float64)

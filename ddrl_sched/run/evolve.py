@@ -22,8 +22,8 @@ class Evolution:
     """The training of all seeds side by side, to be iterated once; its state can be saved whenever it has yielded.
 
     Yields a Progress at the end of a generation and None at the moments between. `traces_of(generation)` gives traces
-    [R = seeds] for each load. The cost of a candidate at a load is log(mean delay of its trace), and all loads weigh
-    the same: one policy for all of them, whatever the size of their delays. Progress holds means over all candidates
+    [R = seeds] for each load. The cost of a candidate at a load is log(mean delay of its trace), how loads
+    weigh against each other says the search (agents/evolution.py, unit). Progress holds means over all candidates
     and loads. A look of `validation` is at the policy itself, after the generation.
     """
 

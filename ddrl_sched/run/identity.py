@@ -1,6 +1,7 @@
 """What a job is called and whether it is done: told from its settings, without torch, the world or a scheduler."""
 
 import hashlib
+import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -223,7 +224,8 @@ def _settings_of_run(
         if top in ("runs_dir", "launcher", "hydra"):
             continue
         if key in OF_DECISIONS and _at(plain, key) is not None:
-            changes[key] = _at(composed, key)
+            if _at(composed, key) != _at(plain, key):
+                changes[key] = _at(composed, key)
         elif top in ("scheduler", "train", "agent", "seeds", "seed", "experiment"):
             free = [
                 "env",
@@ -236,7 +238,19 @@ def _settings_of_run(
         plain[top] = _merged(plain.get(top), composed.get(top), key.split(".")[1:])
         given.add(key)
     _refuse_files(source, plain, given)
-    return with_changes(job["scheduler"], changes), plain, manifest
+    return _relabelled(job["scheduler"], changes), plain, manifest
+
+
+def _relabelled(label: str, changes: Mapping[str, object]) -> str:
+    """The name of a training with other decisions: what it says of a key is replaced, the rest is added."""
+    added = {}
+    for key, value in changes.items():
+        said = re.compile(rf"(?<=[(,]){key.rpartition('.')[2]}=[^,()\[\]]*")
+        if said.search(label):
+            label = said.sub(f"{key.rpartition('.')[2]}={value}", label)
+        else:
+            added[key] = value
+    return with_changes(label, added)
 
 
 def _at(plain: Mapping[str, Any], key: str) -> Any:
