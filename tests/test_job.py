@@ -16,9 +16,11 @@ from typer.testing import CliRunner
 from ddrl_sched.cli import app
 from ddrl_sched.config import InputError
 from ddrl_sched.report.brief import brief
+from ddrl_sched.report.load import load as load_runs
 from ddrl_sched.report.statistics import delay_sums, mean_delay_s
 from ddrl_sched.run import records
 from ddrl_sched.run.estimate import Pace, training_s
+from ddrl_sched.run.evaluate import evaluate
 from ddrl_sched.run.identity import _relabelled, ask
 from ddrl_sched.run.job import plan_job, prepare, run_job
 from ddrl_sched.schedulers.learned import learned_settings
@@ -122,11 +124,61 @@ def test_how_trained_weights_decide_may_change(tmp_path):
     assert _relabelled("a(k=2,decisions=greedy)", {"scheduler.decisions": "sample"}) == "a(k=2,decisions=sample)"
     assert seen[names_[0]] == rows.mean_delay_s.tolist()
     assert len({tuple(delays) for delays in seen.values()}) == 3
+    with pytest.raises(InputError, match=r"eval_start: has no effect with scheduler.decisions=sample"):
+        plan_job(data | {"scheduler": {**changed, "decisions": "sample"}, "overrides": words[1:]}, "eval", run)
     text = (
         r"scheduler\.actions: belongs to the training; .*, name, scheduler\.decisions, scheduler\.agent\.eval_start can"
     )
     with pytest.raises(InputError, match=text):
         plan_job(data | {"overrides": ["scheduler.actions=x"]}, "eval", run)
+
+
+def test_other_decisions_meet_the_same_random_numbers(tmp_path):
+    """Streams go by the name of the training, whatever the rows are called."""
+    job = prepare(settings(tmp_path, "random"), "sweep", NO_OPTIONS)
+
+    def delays(label, drawn_as=None):
+        rows = evaluate(job.problem, job.scheduler, label, 2, 3, None, drawn_as)
+        assert {row["scheduler"] for row in rows} == {label}
+        return [row["mean_delay_s"] for row in rows]
+
+    assert delays("a") == delays("b", "a") != delays("b")
+    data = settings(tmp_path) | {"scheduler": learned("ddrl_amsa_tuned"), "label": "ddrl_amsa_tuned"}
+    table_of(tmp_path, data)
+    folder = tmp_path / "jobs" / plan_job(data, "sweep", NO_OPTIONS)["job_id"]
+    asked = ask(data, "eval", NO_OPTIONS | {"run": str(folder)})
+    assert asked.drawn_as == "ddrl_amsa_tuned"
+    greedy = {**data["scheduler"], "decisions": "greedy"}
+    words = ["scheduler.decisions=greedy"]
+    asked = ask(data | {"scheduler": greedy, "overrides": words}, "eval", NO_OPTIONS | {"run": str(folder)})
+    assert (asked.label, asked.drawn_as) == ("ddrl_amsa_tuned(decisions=greedy)", "ddrl_amsa_tuned")
+
+
+def test_an_evaluated_training_keeps_the_name_of_its_changed_world(tmp_path):
+    data = settings(tmp_path) | {"scheduler": learned("ddrl_amsa_tuned"), "label": "ddrl_amsa_tuned"}
+    data["env"]["clock"] |= {"probe_s": 0.02, "announce_s": 1.5}
+    data["overrides"] = [
+        "env.clock.probe_s=0.02",
+        "env.clock.announce_s=1.5",
+        "workload.load=0.3",
+        "train.episodes=1",
+    ]
+    table_of(tmp_path, data)
+    folder = tmp_path / "jobs" / plan_job(data, "sweep", NO_OPTIONS)["job_id"]
+    run = NO_OPTIONS | {"run": str(folder)}
+    plain_world = settings(tmp_path) | {"scheduler": data["scheduler"], "name": "again"}
+
+    def of(words, env=None):
+        given = plain_world | {"env": env or plain_world["env"], "overrides": words}
+        assert run_job(given, "eval", run) == "done"
+        return load_runs([ask(given, "eval", run).folder]).rows.scenario[0]
+
+    assert load_runs([folder]).rows.scenario[0] == "edge5(announce_s=1.5,probe_s=0.02)"
+    assert of([]) == "edge5(announce_s=1.5,probe_s=0.02)"
+    clock = {**plain_world["env"]["clock"], "probe_s": 0.001}
+    dearer = of(["env.clock.probe_s=0.001"], plain_world["env"] | {"clock": clock})
+    assert dearer == "edge5(announce_s=1.5,probe_s=0.001)"
+    assert of(["env=edge5_links"], plain("env", "edge5_links")) == "edge5_links"
 
 
 LEARNED = [name for name in names("scheduler") if "name: learned" in (CONF / f"scheduler/{name}.yaml").read_text()]

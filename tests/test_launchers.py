@@ -131,9 +131,18 @@ def test_a_killed_process_loses_its_own_job_alone_and_the_next_sweep_finishes_it
     assert_same_results(results(here / "runs/apart"), results(here / "runs/serial"))
 
 
+def fewest_files(seconds):
+    """Fewest open files of this process within some time: threads that end close theirs a little later."""
+    end, fewest = time.monotonic() + seconds, sys.maxsize
+    while time.monotonic() < end:
+        fewest = min(fewest, len(os.listdir("/proc/self/fd")))
+        time.sleep(0.01)
+    return fewest
+
+
 def test_a_process_that_died_between_two_jobs_is_replaced(task):
     """Killed while its last report is on its way to the caller: the next job gets another process."""
-    tasks = [replace(task, number=n, code_version="another") for n in range(5)]  # refused where it arrives
+    tasks = [replace(task, number=n, code_version="another") for n in range(4)]  # refused where it arrives
     reports = processes.run(tasks, processes.ProcessesSettings(name="processes", n_jobs=1))
     got, n_files = [], []
     for report in reports:
@@ -141,11 +150,11 @@ def test_a_process_that_died_between_two_jobs_is_replaced(task):
         for worker in multiprocessing.active_children():
             os.kill(worker.pid, signal.SIGKILL)
             worker.join(10)
-        n_files.append(len(os.listdir("/proc/self/fd")))
-    assert [report["number"] for report in got] == [0, 1, 2, 3, 4]
+        n_files.append(fewest_files(seconds=0.5))
+    assert [report["number"] for report in got] == [0, 1, 2, 3]
     assert all("another version of ddrl" in report["message"] for report in got)
     assert multiprocessing.active_children() == []
-    assert n_files[-1] <= n_files[1] + 6  # nothing is kept of three dead, which had four each; the living has some
+    assert n_files[-1] <= n_files[1] + 2  # nothing is kept of the dead, which had four each
 
 
 def test_what_a_job_says_comes_home_short_enough_to_be_written_at_once(task, monkeypatch):

@@ -123,6 +123,20 @@ def test_different_code_side_by_side_is_said(tmp_path):
     assert found.notes == ["results of different versions of the code stand side by side"]
 
 
+def test_trainings_of_different_budgets_under_one_name_are_said(tmp_path):
+    def note(*budgets, learned=True):
+        folder = tmp_path / f"{budgets}{learned}"
+        for load_, train in zip((0.3, 0.8), budgets, strict=True):
+            rows = eval_frame(2, scheduler="x", load=load_, scenario_hash=str(load_))
+            write_run(folder / str(load_), rows=rows, settings={"train": train}, learned=learned)
+        return load([folder]).notes
+
+    assert note({"episodes": 1, "validate_every": 1}, {"episodes": 1}) == []
+    assert note({"episodes": 1}, {"episodes": 2}, learned=False) == []
+    (text,) = note({"episodes": 1}, {"episodes": 2})
+    assert text.endswith(": x was trained with different settings `train` from load to load")
+
+
 def test_unfinished_and_failed_jobs_are_named(tmp_path):
     records.write_job(tmp_path / "a", job(status="running"))
     records.write_job(tmp_path / "b", job(status="failed", error="boom\n\x1b[31mred"))

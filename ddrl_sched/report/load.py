@@ -43,6 +43,7 @@ JOB_COLUMNS = ["job_id", "experiment", "learned", "baselines", "code_version", "
 SAME = ["scheduler", "scenario_hash"]  # what one curve or one line of a table stands for
 SAME_ROW = [*SAME, "seed", "cluster", "trace"]
 SCENARIO = ["scenario", "workload", "rule", "scenario_hash", "load", "info"]
+WORLD = ["scenario", "workload", "rule"]
 BESIDE = ("name", "baselines", "seeds")  # settings that do not make two runs of a scheduler different schedulers
 
 
@@ -151,6 +152,13 @@ def _of_metrics(
     trained_on, budget = _trained_on(job)
     named = {"scheduler": clean(job["scheduler"]), "trained_on": trained_on, "budget": budget}
     return frame.assign(number=number, training=sha256, **named)
+
+
+def _budget(train: Any) -> str:
+    """Hash of the settings of a training, but for those that leave what is learned as it is."""
+    if isinstance(train, dict):
+        train = {key: value for key, value in train.items() if f"train.{key}" not in LEARNS_THE_SAME}
+    return records.canonical_hash([train])[:16]
 
 
 def _trained_on(job: dict[str, Any]) -> tuple[str, str]:
@@ -308,6 +316,7 @@ def _with_job(frame: pd.DataFrame, job: dict[str, Any], folder: Path) -> pd.Data
         "created": created.replace(tzinfo=created.tzinfo or UTC).timestamp(),
         "folder": clean(folder),
         "variant": f"{records.canonical_hash(settings)[:16]} {clean(job['code_version'])}",
+        "trained": _budget(settings.get("train")) if job["learned"] else "",
     }
     baselines = tuple(clean(name) for name in job["baselines"])
     words = [word for word in job["overrides"] if len(word) <= records.MAX_NAME]
@@ -334,7 +343,11 @@ def _newest(tables: list[pd.DataFrame], notes: list[str]) -> pd.DataFrame:
         notes.append(f"{folder}: {len(some)} rows of {scheduler} left out, {why}: the newer {winner} counts")
     if rows[kept].code_version.nunique() > 1:
         notes.append("results of different versions of the code stand side by side")
-    return rows[kept].drop(columns=["variant", "winner"]).reset_index(drop=True)
+    for (scenario, workload, rule, scheduler), some in rows[kept].groupby([*WORLD, "scheduler"]):
+        if some.trained.nunique() > 1:
+            about = f"{scenario}, workload {workload}, rule {rule}"
+            notes.append(f"{about}: {scheduler} was trained with different settings `train` from load to load")
+    return rows[kept].drop(columns=["variant", "trained", "winner"]).reset_index(drop=True)
 
 
 def _in_order_of_time(tables: list[pd.DataFrame]) -> pd.DataFrame:

@@ -22,24 +22,32 @@ _PERCENTILES = (50, 95, 99)
 
 
 def evaluate(
-    problem: Problem, scheduler: Scheduler, label: str, n_seeds: int, n_traces: int, replay_rule: str | None
+    problem: Problem,
+    scheduler: Scheduler,
+    label: str,
+    n_seeds: int,
+    n_traces: int,
+    replay_rule: str | None,
+    drawn_as: str | None = None,
 ) -> Rows:
     """Run `scheduler` on every held-out trace once per seed and summarise; one row per seed and trace.
 
     n_seeds counts the training seeds of a learner, the repetitions of a scheduler that draws random numbers, else it
     is 1; in published worlds it is the number of draws and seed i meets draw i only. With `replay_rule` the same
     decisions, their sets and the scheduler's own split or given shares, are placed again under that published rule,
-    which gives further rows.
+    which gives further rows. The scheduler's
+    random streams go by `drawn_as` (None: `label`, its name in the rows).
     """
+    drawn_as = label if drawn_as is None else drawn_as
     _compile(problem, scheduler)
     rows: Rows = []
     for traces in _chunks(problem, n_seeds, n_traces):
         made, facts, number, cluster = problem.evaluation(traces, n_seeds)
         seed, made, number, cluster = _cross(problem, made, number, cluster, n_seeds, len(traces))
         if isinstance(scheduler, Trained):
-            names = (problem.eval_seed, "policy", label, traces.start)
+            names = (problem.eval_seed, "policy", drawn_as, traces.start)
             scheduler.start_evaluation(len(traces), [stream(*names, k) for k in range(scheduler.n_learners)])
-        outcome, decided, decide_s = _run(made, scheduler, label, traces.start, replay_rule is not None)
+        outcome, decided, decide_s = _run(made, scheduler, drawn_as, traces.start, replay_rule is not None)
         about = _about(problem, scheduler, label, facts)
         decide_us = 1e6 * decide_s / max(1, int(made.tasks.valid.sum()))
         where = {"seed": seed, "trace": number, "cluster": cluster}
@@ -91,10 +99,10 @@ def check_replay(made: Traces, scheduler: Scheduler, rule: str) -> None:
 
 
 def _run(
-    made: Traces, scheduler: Scheduler, label: str, first: int, keep: bool
+    made: Traces, scheduler: Scheduler, drawn_as: str, first: int, keep: bool
 ) -> tuple[Outcome, list[Decided], float]:
     """(outcome, decisions if they are to be kept, CPU seconds of deciding and placing)."""
-    rng = stream(0, "policy", label, first)
+    rng = stream(0, "policy", drawn_as, first)
     decided: list[Decided] = []
     decide_s, outcome = 0.0, physics.empty_outcome(made.tasks, made.scenario.n_servers)
     for step in rollout(made, scheduler, rng):

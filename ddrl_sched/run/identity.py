@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field
 
@@ -78,6 +78,7 @@ class Asked:
     overrides: list[str]
     id_by: Callable[[str], str]  # code version -> what the job's id is by that code, for the files as they are now
     weights_of: Path | None  # run folder of the weights to evaluate
+    drawn_as: str  # label that the random streams of the evaluation go by: that of the training
     checkpoint_s: float | None  # where it trains
 
     @property
@@ -94,10 +95,14 @@ def ask(data: Mapping[str, Any], command: str, options: Mapping[str, Any]) -> As
     begun = Path(options["resume"]) if options.get("resume") else None
     saving = take_saving_settings(plain)
     manifest: Mapping[str, str] = {}
+    drawn_as = label
     if source is not None:
-        label, plain, manifest = _settings_of_run(source, plain, overrides)
+        trained = _settings_of_run(source, plain, overrides)
+        drawn_as, plain, manifest, overrides = trained.label, trained.settings, trained.manifest, trained.overrides
+        label = _relabelled(drawn_as, trained.decisions)
     if begun is not None:
         label, plain, overrides = _settings_of_begun(begun, overrides)
+        drawn_as = label
     if len(label) > records.MAX_NAME:
         raise InputError(f"scheduler: its name in tables must be at most {records.MAX_NAME} characters, got {label}")
     _refuse_gym(plain, label, source or begun)
@@ -117,7 +122,7 @@ def ask(data: Mapping[str, Any], command: str, options: Mapping[str, Any]) -> As
     _refuse_links(folder, begun or Path(data["runs_dir"]))
     checkpoint_s = validate(SavingSettings, saving, "train").checkpoint_s if learns else None
     id_by = partial(_job_id, identity, command, content)
-    return Asked(settings, label, folder, job_id, command, overrides, id_by, source, checkpoint_s)
+    return Asked(settings, label, folder, job_id, command, overrides, id_by, source, drawn_as, checkpoint_s)
 
 
 def is_gym(data: Mapping[str, Any]) -> bool:
@@ -204,13 +209,18 @@ def _identity(settings: JobSettings, learned: bool) -> dict[str, Any]:
     return plain
 
 
-def _settings_of_run(
-    source: Path, composed: dict[str, Any], overrides: list[str]
-) -> tuple[str, dict[str, Any], Mapping[str, str]]:
-    """(label, settings, manifest) of a finished run folder, which is only data.
+class _Trained(NamedTuple):
+    """A finished training as it is to be evaluated."""
 
-    The settings are changed by what was given on the command line.
-    """
+    label: str
+    settings: dict[str, Any]  # changed by what was given on the command line
+    manifest: Mapping[str, str]
+    overrides: list[str]  # those of the world that the training was made in and that is still its, then the given ones
+    decisions: dict[str, object]  # changed values of OF_DECISIONS
+
+
+def _settings_of_run(source: Path, composed: dict[str, Any], overrides: list[str]) -> _Trained:
+    """What a finished run folder, which is only data, says of its training."""
     try:
         job, manifest = records.read_finished(source)
     except (OSError, ValueError) as error:
@@ -238,7 +248,22 @@ def _settings_of_run(
         plain[top] = _merged(plain.get(top), composed.get(top), key.split(".")[1:])
         given.add(key)
     _refuse_files(source, plain, given)
-    return _relabelled(job["scheduler"], changes), plain, manifest
+    start, decisions = "scheduler.agent.eval_start", _at(plain, "scheduler.decisions")
+    if start in changes and decisions != "greedy":
+        raise InputError(f"{start}: has no effect with scheduler.decisions={decisions}")
+    kept = [word for word in job["overrides"] if _of_world(word) and not _is_replaced(_of_world(word), given)]
+    return _Trained(job["scheduler"], plain, manifest, [*kept, *overrides], changes)
+
+
+def _of_world(word: str) -> str:
+    """The dotted key of an override below env or workload; empty for any other."""
+    key = word.lstrip("+~").partition("=")[0].partition("@")[0]
+    return key if key.startswith(("env.", "workload.")) else ""
+
+
+def _is_replaced(key: str, given: set[str]) -> bool:
+    """Whether one of the given keys is `key`, or what it lies in."""
+    return any(key == other or key.startswith((f"{other}.", f"{other.partition('/')[0]}.")) for other in given)
 
 
 def _relabelled(label: str, changes: Mapping[str, object]) -> str:

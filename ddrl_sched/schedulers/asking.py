@@ -36,12 +36,12 @@ def rank_of_others(view: View) -> Floats:
     That is by wait, sending and computing, the wait as the station knows it when the interval starts (View.wait_s);
     equal ones in the order of servers. The own server, which is never asked, is left out of the order and has place 1.
     """
-    tasks, scenario = view.tasks, view.scenario
+    tasks, scenario, local = view.tasks, view.scenario, view.local
     assert view.wait_s is not None
     finish_s = view.wait_s + (tasks.work_gcycle + tasks.overhead_gcycle)[..., None] / scenario.speed_gcps
     finish_s = finish_s + view.send_s
-    order = np.argsort(np.where(view.local, np.inf, finish_s), -1, kind="stable")
+    order = np.argsort(np.where(local, np.inf, finish_s), -1, kind="stable")
     rank: Floats = np.empty(finish_s.shape)
     np.put_along_axis(rank, order, np.arange(1.0, scenario.n_servers + 1.0), -1)
-    rank[view.local] = 1.0
+    rank[local] = 1.0
     return rank

@@ -217,8 +217,9 @@ class PricePolicy:
         if s.info == "probed":
             probe = everyone & (self._ask(view, answer) > 0.0)
             if s.keep_to_asked:
-                asked = probe & ~view.local
-                select = everyone & (asked | view.local | ~asked.any(-1, keepdims=True))
+                own = view.local
+                asked = probe & ~own
+                select = everyone & (asked | own | ~asked.any(-1, keepdims=True))
         return Decision(
             "best",
             s.info,
