@@ -119,20 +119,26 @@ def report(
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 if a folder had to be left out.")] = False,
     training: Annotated[bool, typer.Option("--training", help="How trainings ended, instead of results.")] = False,
+    by_seed: Annotated[bool, typer.Option("--by-seed", help="How far apart seeds are, instead of results.")] = False,
     debug: Debug = False,
 ) -> None:
     """Compare what has been run."""
     with _plain_errors(debug):
         with stopping.postponed():
             from ddrl_sched.config import InputError
+            from ddrl_sched.report.by_seed import main as seeds
             from ddrl_sched.report.tables import main as tables
             from ddrl_sched.report.training import main as trainings
 
-        if training and baseline:
-            raise InputError("--baseline: not with --training, which compares nothing")
-        raise typer.Exit(
-            trainings(paths, format, out, strict) if training else tables(paths, baseline or [], format, out, strict)
-        )
+        if training and by_seed:
+            raise InputError("--by-seed: not with --training, which is another table")
+        if baseline and (training or by_seed):
+            raise InputError(
+                f"--baseline: not with {'--training' if training else '--by-seed'}, which compares nothing"
+            )
+        if training or by_seed:
+            raise typer.Exit((trainings if training else seeds)(paths, format, out, strict))
+        raise typer.Exit(tables(paths, baseline or [], format, out, strict))
 
 
 @app.command(name="list")
