@@ -21,7 +21,7 @@ from ddrl_sched.report.statistics import delay_sums, mean_delay_s
 from ddrl_sched.run import records
 from ddrl_sched.run.estimate import Pace, training_s
 from ddrl_sched.run.evaluate import evaluate
-from ddrl_sched.run.identity import _relabelled, ask
+from ddrl_sched.run.identity import MAX_KEPT, _of_world, _relabelled, ask
 from ddrl_sched.run.job import plan_job, prepare, run_job
 from ddrl_sched.schedulers.learned import learned_settings
 from tests.conf_files import CONF, names, plain
@@ -138,20 +138,60 @@ def test_other_decisions_meet_the_same_random_numbers(tmp_path):
     job = prepare(settings(tmp_path, "random"), "sweep", NO_OPTIONS)
 
     def delays(label, drawn_as=None):
-        rows = evaluate(job.problem, job.scheduler, label, 2, 3, None, drawn_as)
+        rows = evaluate(job.problem, job.scheduler, label, 2, 3, drawn_as=drawn_as)
         assert {row["scheduler"] for row in rows} == {label}
         return [row["mean_delay_s"] for row in rows]
 
     assert delays("a") == delays("b", "a") != delays("b")
     data = settings(tmp_path) | {"scheduler": learned("ddrl_amsa_tuned"), "label": "ddrl_amsa_tuned"}
     table_of(tmp_path, data)
+    run = NO_OPTIONS | {"run": str(tmp_path / "jobs" / plan_job(data, "sweep", NO_OPTIONS)["job_id"])}
+    chain = {**data["scheduler"]["agent"], "eval_start": "noise"}
+    given = data | {"scheduler": {**data["scheduler"], "decisions": "greedy", "agent": chain}}
+    given["overrides"] = ["scheduler.decisions=greedy", "scheduler.agent.eval_start=noise"]
+    rows = table_of(tmp_path, given, "eval", run)[1]
+    job = prepare(given, "eval", run)
+    about = (job.problem, job.scheduler, rows.scheduler[0], 2, 3)
+    assert [row["mean_delay_s"] for row in evaluate(*about, drawn_as=data["label"])] == rows.mean_delay_s.tolist()
+    assert [row["mean_delay_s"] for row in evaluate(*about)] != rows.mean_delay_s.tolist()
+
+
+def test_trainings_whose_draws_differ_have_jobs_of_their_own(tmp_path):
+    """The same weights, evaluated in the same way under the same name, draw by the name of their training."""
+    ids = []
+    for decisions in ("sample", "greedy"):
+        data = settings(tmp_path) | {"scheduler": {**learned("ddrl_amsa_tuned"), "decisions": decisions}}
+        data["label"] = f"ddrl_amsa_tuned(decisions={decisions})"
+        assert run_job(data, "sweep", NO_OPTIONS) == "done"
+        run = NO_OPTIONS | {"run": str(tmp_path / "jobs" / plan_job(data, "sweep", NO_OPTIONS)["job_id"])}
+        sampled = data | {"scheduler": {**data["scheduler"], "decisions": "sample"}}
+        asked = ask(sampled | {"overrides": ["scheduler.decisions=sample"]}, "eval", run)
+        assert asked.label == "ddrl_amsa_tuned(decisions=sample)"
+        ids.append(asked.job_id)
+    assert ids[0] != ids[1]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"overrides": ["env.clock.probe_s=\ud800"] + 110_000 * ["env."] + 30 * ["env.clock.horizon_s=6.0"]},
+        {"overrides": [f"env.{'a' * 100_000}=1"]},
+        {"scheduler": "x\ud800"},
+    ],
+)
+def test_text_of_a_run_folder_does_no_harm(tmp_path, change):
+    data = settings(tmp_path) | {"scheduler": learned("ddrl_amsa_tuned"), "label": "ddrl_amsa_tuned"}
+    table_of(tmp_path, data)
     folder = tmp_path / "jobs" / plan_job(data, "sweep", NO_OPTIONS)["job_id"]
-    asked = ask(data, "eval", NO_OPTIONS | {"run": str(folder)})
-    assert asked.drawn_as == "ddrl_amsa_tuned"
-    greedy = {**data["scheduler"], "decisions": "greedy"}
-    words = ["scheduler.decisions=greedy"]
-    asked = ask(data | {"scheduler": greedy, "overrides": words}, "eval", NO_OPTIONS | {"run": str(folder)})
-    assert (asked.label, asked.drawn_as) == ("ddrl_amsa_tuned(decisions=greedy)", "ddrl_amsa_tuned")
+    job = json.loads((folder / "job.json").read_text())
+    (folder / "job.json").write_text(json.dumps(job | change, separators=(",", ":")))
+    records.write_manifest(folder)
+    run = NO_OPTIONS | {"run": str(folder)}
+    assert len(ask(data, "eval", run).overrides) <= MAX_KEPT
+    assert len(table_of(tmp_path, data, "eval", run)[1]) == 6
+    found = load_runs([tmp_path / "jobs" / plan_job(data, "eval", run)["job_id"]])
+    assert len(found.rows) == 6
+    assert found.skipped == []
 
 
 def test_an_evaluated_training_keeps_the_name_of_its_changed_world(tmp_path):
@@ -173,12 +213,32 @@ def test_an_evaluated_training_keeps_the_name_of_its_changed_world(tmp_path):
         assert run_job(given, "eval", run) == "done"
         return load_runs([ask(given, "eval", run).folder]).rows.scenario[0]
 
+    assert _of_world("+env/clock@env.clock=slow") == "env.clock"  # as the report names it
     assert load_runs([folder]).rows.scenario[0] == "edge5(announce_s=1.5,probe_s=0.02)"
     assert of([]) == "edge5(announce_s=1.5,probe_s=0.02)"
     clock = {**plain_world["env"]["clock"], "probe_s": 0.001}
     dearer = of(["env.clock.probe_s=0.001"], plain_world["env"] | {"clock": clock})
     assert dearer == "edge5(announce_s=1.5,probe_s=0.001)"
     assert of(["env=edge5_links"], plain("env", "edge5_links")) == "edge5_links"
+    group = plain_world["env"] | {"clock": clock}
+    assert of(["env/clock@env.clock=cheap"], group) == "edge5(clock=cheap)"
+    faster = {**plain_world["env"]["servers"], "speed_gcps": [12.0, 20.0, 30.0, 40.0, 50.0]}
+    asked = ask(
+        plain_world | {"env": plain_world["env"] | {"servers": faster}, "overrides": ["env.servers.speed_gcps.0=12"]},
+        "eval",
+        NO_OPTIONS | {"run": str(changed_at(folder, tmp_path, 1, 25.0))},
+    )
+    assert asked.settings.env.servers.speed_gcps == [12.0, 25.0, 30.0, 40.0, 50.0]
+
+
+def changed_at(folder, tmp_path, index, speed):
+    """A copy of a run folder whose servers are others."""
+    copy = shutil.copytree(folder, tmp_path / "other")
+    job = json.loads((copy / "job.json").read_text())
+    job["settings"]["env"]["servers"]["speed_gcps"][index] = speed
+    (copy / "job.json").write_text(json.dumps(job))
+    records.write_manifest(copy)
+    return copy
 
 
 LEARNED = [name for name in names("scheduler") if "name: learned" in (CONF / f"scheduler/{name}.yaml").read_text()]

@@ -134,7 +134,8 @@ def test_trainings_of_different_budgets_under_one_name_are_said(tmp_path):
     assert note({"episodes": 1, "validate_every": 1}, {"episodes": 1}) == []
     assert note({"episodes": 1}, {"episodes": 2}, learned=False) == []
     (text,) = note({"episodes": 1}, {"episodes": 2})
-    assert text.endswith(": x was trained with different settings `train` from load to load")
+    assert text.startswith("x in x x x: ")
+    assert text.endswith(": trained by different budgets: episodes 1; episodes 2")
 
 
 def test_unfinished_and_failed_jobs_are_named(tmp_path):

@@ -1,7 +1,7 @@
-"""How far apart the seeds of a scheduler are: a mean with an interval does not tell of the one that failed.
+"""How far apart the seeds of a learned scheduler are: a mean with an interval does not tell of the one that failed.
 
-A seed's delay is the mean over the tasks of all its traces. Where every seed has a world of its own (published draws),
-the seeds differ by their worlds too, which a note says.
+A seed's delay is the mean over the tasks of all traces that every seed has. Where every seed has a world of its own
+(published draws), the seeds differ by their worlds too, which a note says.
 """
 
 import json
@@ -12,16 +12,17 @@ import pandas as pd
 
 from ddrl_sched.config import InputError, clean
 from ddrl_sched.report.load import load, tell
-from ddrl_sched.report.sheets import DRAW, Sheet, unit_of
-from ddrl_sched.report.tables import FORMATS, SCENARIO, as_csv, plain
+from ddrl_sched.report.sheets import DRAW, Sheet, number, unit_of
+from ddrl_sched.report.statistics import delay_sums
+from ddrl_sched.report.tables import FORMATS, SCENARIO, as_csv, plain, remark, told
 from ddrl_sched.run import records
 
-FAILED = 2.0  # times the median: a seed beyond is counted
-COLUMNS = [*SCENARIO, "scheduler", "learned", "seed", "n_traces", "n_tasks", "mean_delay_s"]
+FAILED = 2.0  # times the least median of a table: a seed beyond is counted
+COLUMNS = [*SCENARIO, "scheduler", "seed", "n_traces", "n_tasks", "mean_delay_s"]
 
 
 def main(paths: Sequence[Path | str], format: str, out: Path | str | None, strict: bool = False) -> int:
-    """Print the table of the seeds of all schedulers with several at or below `paths`; with `out`, write it there too.
+    """Print how far apart seeds are in the run folders at or below `paths`; with `out`, write it there too.
 
     Returns and raises what report.tables.main does.
     """
@@ -29,7 +30,9 @@ def main(paths: Sequence[Path | str], format: str, out: Path | str | None, stric
     rows = seed_rows(found.rows, found.notes)
     tell(found)
     if rows.empty:
-        raise InputError(f"no scheduler with several seeds at or below {', '.join(map(clean, paths))}")
+        raise InputError(
+            f"no results of a training with several seeds on edge servers at or below {', '.join(map(clean, paths))}"
+        )
     print(render(rows, format), end="")
     if out is not None:
         for form in FORMATS.keys() - {"table"}:
@@ -38,20 +41,31 @@ def main(paths: Sequence[Path | str], format: str, out: Path | str | None, stric
 
 
 def seed_rows(df: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
-    """One row per scenario, load, scheduler and seed (COLUMNS), of schedulers with at least two seeds.
+    """One row per scenario, load, learned scheduler and seed (COLUMNS), of those with at least two seeds.
 
     `df`: Loaded.rows; n_tasks counts the tasks of all traces. What a reader should know is appended to `notes`.
     """
+    remarks: dict[str, list[str]] = {}
     rows = []
-    for key, group in df.groupby([*SCENARIO, "scheduler"]):
-        if group.seed.nunique() < 2:
+    for key, group in df[df.learned.astype(bool)].groupby([*SCENARIO, "scheduler"]):
+        seeds = sorted(group.seed.unique().tolist())
+        if len(seeds) < 2:
             continue
-        if (group.groupby(["cluster", "trace"]).seed.nunique() == 1).all():
-            notes.append(f"{key[-1]} in {key[0]} {key[1]} {key[2]} load {key[4]:.3g}: every seed met traces of its own")
-        for seed, one in group.groupby("seed"):
-            n_tasks = int(one.n_tasks.sum())
-            delay_s = float((one.mean_delay_s * one.n_tasks).sum() / n_tasks)
-            rows.append([*key, bool(one.learned.iloc[0]), int(str(seed)), len(one), n_tasks, delay_s])
+        where = f"{key[5]} in {key[0]} {key[1]} {key[2]} load {key[4]:.3g}"
+        sums = delay_sums(group)
+        for text in sums.notes:
+            remark(remarks, text, where)
+        if len(sums.delay_s) == len(seeds):
+            found = zip([len(sums.trace)] * len(seeds), sums.n_tasks.sum(1), sums.delay_s.sum(1), strict=True)
+        else:
+            remark(remarks, "every seed has traces of its own, whose luck is among what sets seeds apart", where)
+            each = group.assign(delay_s=group.mean_delay_s * group.n_tasks).groupby("seed")
+            found = zip(each.size(), each.n_tasks.sum(), each.delay_s.sum(), strict=True)
+        rows += [
+            [*key, seed, int(n_traces), int(n_tasks), float(delay_s / n_tasks)]
+            for seed, (n_traces, n_tasks, delay_s) in zip(seeds, found, strict=True)
+        ]
+    notes += told(remarks)
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -69,12 +83,13 @@ def _sheets(rows: pd.DataFrame) -> list[Sheet]:
     for (scenario, workload, rule, _, load_), group in rows.groupby(SCENARIO, sort=False):
         scale, unit = unit_of(group.mean_delay_s.median())
         header = ["scheduler", "seeds", f"median, {unit}", f"least, {unit}", f"greatest, {unit}", "greatest / median"]
-        header.append(f"above {FAILED:g} x median")
+        header.append(f"above {FAILED:g} x the least median")
         delays = {str(name): of_one.mean_delay_s for name, of_one in group.groupby("scheduler")}
+        limit_s = FAILED * min(delay_s.median() for delay_s in delays.values())
         cells = []
         for name, delay_s in sorted(delays.items(), key=lambda item: item[1].median()):
             median, least, greatest = delay_s.median(), delay_s.min(), delay_s.max()
-            numbers = [f"{scale * x:,.4g}" for x in (median, least, greatest)] + [f"{greatest / median:,.2f}"]
-            cells.append([name, str(len(delay_s)), *numbers, str(int((delay_s > FAILED * median).sum()))])
+            numbers = [number(scale * x, 4) for x in (median, least, greatest)] + [f"{greatest / median:,.2f}"]
+            cells.append([name, str(len(delay_s)), *numbers, str(int((delay_s > limit_s).sum()))])
         sheets.append(Sheet(f"{scenario}, workload {workload}, rule {rule}, load {load_:.3g}", header, cells))
     return sheets

@@ -43,7 +43,6 @@ JOB_COLUMNS = ["job_id", "experiment", "learned", "baselines", "code_version", "
 SAME = ["scheduler", "scenario_hash"]  # what one curve or one line of a table stands for
 SAME_ROW = [*SAME, "seed", "cluster", "trace"]
 SCENARIO = ["scenario", "workload", "rule", "scenario_hash", "load", "info"]
-WORLD = ["scenario", "workload", "rule"]
 BESIDE = ("name", "baselines", "seeds")  # settings that do not make two runs of a scheduler different schedulers
 
 
@@ -154,18 +153,17 @@ def _of_metrics(
     return frame.assign(number=number, training=sha256, **named)
 
 
-def _budget(train: Any) -> str:
-    """Hash of the settings of a training, but for those that leave what is learned as it is."""
-    if isinstance(train, dict):
-        train = {key: value for key, value in train.items() if f"train.{key}" not in LEARNS_THE_SAME}
-    return records.canonical_hash([train])[:16]
+def _learns_by(train: Any) -> Any:
+    """The settings of a training, but for those that leave what is learned as it is."""
+    if not isinstance(train, dict):
+        return train
+    return {key: value for key, value in train.items() if f"train.{key}" not in LEARNS_THE_SAME}
 
 
 def _trained_on(job: dict[str, Any]) -> tuple[str, str]:
     """ "edge5(overhead_gcycle=0) poisson 0.36, 0.8" as far as the settings tell, and their hash."""
     groups = {name: job["settings"].get(name) for name in ("seed", "env", "workload", "scheduler", "train")}
-    if isinstance(groups["train"], dict):
-        groups["train"] = {k: v for k, v in groups["train"].items() if f"train.{k}" not in LEARNS_THE_SAME}
+    groups["train"] = _learns_by(groups["train"])
     env, workload, train = (
         groups[name] if isinstance(groups[name], dict) else {} for name in ("env", "workload", "train")
     )
@@ -316,7 +314,7 @@ def _with_job(frame: pd.DataFrame, job: dict[str, Any], folder: Path) -> pd.Data
         "created": created.replace(tzinfo=created.tzinfo or UTC).timestamp(),
         "folder": clean(folder),
         "variant": f"{records.canonical_hash(settings)[:16]} {clean(job['code_version'])}",
-        "trained": _budget(settings.get("train")) if job["learned"] else "",
+        "trained_by": _budget(settings.get("train")) if job["learned"] else "",
     }
     baselines = tuple(clean(name) for name in job["baselines"])
     words = [word for word in job["overrides"] if len(word) <= records.MAX_NAME]
@@ -325,6 +323,15 @@ def _with_job(frame: pd.DataFrame, job: dict[str, Any], folder: Path) -> pd.Data
         names = {name: with_changes(name, changes)[: records.MAX_NAME] for name in frame.scenario.unique()}
         frame = frame.assign(scenario=frame.scenario.map(names))
     return frame.assign(**about, baselines=[baselines] * len(frame))
+
+
+def _budget(train: Any) -> str:
+    """ "episodes 120, episode_slots 60, ..." as a training's settings tell, but for the loads."""
+    found = _learns_by(train)
+    if not isinstance(found, dict):
+        return ""
+    numbers = {k: v for k, v in sorted(found.items()) if isinstance(v, int | float)}
+    return clean(", ".join(f"{key} {value}" for key, value in islice(numbers.items(), MAX_CHANGES)))
 
 
 def _newest(tables: list[pd.DataFrame], notes: list[str]) -> pd.DataFrame:
@@ -343,11 +350,13 @@ def _newest(tables: list[pd.DataFrame], notes: list[str]) -> pd.DataFrame:
         notes.append(f"{folder}: {len(some)} rows of {scheduler} left out, {why}: the newer {winner} counts")
     if rows[kept].code_version.nunique() > 1:
         notes.append("results of different versions of the code stand side by side")
-    for (scenario, workload, rule, scheduler), some in rows[kept].groupby([*WORLD, "scheduler"]):
-        if some.trained.nunique() > 1:
-            about = f"{scenario}, workload {workload}, rule {rule}"
-            notes.append(f"{about}: {scheduler} was trained with different settings `train` from load to load")
-    return rows[kept].drop(columns=["variant", "trained", "winner"]).reset_index(drop=True)
+    for (scheduler, *world), some in rows[kept].groupby(["scheduler", "scenario", "workload", "rule"]):
+        budgets = sorted(some.trained_by.unique())
+        if len(budgets) > 1:
+            notes.append(
+                f"{scheduler} in {' '.join(map(str, world))}: trained by different budgets: {'; '.join(budgets)}"
+            )
+    return rows[kept].drop(columns=["variant", "trained_by", "winner"]).reset_index(drop=True)
 
 
 def _in_order_of_time(tables: list[pd.DataFrame]) -> pd.DataFrame:

@@ -66,6 +66,22 @@ def unit_of(delay_s: float) -> tuple[int, str]:
     return (1000, "ms") if delay_s < 1.0 else (1, "s")
 
 
+def number(value: float, digits: int = 3) -> str:
+    """`digits` significant digits, thousands apart, never an exponent."""
+    if not math.isfinite(value):
+        return "-"
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value)))) if value else 0
+    return f"{value:,.{min(decimals, 9)}f}"
+
+
+def percentage(value: float) -> str:
+    """A percentage with one decimal, from 100 on with none; no minus before zero."""
+    if not math.isfinite(value):
+        return "-"
+    digits = 1 if abs(value) < 100 else 0
+    return f"{round(value, digits) + 0.0:,.{digits}f}"
+
+
 DRAW = {"table": as_text, "markdown": as_markdown, "latex": as_latex}  # by form
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 from ddrl_sched.config import InputError, clean, near
 from ddrl_sched.report.load import load, tell
 from ddrl_sched.report.returns import gain_rows, return_rows, return_sheets
-from ddrl_sched.report.sheets import DRAW, Sheet, unit_of, with_interval
+from ddrl_sched.report.sheets import DRAW, Sheet, number, percentage, unit_of, with_interval
 from ddrl_sched.report.statistics import (
     DelaySums,
     Estimate,
@@ -103,7 +103,7 @@ def report_rows(df: pd.DataFrame, baselines: Sequence[str], notes: list[str] | N
         names = list(dict.fromkeys(baselines)) or _baselines_of_jobs(group)
         rows += _scenario_rows(dict(zip(SCENARIO, key, strict=True)), group, names, remarks)
     if notes is not None:
-        notes += [f"{text}: {_some(where)}" for text, where in remarks.items()]
+        notes += told(remarks)
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -254,34 +254,41 @@ def _gain(sums: dict[str, DelaySums], name: str, baseline: str, where: str, rema
     if not baseline:
         return NO_ESTIMATE
     if baseline not in sums:
-        _remark(remarks, f"baseline {baseline} was not run in", where)
+        remark(remarks, f"baseline {baseline} was not run in", where)
         return NO_ESTIMATE
     one, other = sums[name], sums[baseline]
     common = common_traces(one, other)[0].trace.size
     if common < max(one.trace.size, other.trace.size):
-        _remark(remarks, "reduction over common traces only", f"{name} against {baseline} ({common}) in {where}")
+        remark(remarks, "reduction over common traces only", f"{name} against {baseline} ({common}) in {where}")
     return reduction_pct(one, other)
 
 
 def _remark_on(rows: pd.DataFrame, sums: DelaySums, where: str, remarks: dict[str, list[str]]) -> None:
     n_clusters = len(set(sums.cluster.tolist()))
     for text in sums.notes:
-        _remark(remarks, text, where)
+        remark(remarks, text, where)
     if n_clusters < 2:
-        _remark(remarks, "no interval, for all traces are of one cluster", where)
+        remark(remarks, "no interval, for all traces are of one cluster", where)
     elif n_clusters < 5:
-        _remark(remarks, f"a rough interval, for it rests on {n_clusters} clusters of traces", where)
+        remark(remarks, f"a rough interval, for it rests on {n_clusters} clusters of traces", where)
     if "learned" in rows and rows.learned.any() and sums.n_seeds == 1:
-        _remark(remarks, "one training seed, whose luck is not in the interval", where)
+        remark(remarks, "one training seed, whose luck is not in the interval", where)
 
 
-def _remark(remarks: dict[str, list[str]], text: str, where: str) -> None:
+def remark(remarks: dict[str, list[str]], text: str, where: str) -> None:
+    """Note that `text` holds in one more place."""
     places = remarks.setdefault(text, [])
     if where not in places:
         places.append(where)
 
 
-def _some(places: list[str], most: int = 4) -> str:
+def told(remarks: dict[str, list[str]]) -> list[str]:
+    """A note per text, with some of its places."""
+    return [f"{text}: {some(where)}" for text, where in remarks.items()]
+
+
+def some(places: list[str], most: int = 4) -> str:
+    """The first `most`, and how many more there are."""
     return "; ".join(places[:most]) + (f"; and {len(places) - most} more" if len(places) > most else "")
 
 
@@ -357,7 +364,7 @@ def _sheets_over_loads(rows: pd.DataFrame) -> Iterator[Sheet]:
                 for row in of_one.itertuples()
             }
             cells.append(
-                [name, *(with_interval(gains.get(baseline, [math.nan] * 3), _fixed) for baseline in baselines)]
+                [name, *(with_interval(gains.get(baseline, [math.nan] * 3), percentage) for baseline in baselines)]
             )
         title = "{}, workload {}, rule {}".format(*world) + f": means over the loads {loads}"
         yield Sheet(title, ["scheduler", *(f"reduction vs {name}, % [95%]" for name in baselines)], cells)
@@ -376,13 +383,16 @@ def _scenario_sheet(group: pd.DataFrame, title: str) -> Sheet:
                 row.scheduler,
                 row.info,
                 with_interval(
-                    [scale * x for x in (row.mean_delay_s, row.mean_delay_lo_s, row.mean_delay_hi_s)], _number
+                    [scale * x for x in (row.mean_delay_s, row.mean_delay_lo_s, row.mean_delay_hi_s)], number
                 ),
-                *(_number(scale * x) for x in (row.p95_delay_s, row.p99_delay_s)),
-                _fixed(100 * row.late_rate),
-                *(_number(x) for x in (row.mean_servers, row.probes_per_task, row.decide_us)),
+                *(number(scale * x) for x in (row.p95_delay_s, row.p99_delay_s)),
+                percentage(100 * row.late_rate),
+                *(number(x) for x in (row.mean_servers, row.probes_per_task, row.decide_us)),
                 f"{row.n_seeds} x {row.n_traces}",
-                *(with_interval((g.reduction_pct, g.reduction_lo_pct, g.reduction_hi_pct), _fixed) for g in against),
+                *(
+                    with_interval((g.reduction_pct, g.reduction_lo_pct, g.reduction_hi_pct), percentage)
+                    for g in against
+                ),
             ]
         )
     measures = [f"mean delay, {unit} [95%]", f"p95, {unit}", f"p99, {unit}", "late, %"]
@@ -410,34 +420,18 @@ def _published_sheets(published: pd.DataFrame | None) -> Iterator[Sheet]:
             [
                 row.scheduler,
                 row.own_rule,
-                _number(row.published_s, 4),
-                with_interval((row.own_mean_s, row.own_lo_s, row.own_hi_s), _number),
-                with_interval((row.common_mean_s, row.common_lo_s, row.common_hi_s), _number),
-                with_interval((row.reduction_pct, row.reduction_lo_pct, row.reduction_hi_pct), _fixed),
-                with_interval((row.unpaired_own_rules_pct, row.unpaired_lo_pct, row.unpaired_hi_pct), _fixed),
-                _fixed(row.published_reduction_pct),
+                number(row.published_s, 4),
+                with_interval((row.own_mean_s, row.own_lo_s, row.own_hi_s), number),
+                with_interval((row.common_mean_s, row.common_lo_s, row.common_hi_s), number),
+                with_interval((row.reduction_pct, row.reduction_lo_pct, row.reduction_hi_pct), percentage),
+                with_interval((row.unpaired_own_rules_pct, row.unpaired_lo_pct, row.unpaired_hi_pct), percentage),
+                percentage(row.published_reduction_pct),
             ]
             for row in group.itertuples()
         ]
         yield Sheet(
             f"{scenario}, workload {workload}, load {load_:.3g}: {reference} as published and fairly", header, cells
         )
-
-
-def _number(value: float, digits: int = 3) -> str:
-    """`digits` significant digits, thousands apart, never an exponent."""
-    if not math.isfinite(value):
-        return "-"
-    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value)))) if value else 0
-    return f"{value:,.{min(decimals, 9)}f}"
-
-
-def _fixed(value: float) -> str:
-    """A percentage with one decimal, from 100 on with none; no minus before zero."""
-    if not math.isfinite(value):
-        return "-"
-    digits = 1 if abs(value) < 100 else 0
-    return f"{round(value, digits) + 0.0:,.{digits}f}"
 
 
 # Output

@@ -8,6 +8,7 @@ lacks one of them (a trace without a task) is left out.
 import json
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from scipy.stats import t as student
 
 from ddrl_sched.config import InputError, clean
 from ddrl_sched.report.load import load, tell
-from ddrl_sched.report.sheets import DRAW, Sheet, unit_of, with_interval
+from ddrl_sched.report.sheets import DRAW, Sheet, number, unit_of, with_interval
 from ddrl_sched.report.statistics import Floats
 from ddrl_sched.report.tables import FORMATS, as_csv, plain
 from ddrl_sched.run import records
@@ -140,7 +141,7 @@ def _sheets(rows: pd.DataFrame) -> list[Sheet]:
                 f"{row.updates:,}",
                 f"{row.tasks_seen:,}",
                 str(row.looks),
-                with_interval([scale * getattr(row, name) for name in DELAY], "{:,.4g}".format),
+                with_interval([scale * getattr(row, name) for name in DELAY], partial(number, digits=4)),
                 with_interval([getattr(row, name) for name in CHANGE], "{:+.1f}".format),
                 row.settled,
             ]

@@ -27,7 +27,8 @@ def evaluate(
     label: str,
     n_seeds: int,
     n_traces: int,
-    replay_rule: str | None,
+    *,
+    replay_rule: str | None = None,
     drawn_as: str | None = None,
 ) -> Rows:
     """Run `scheduler` on every held-out trace once per seed and summarise; one row per seed and trace.
@@ -35,8 +36,7 @@ def evaluate(
     n_seeds counts the training seeds of a learner, the repetitions of a scheduler that draws random numbers, else it
     is 1; in published worlds it is the number of draws and seed i meets draw i only. With `replay_rule` the same
     decisions, their sets and the scheduler's own split or given shares, are placed again under that published rule,
-    which gives further rows. The scheduler's
-    random streams go by `drawn_as` (None: `label`, its name in the rows).
+    which gives further rows. Random streams of the scheduler go by `drawn_as` (None: by `label`, its name in the rows).
     """
     drawn_as = label if drawn_as is None else drawn_as
     _compile(problem, scheduler)

@@ -23,6 +23,7 @@ OWN_RULES = {"rand_coedge": "randcoedge", "optimal": "optimal"}  # of schedulers
 COMMON_RULE = "amcoedge"
 LEARNED = ("learned", "price_policy")  # `name:` of the schedulers that learn
 WEIGHTS = "weights.safetensors"
+MAX_KEPT = 20  # overrides of a training's world that an evaluation of it repeats; its name has room for no more
 OF_DECISIONS = ("scheduler.decisions", "scheduler.agent.eval_start")  # how trained weights decide; no part of training
 
 
@@ -110,6 +111,8 @@ def ask(data: Mapping[str, Any], command: str, options: Mapping[str, Any]) -> As
     learns = settings.scheduler.get("name") in LEARNED
     _check_command(command, label, learns, source)
     identity = {"settings": _identity(settings, learns), "label": label, "weights": manifest.get(WEIGHTS)}
+    if drawn_as != label:
+        identity["drawn_as"] = drawn_as
     if not learns and (file := own_source(str(settings.scheduler.get("name")))):
         identity["source"] = records.file_hash(file)
     content = content_sha256(settings.env, settings.workload)
@@ -215,7 +218,7 @@ class _Trained(NamedTuple):
     label: str
     settings: dict[str, Any]  # changed by what was given on the command line
     manifest: Mapping[str, str]
-    overrides: list[str]  # those of the world that the training was made in and that is still its, then the given ones
+    overrides: list[str]  # those of its world that still hold, for its name in tables, then the given ones
     decisions: dict[str, object]  # changed values of OF_DECISIONS
 
 
@@ -251,19 +254,20 @@ def _settings_of_run(source: Path, composed: dict[str, Any], overrides: list[str
     start, decisions = "scheduler.agent.eval_start", _at(plain, "scheduler.decisions")
     if start in changes and decisions != "greedy":
         raise InputError(f"{start}: has no effect with scheduler.decisions={decisions}")
-    kept = [word for word in job["overrides"] if _of_world(word) and not _is_replaced(_of_world(word), given)]
-    return _Trained(job["scheduler"], plain, manifest, [*kept, *overrides], changes)
+    names = [clean(word) for word in job["overrides"] if len(word) <= records.MAX_NAME]
+    kept = [word for word in names if (key := _of_world(word)) and not _is_replaced(key, given)][:MAX_KEPT]
+    return _Trained(clean(job["scheduler"]), plain, manifest, [*kept, *overrides], changes)
 
 
 def _of_world(word: str) -> str:
-    """The dotted key of an override below env or workload; empty for any other."""
-    key = word.lstrip("+~").partition("=")[0].partition("@")[0]
-    return key if key.startswith(("env.", "workload.")) else ""
+    """The dotted key of an override below env, of a group the place it goes to; empty for any other."""
+    key = word.lstrip("+~").partition("=")[0].rpartition("@")[2]
+    return key if key.startswith("env.") else ""
 
 
 def _is_replaced(key: str, given: set[str]) -> bool:
-    """Whether one of the given keys is `key`, or what it lies in."""
-    return any(key == other or key.startswith((f"{other}.", f"{other.partition('/')[0]}.")) for other in given)
+    """Whether one of the given keys, a group/... being all of the group, is `key` or what it lies in."""
+    return any(f"{key}.".startswith(f"{other.partition('/')[0]}.") for other in given)
 
 
 def _relabelled(label: str, changes: Mapping[str, object]) -> str:
@@ -321,6 +325,9 @@ def _command_of_begun(folder: Path, identity: Mapping[str, Any], content: str) -
 
 def _merged(old: Any, new: Any, path: list[str]) -> Any:
     """`old` with the value at `path` taken from `new` (all of it where the path is empty)."""
+    if path and isinstance(old, list) and isinstance(new, list) and len(old) == len(new) and path[0].isdecimal():
+        i = int(path[0])
+        return [*old[:i], _merged(old[i], new[i], path[1:]), *old[i + 1 :]] if i < len(old) else new
     if not path or not isinstance(old, Mapping) or not isinstance(new, Mapping) or path[0] not in new:
         return new
     return {**old, path[0]: _merged(old.get(path[0]), new[path[0]], path[1:])}

@@ -291,8 +291,8 @@ def _work(job: Job, clock: Clock, turn: ExitStack) -> None:
     if job.asked.command == "train":
         return
     evaluation = settings.evaluate
-    about = (job.asked.label, _n_seeds(job), evaluation.traces, evaluation.replay_rule, job.asked.drawn_as)
-    rows = evaluate(problem, scheduler, *about)
+    beside = {"replay_rule": evaluation.replay_rule, "drawn_as": job.asked.drawn_as}
+    rows = evaluate(problem, scheduler, job.asked.label, _n_seeds(job), evaluation.traces, **beside)
     records.write_table(job.asked.folder / "eval.parquet", pd.DataFrame(rows), records.EVAL_SCHEMA)
 
 
