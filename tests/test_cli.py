@@ -144,7 +144,8 @@ def test_what_only_the_user_can_know_must_be_given(command, words, key, tmp_path
 
 def test_report_hands_its_arguments_on(module):
     seen = []
-    importlib.import_module("ddrl_sched.report.training")  # takes more than main from the module
+    for other in ("training", "by_seed"):  # take more than main from the module
+        importlib.import_module(f"ddrl_sched.report.{other}")
     module("ddrl_sched.report.tables", main=lambda *args: seen.append(args) or 3)
     words = ["runs/a", "runs/b", "--baseline", "x", "--baseline", "y", "--format", "latex", "--out", "o", "--strict"]
     assert ddrl("report", *words).exit_code == 3
