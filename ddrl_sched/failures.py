@@ -33,11 +33,11 @@ def explain(error: BaseException) -> tuple[int, str]:
         return IO_ERROR, text
     if isinstance(error, ExplainedError):
         return FAILED, text
-    where = _where(error)
-    return FAILED, f"{type(error).__name__}: {text} ({where}--debug shows more)"
+    place = where(error)
+    return FAILED, f"{type(error).__name__}: {text} ({place}--debug shows more)"
 
 
-def _where(error: BaseException) -> str:
+def where(error: BaseException) -> str:
     """ "file.py, line 3; " of the innermost place outside the standard library and the installed packages."""
     frames: list[traceback.FrameSummary] = list(traceback.extract_tb(error.__traceback__))
     libraries = tuple(sysconfig.get_path(name) for name in ("stdlib", "platlib", "purelib"))

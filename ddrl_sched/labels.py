@@ -1,20 +1,23 @@
 """Names of schedulers in tables: that of the yaml file and what was changed about it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from ddrl_sched.config import clean
 
+LEARNED = ("learned", "price_policy")  # `name:` of the schedulers that learn
 LEARNS_THE_SAME = ("train.checkpoint_s", "train.validate_every")  # keys without effect on what is learned
 
 
-def label(scheduler: str, overrides: Sequence[str], command: str) -> str:
+def label(scheduler: str, overrides: Sequence[str], command: str, varied: Collection[str] = ()) -> str:
     """Name of a scheduler in tables: that of its yaml file, and what was changed about it on the command line.
 
-    `scheduler.*` counts, and in train and eval `train.*` too, but for what leaves the result as it is; keys are cut to
-    their last words: "best_k(k=2)".
+    `scheduler.*` counts, and in train and eval `train.*` too, but for what leaves the result as it is; in a sweep it is
+    the keys `varied` that count beside it. Keys are cut to their last words: "best_k(k=2)".
     """
     roots = ("scheduler.",) if command == "sweep" else ("scheduler.", "train.")
-    return with_changes(scheduler, changed(overrides, roots, LEARNS_THE_SAME))
+    changes = changed(overrides, roots, LEARNS_THE_SAME)
+    changes |= {key: value for key, value in changed(overrides, ("",), LEARNS_THE_SAME).items() if key in varied}
+    return with_changes(scheduler, changes)
 
 
 def changed(overrides: Sequence[str], roots: tuple[str, ...], beside: tuple[str, ...]) -> dict[str, str]:

@@ -27,7 +27,7 @@ from yaml import YAMLError  # type: ignore[import-untyped]
 
 from ddrl_sched.config import InputError, clean, near
 from ddrl_sched.failures import BAD_INPUT, DONE, FAILED, ExplainedError, explain
-from ddrl_sched.labels import label
+from ddrl_sched.labels import LEARNED, label
 from ddrl_sched.launchers.table import SERIAL, dispatch
 from ddrl_sched.launchers.task import STATES, THREADS, Report, Task, attempt
 from ddrl_sched.launchers.task import plan as plan_task
@@ -38,6 +38,7 @@ from ddrl_sched.listing import conf_dir
 SHOWS = ("--cfg", "--info", "--hydra-help")  # Hydra's flags that print something and run nothing
 GROUPS = ("env", "workload", "scheduler", "train")  # whose options differ in their keys
 SHOWN = ("scheduler", "env=", "workload.load=")  # how overrides start that other columns of a dry run show
+REFUSED = "refused"  # state of a job of a dry run
 OF_LAUNCHER = ("launcher=", "launcher.", "hydra/launcher", "hydra.launcher")
 
 
@@ -50,6 +51,7 @@ class Told:
     phase: str  # "plan": check and estimate; "run"
     cwd: str  # where the command was given
     quiet: bool  # no line of its own for each job
+    words: Sequence[str] = ()  # of the command line
     reports: list[Report] = field(default_factory=list)  # of all jobs, in order
 
 
@@ -72,7 +74,10 @@ def launch(
         _hydra_main(command, [*flags, *overrides], _nothing)
         return DONE
     if dry_run:
-        print(plan_table(plan(command, overrides, flags, options)))
+        plans = plan(command, overrides, flags, options)
+        print(plan_table(plans))
+        if wrong := dict.fromkeys(plan["message"] for plan in plans if plan["state"] == REFUSED):
+            raise InputError("\n".join(wrong))
         return DONE
     words = [*["--multirun"] * multirun, *flags, *overrides]
     reports = _jobs(command, words, options, "run", quiet=not multirun)
@@ -83,16 +88,24 @@ def launch(
 
 
 def plan(command: str, overrides: Sequence[str], flags: Sequence[str], options: dict[str, Any]) -> list[dict[str, Any]]:
-    """Every job of a multirun, composed and checked by `run.job.plan_job`, in order. InputError if one is wrong."""
+    """Every job of a multirun, composed and checked by `run.job.plan_job`, in order.
+
+    One that is bad input has the state REFUSED and a message; InputError if all are.
+    """
     here = [word for word in overrides if not word.startswith(OF_LAUNCHER)] + ["launcher=serial"]
     reports = _jobs(command, ["--multirun", *flags, *here], options, "plan", quiet=True)
     wrong = dict.fromkeys(report["message"] for report in reports if report["code"] == BAD_INPUT)
-    if wrong:
+    if all(report["code"] == BAD_INPUT for report in reports):
         raise InputError("\n".join(wrong))
     for report in reports:
-        if report["code"] != DONE:
+        if report["code"] not in (DONE, BAD_INPUT):
             raise ExplainedError(report["message"])
-    return [{**report["plan"], "overrides": report["overrides"]} for report in reports]
+    unknown = {"job_id": "-", "state": REFUSED, "estimate_s": None, "scenario": "-", "load": "-"}
+    return [
+        {"overrides": report["overrides"]}
+        | (report["plan"] if report["code"] == DONE else unknown | {key: report[key] for key in ("label", "message")})
+        for report in reports
+    ]
 
 
 def job(told: Told, config: DictConfig) -> None:
@@ -103,7 +116,9 @@ def job(told: Told, config: DictConfig) -> None:
     report: Report = {"code": DONE, "state": "done", "message": "", "overrides": overrides, "label": ""}
     told.reports.append(report)
     try:
-        name = label(about.runtime.choices["scheduler"], overrides, told.command)
+        learns = OmegaConf.select(config, "scheduler.name") in LEARNED
+        varied = _varied_budget(overrides, told.words, about.sweeper.get("params")) if learns else ()
+        name = label(about.runtime.choices["scheduler"], overrides, told.command, varied)
         # with --run and --resume the folder says which scheduler it is
         report["label"] = told.options.get("run") or told.options.get("resume") or name
         data = plain(config, overrides, name, told.cwd)
@@ -123,6 +138,22 @@ def job(told: Told, config: DictConfig) -> None:
         report |= attempt(plan_task if told.phase == "plan" else run_task, task)
     if not told.quiet:
         print(_line(report), flush=True)
+
+
+def _varied_budget(overrides: Sequence[str], words: Sequence[str], params: Any) -> list[str]:
+    """Keys of a job's overrides about its training that have several values in the command or in its experiment."""
+    keys = [word.partition("=")[0].lstrip("+") for word in overrides]
+    of_all = dict(params or {}) | {word.partition("=")[0].lstrip("+"): word.partition("=")[2] for word in words}
+    return [key for key in keys if key.partition(".")[0] == "train" and _has_several(key, of_all.get(key))]
+
+
+def _has_several(key: str, text: object) -> bool:
+    """Whether a value as Hydra reads it stands for several."""
+    try:
+        (override,) = OverridesParser.create().parse_overrides([f"{key}={text}"])
+        return override.is_sweep_override() and len(list(override.sweep_string_iterator())) > 1
+    except HydraException:
+        return False
 
 
 def plain(config: DictConfig, overrides: list[str], label: str, cwd: str) -> dict[str, Any]:
@@ -148,7 +179,7 @@ def plan_table(plans: Sequence[dict[str, Any]]) -> str:
     lines = ["  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)) for row in [head, *rows]]
     counts = ", ".join(f"{n} {state}" for state, n in Counter(p["state"] for p in plans).items())
     rest = sum(p["estimate_s"] or 0.0 for p in plans if p["state"] != "done")
-    total = f"{len(plans)} jobs: {counts}; one at a time: {duration(rest)}"
+    total = f"{count(len(plans), 'job')}: {counts}; one at a time: {duration(rest)}"
     return "\n".join(line.rstrip() for line in [*lines, "", total])
 
 
@@ -174,10 +205,15 @@ def duration(seconds: float | None) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
+def count(number: int, thing: str) -> str:
+    """ "1 job", "2 jobs"."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
 def summary(reports: Sequence[dict[str, Any]]) -> str:
     """How many jobs ended how, and every failed one by name."""
     counts = Counter(report["state"] for report in reports)
-    lines = [f"{len(reports)} jobs: " + ", ".join(f"{counts[state]} {state}" for state in STATES)]
+    lines = [f"{count(len(reports), 'job')}: " + ", ".join(f"{counts[state]} {state}" for state in STATES)]
     return "\n".join([*lines, *(_line(report) for report in reports if report["code"] != DONE)])
 
 
@@ -207,7 +243,7 @@ def _jobs(command: str, words: list[str], options: dict[str, Any], phase: str, *
         )
     if not {"-m", "--multirun"}.isdisjoint(words):
         words = [_left_to_the_jobs(word) for word in words]
-    told = Told(command, options, phase, os.getcwd(), quiet)
+    told = Told(command, options, phase, os.getcwd(), quiet, words)
     with tempfile.TemporaryDirectory(prefix="ddrl-") as folder:
         places = ["hydra.sweep.subdir=."] + [f"hydra.{mode}.dir={json.dumps(folder)}" for mode in ("run", "sweep")]
         _hydra_main(command, [*words, *places], partial(job, told))

@@ -241,6 +241,25 @@ def changed_at(folder, tmp_path, index, speed):
     return copy
 
 
+def test_a_wrong_folder_or_world_for_weights_is_named(tmp_path):
+    data = settings(tmp_path) | {"scheduler": learned("ddrl_amsa_tuned"), "label": "ddrl_amsa_tuned"}
+    table_of(tmp_path, data)
+    folder = tmp_path / "jobs" / plan_job(data, "sweep", NO_OPTIONS)["job_id"]
+    for key, command in (("run", "eval"), ("resume", "train")):
+        with pytest.raises(InputError, match=rf"--{key} .*nowhere: there is no such folder"):
+            ask(data, command, NO_OPTIONS | {key: str(tmp_path / "nowhere")})
+        with pytest.raises(
+            InputError, match=rf"--{key} .*jobs: expected one run folder; this holds 1, {folder.name} for"
+        ):
+            ask(data, command, NO_OPTIONS | {key: str(tmp_path / "jobs")})
+    world = plain("env", "edge5")
+    speeds = world["servers"]["speed_gcps"][:4]
+    world |= {"name": "lab4", "servers": {**world["servers"], "speed_gcps": speeds}}
+    world["network"] |= {"rate_mbps": world["network"]["rate_mbps"][:4]}
+    with pytest.raises(InputError, match=r"weight_.* \(env lab4 has 4 servers; most learned .*trained with\)"):
+        prepare(data | {"env": world, "overrides": ["env=lab4"]}, "eval", NO_OPTIONS | {"run": str(folder)})
+
+
 LEARNED = [name for name in names("scheduler") if "name: learned" in (CONF / f"scheduler/{name}.yaml").read_text()]
 
 

@@ -250,9 +250,15 @@ def test_dry_run_lists_the_jobs_and_their_time(jobs, capsys):
     assert jobs == []
 
 
-def test_dry_run_checks_every_job(jobs):
+def test_dry_run_checks_every_job(jobs, capsys):
     with pytest.raises(InputError, match=r"workload\.load: greater than 0"):
         start("sweep", "workload.load=0.1,0", dry_run=True)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[1] for line in lines[1:3]] == ["to", "refused"]
+    assert lines[-1].startswith("2 jobs: 1 to do, 1 refused; ")
+    with pytest.raises(InputError, match=r"workload\.load: greater than 0"):
+        start("sweep", "workload.load=0,0.0", dry_run=True)
+    assert capsys.readouterr().out == ""
 
 
 def test_hydras_own_launchers_are_refused(jobs):
@@ -304,6 +310,28 @@ def test_label_is_that_of_the_yaml_file_and_ignores_the_base_of_an_experiment(jo
     assert jobs[0]["label"] == "best_k(k=2)"
     start("train", "experiment=study")
     assert jobs[1]["label"] == "best_k"
+
+
+def test_budgets_of_a_learned_scheduler_that_a_sweep_varies_are_part_of_its_name(jobs, tmp_path):
+    scheduler = tmp_path / "conf/scheduler/ddrl_amsa.yaml"
+    scheduler.write_text(scheduler.read_text().replace("name: ddrl_amsa", "name: learned"), encoding="utf-8")
+
+    def labels(*words):
+        jobs.clear()
+        start("sweep", *words)
+        return [job["label"] for job in jobs]
+
+    assert labels("scheduler=ddrl_amsa", "train=default,fast") == ["ddrl_amsa(train=default)", "ddrl_amsa(train=fast)"]
+    assert labels("scheduler=ddrl_amsa", "train.lr=1,2", "train=fast") == ["ddrl_amsa(lr=1)", "ddrl_amsa(lr=2)"]
+    assert labels("scheduler=ddrl_amsa", "train.lr=1", "train=fast", "seed=1,2") == ["ddrl_amsa"] * 2
+    assert labels("scheduler=ddrl_amsa", "+train.checkpoint_s=1,2") == ["ddrl_amsa"] * 2
+    assert labels("scheduler=best_k", "train=default,fast") == ["best_k"] * 2
+    of_experiment = tmp_path / "conf/experiment/study.yaml"
+    text = of_experiment.read_text().replace("best_k,ddrl_amsa", "ddrl_amsa") + "      train.lr: 3,4\n"
+    of_experiment.write_text(text, encoding="utf-8")
+    given = ("experiment=study", "workload.load=0.3")
+    assert labels(*given) == ["ddrl_amsa(lr=3)", "ddrl_amsa(lr=4)"]
+    assert labels(*given, "train.lr=3") == ["ddrl_amsa"]
 
 
 # --- what the user hears
@@ -379,4 +407,4 @@ def test_plan_table_with_an_unknown_time():
         "load": None,
         "overrides": [],
     }
-    assert plan_table([one]).endswith("1 jobs: 1 to do; one at a time: 0 s")
+    assert plan_table([one]).endswith("1 job: 1 to do; one at a time: 0 s")

@@ -13,6 +13,7 @@ import pytest
 
 from ddrl_sched.config import InputError, clean
 from ddrl_sched.report.load import load
+from ddrl_sched.report.tables import main as report
 from ddrl_sched.run import records
 from tests.hostile_folders import HOSTILE, signed_flip, write_run
 from tests.test_records import curves_frame, eval_frame, job
@@ -66,14 +67,21 @@ def test_the_newest_of_identical_runs_counts_and_is_named(tmp_path):
     assert all(word in found.notes[0] for word in (str(old), str(new), "2 rows", "repeated"))
 
 
-@pytest.mark.parametrize("change", [{"settings": {"load": 0.5, "train": "long"}}, {"code_version": "d"}])
-def test_runs_with_other_settings_or_code_are_never_mixed(tmp_path, change):
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"settings": {"load": 0.5, "train": {"episodes": 3}}}, "train"),
+        ({"settings": {"a": 1, "b": 2, "c": {"d": 3}, "e": 4, "f": 5}}, "a, b, c, e, and 2 more"),
+        ({"code_version": "d"}, "code"),
+    ],
+)
+def test_runs_with_other_settings_or_code_are_never_mixed(tmp_path, change, what):
     write_run(tmp_path / "a", rows=eval_frame(3, mean_delay_s=1.0), created="2030-01-01")
     write_run(tmp_path / "b", rows=eval_frame(2, mean_delay_s=2.0), created="2030-01-02", **change)
     found = load([tmp_path])
     assert found.rows.mean_delay_s.tolist() == [2.0, 2.0]
     assert "3 rows" in found.notes[0]
-    assert "other settings or code" in found.notes[0]
+    assert f"left out, made with other {what}: the newer" in found.notes[0]
 
 
 def test_a_scenario_is_named_after_what_was_changed_about_it(tmp_path):
@@ -136,6 +144,19 @@ def test_trainings_of_different_budgets_under_one_name_are_said(tmp_path):
     (text,) = note({"episodes": 1}, {"episodes": 2})
     assert text.startswith("x in x x x: ")
     assert text.endswith(": trained by different budgets: episodes 1; episodes 2")
+
+
+def test_loads_ascend_and_scenarios_of_one_name_are_told_apart(tmp_path, capsys):
+    for number, load_ in enumerate((0.9, 0.1, 0.5, 0.5)):
+        rows = eval_frame(2, load=load_, scenario_hash=f"{9 - number}hash{number}", realised_load=0.5)
+        write_run(tmp_path / str(number), rows=rows)
+    assert report([tmp_path], [], "csv", None) == 0
+    lines = capsys.readouterr().out.splitlines()[1:]
+    assert [line.split(",")[4] for line in lines] == ["0.1", "0.5", "0.5", "0.9"]
+    assert report([tmp_path], [], "markdown", None) == 0
+    titles = [line for line in capsys.readouterr().out.splitlines() if line.startswith("**")]
+    assert ["; scenario" in title for title in titles] == [False, True, True, False]
+    assert len(set(titles)) == 4
 
 
 def test_unfinished_and_failed_jobs_are_named(tmp_path):

@@ -122,9 +122,51 @@ def test_a_class_of_ones_own_needs_no_line_in_the_table():
     assert (outcome.share[..., 3] == 1.0).all()
 
 
+@dataclass(frozen=True)
+class Faulty(Mine):
+    """One that goes wrong when it is asked."""
+
+    def decide(self, view, rng):
+        if self.server == 9:
+            return np.zeros(3)
+        return np.zeros((1, 4, 5)) + np.zeros((3, 7))
+
+
+@dataclass(frozen=True)
+class Unasked(Mine):
+    """One that is asked at a moment that does not exist."""
+
+    cadence = "tracee"
+
+
+@pytest.mark.parametrize(
+    ("mine", "message"),
+    [
+        (Faulty(1), rf"ValueError: operands could not .* \({__name__}:Faulty, test_schedulers\.py, line \d+\)"),
+        (Faulty(9), rf"scheduler\.name: decide must answer a Decision, got .* \({__name__}:Faulty\)"),
+        (Unasked(1), r"scheduler\.cadence: expected one of trace, epoch, arrival, got 'tracee' .*Unasked"),
+    ],
+)
+def test_what_goes_wrong_in_a_class_of_ones_own_is_told_with_its_place(mine, message):
+    with pytest.raises(InputError, match=message):
+        run(mine, edge5(), poisson(0.3, 50))
+
+
+def test_a_module_that_cannot_be_read_is_told_with_its_place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "half_written.py").write_text("x = 1\ndef f(:\n", encoding="utf-8")
+    (tmp_path / "breaks.py").write_text("x = 1\ny = x / 0\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"cannot import 'half_written:X': .*half_written\.py, line 2"):
+        build("half_written:X", {})
+    with pytest.raises(InputError, match=r"cannot import 'breaks:X': ZeroDivisionError: .*breaks\.py, line 2"):
+        build("breaks:X", {})
+
+
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [
+        ("ddrl_sched.schedulers.table:bild", {}, r"has no 'bild'; did you mean 'build'"),
         ("best_sett", {}, r"scheduler\.name: unknown scheduler 'best_sett'; did you mean 'best_set'"),
         ("no_such_module:X", {}, r"scheduler\.name: cannot import"),
         ("ddrl_sched.schedulers.table:build", {}, r"is not a dataclass with a method `decide`"),

@@ -26,16 +26,19 @@ def _evaluated(rows: pd.DataFrame) -> str:
     mean, n_traces = mean_delay_s(delay_sums(rows)), len(rows[["cluster", "trace"]].drop_duplicates())
     scale, unit = unit_of(mean.value)
     interval = "" if math.isnan(mean.lo) else f" [{scale * mean.lo:.4g}, {scale * mean.hi:.4g}]"
+    traces = f"{n_traces} trace" + "s" * (n_traces != 1)
     rule = "" if rows.rule.iloc[0] == "clean" else f" under the rule {rows.rule.iloc[0]}"
     late = f"late {100 * task_mean(rows, 'late_rate'):.3g} %"
-    return f"mean delay {scale * mean.value:.4g} {unit}{interval} over {n_traces} traces, {late}{rule}"
+    return f"mean delay {scale * mean.value:.4g} {unit}{interval} over {traces}, {late}{rule}"
 
 
 def _trained(curves: pd.DataFrame) -> str:
     delay_s = curves.groupby("seed").value.last()
     scale, unit = unit_of(delay_s.mean())
     mean = f"{scale * delay_s.mean():.4g} {unit}"
-    return f"mean delay of the last episode {mean} over {len(delay_s)} seeds, while it explores"
+    return (
+        f"mean delay of the last episode {mean} over {len(delay_s)} seed{'s' * (len(delay_s) != 1)}, while it explores"
+    )
 
 
 def _from_here(folder: Path) -> str:

@@ -14,7 +14,7 @@ from ddrl_sched.config import InputError, clean
 from ddrl_sched.report.load import load, tell
 from ddrl_sched.report.sheets import DRAW, Sheet, number, unit_of
 from ddrl_sched.report.statistics import delay_sums
-from ddrl_sched.report.tables import FORMATS, SCENARIO, as_csv, plain, remark, told
+from ddrl_sched.report.tables import FORMATS, SCENARIO, as_csv, by_load, plain, remark, told, told_apart
 from ddrl_sched.run import records
 
 FAILED = 2.0  # times the least median of a table: a seed beyond is counted
@@ -80,7 +80,11 @@ def render(rows: pd.DataFrame, format: str) -> str:
 
 def _sheets(rows: pd.DataFrame) -> list[Sheet]:
     sheets = []
-    for (scenario, workload, rule, _, load_), group in rows.groupby(SCENARIO, sort=False):
+    scenarios = by_load(rows)
+    titles = told_apart(
+        {key[3]: "{}, workload {}, rule {}, load {:.3g}".format(*key[:3], key[4]) for key, _ in scenarios}
+    )
+    for key, group in scenarios:
         scale, unit = unit_of(group.mean_delay_s.median())
         header = ["scheduler", "seeds", f"median, {unit}", f"least, {unit}", f"greatest, {unit}", "greatest / median"]
         header.append(f"above {FAILED:g} x the least median")
@@ -91,5 +95,5 @@ def _sheets(rows: pd.DataFrame) -> list[Sheet]:
             median, least, greatest = delay_s.median(), delay_s.min(), delay_s.max()
             numbers = [number(scale * x, 4) for x in (median, least, greatest)] + [f"{greatest / median:,.2f}"]
             cells.append([name, str(len(delay_s)), *numbers, str(int((delay_s > limit_s).sum()))])
-        sheets.append(Sheet(f"{scenario}, workload {workload}, rule {rule}, load {load_:.3g}", header, cells))
+        sheets.append(Sheet(titles[key[3]], header, cells))
     return sheets

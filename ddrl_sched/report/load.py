@@ -315,6 +315,7 @@ def _with_job(frame: pd.DataFrame, job: dict[str, Any], folder: Path) -> pd.Data
         "folder": clean(folder),
         "variant": f"{records.canonical_hash(settings)[:16]} {clean(job['code_version'])}",
         "trained_by": _budget(settings.get("train")) if job["learned"] else "",
+        "settings": [settings] * len(frame),
     }
     baselines = tuple(clean(name) for name in job["baselines"])
     words = [word for word in job["overrides"] if len(word) <= records.MAX_NAME]
@@ -334,6 +335,21 @@ def _budget(train: Any) -> str:
     return clean(", ".join(f"{key} {value}" for key, value in islice(numbers.items(), MAX_CHANGES)))
 
 
+def _differing(one: Any, other: Any, most: int = 4) -> str:
+    """The keys at which two settings differ ("train.episodes, seed, and 2 more"), or "code"."""
+    keys = list(_keys_that_differ(one, other, ""))
+    more = f", and {len(keys) - most} more" if len(keys) > most else ""
+    return clean(", ".join(key[: records.MAX_NAME] for key in keys[:most]) + more) or "code"
+
+
+def _keys_that_differ(one: Any, other: Any, above: str) -> Iterator[str]:
+    if isinstance(one, dict) and isinstance(other, dict):
+        for key in sorted({*one, *other}, key=str):
+            yield from _keys_that_differ(one.get(key), other.get(key), f"{above}.{key}" if above else str(key))
+    elif one != other:
+        yield above
+
+
 def _newest(tables: list[pd.DataFrame], notes: list[str]) -> pd.DataFrame:
     """All rows; of a scheduler in a scenario only those of the newest settings and code, and no row twice."""
     if not tables:
@@ -345,8 +361,10 @@ def _newest(tables: list[pd.DataFrame], notes: list[str]) -> pd.DataFrame:
     current = rows.variant == rows.groupby(SAME).variant.transform("last")
     kept = current & ~rows[current].duplicated(SAME_ROW, keep="last").reindex(rows.index, fill_value=False)
     rows["winner"] = rows.groupby(SAME).folder.transform("last")
-    old = rows[~kept].assign(why=np.where(current[~kept], "repeated there", "made with other settings or code"))
-    for (folder, scheduler, winner, why), some in old.groupby(["folder", "scheduler", "winner", "why"]):
+    of_folder = rows.drop_duplicates("folder").set_index("folder").settings
+    old = rows[~kept].assign(repeated=current[~kept])
+    for (folder, scheduler, winner, repeated), some in old.groupby(["folder", "scheduler", "winner", "repeated"]):
+        why = "repeated there" if repeated else f"made with other {_differing(of_folder[folder], of_folder[winner])}"
         notes.append(f"{folder}: {len(some)} rows of {scheduler} left out, {why}: the newer {winner} counts")
     if rows[kept].code_version.nunique() > 1:
         notes.append("results of different versions of the code stand side by side")
@@ -356,7 +374,7 @@ def _newest(tables: list[pd.DataFrame], notes: list[str]) -> pd.DataFrame:
             notes.append(
                 f"{scheduler} in {' '.join(map(str, world))}: trained by different budgets: {'; '.join(budgets)}"
             )
-    return rows[kept].drop(columns=["variant", "trained_by", "winner"]).reset_index(drop=True)
+    return rows[kept].drop(columns=["variant", "trained_by", "winner", "settings"]).reset_index(drop=True)
 
 
 def _in_order_of_time(tables: list[pd.DataFrame]) -> pd.DataFrame:

@@ -42,8 +42,8 @@ def main(paths: Sequence[Path | str], format: str, out: Path | str | None, stric
     rows = training_rows(found.curves, found.notes) if len(found.curves) else pd.DataFrame()
     tell(found)
     if rows.empty:
-        some = f"no finished training with looks (train.validate_every) at or below {', '.join(map(clean, paths))}"
-        raise InputError(some)
+        what = "a training of edge servers is told of if it has looked (train.validate_every above 0)"
+        raise InputError(f"no such training at or below {', '.join(map(clean, paths))}: {what}")
     print(render(rows, format), end="")
     if out is not None:
         for form in FORMATS.keys() - {"table"}:

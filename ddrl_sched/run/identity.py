@@ -13,7 +13,7 @@ from pydantic import Field
 
 from ddrl_sched.config import EnvSettings, InputError, Settings, WorkloadSettings, clean, shown, validate
 from ddrl_sched.edge.input_file import MAX_GML_BYTES, MAX_TRACE_BYTES, PACKAGE, read_bytes
-from ddrl_sched.labels import with_changes
+from ddrl_sched.labels import LEARNED, with_changes
 from ddrl_sched.run import records
 from ddrl_sched.schedulers.table import own_source
 
@@ -21,7 +21,6 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$", max_length
 Loads = Annotated[list[Annotated[float, Field(gt=0, le=10)]], Field(max_length=1000)]
 OWN_RULES = {"rand_coedge": "randcoedge", "optimal": "optimal"}  # of schedulers without learning, by yaml name
 COMMON_RULE = "amcoedge"
-LEARNED = ("learned", "price_policy")  # `name:` of the schedulers that learn
 WEIGHTS = "weights.safetensors"
 MAX_KEPT = 20  # overrides of a training's world that an evaluation of it repeats; its name has room for no more
 OF_DECISIONS = ("scheduler.decisions", "scheduler.agent.eval_start")  # how trained weights decide; no part of training
@@ -308,7 +307,7 @@ def _settings_of_begun(folder: Path, overrides: list[str]) -> tuple[str, dict[st
             f"{foreign[0]}: with --resume only train.checkpoint_s can be given; the rest stands in {folder}"
         )
     try:
-        job = records.read_job(folder)
+        job = records.read_job(records.run_folder(folder))
     except (OSError, ValueError) as error:
         raise InputError(f"--resume {folder}: {clean(error)}") from None
     return clean(job["scheduler"]), dict(job["settings"]), list(job["overrides"])

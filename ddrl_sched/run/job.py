@@ -189,9 +189,12 @@ def build(asked: Asked, options: Mapping[str, Any]) -> Job:
     scheduler: Scheduler
     if asked.learns:
         _check_episodes(settings, problem)
-        scheduler = learner = _learner(settings, problem)
-        if asked.weights_of is not None:
-            _load_weights(asked.weights_of, learner)
+        try:
+            scheduler = learner = _learner(settings, problem)
+            if asked.weights_of is not None:
+                _load_weights(asked.weights_of, learner)
+        except InputError as error:
+            raise error if asked.weights_of is None else InputError(f"{error} ({_size(asked, problem)})") from None
     else:
         keys = {key: value for key, value in settings.scheduler.items() if key != "name"}
         scheduler = build_scheduler(str(settings.scheduler.get("name")), keys)
@@ -414,6 +417,12 @@ def _trained_on(job: Job) -> list[Problem]:
 
 def _at_load(problem: Problem, load: float) -> Problem:
     return build_problem(problem.env, problem.workload.model_copy(update={"load": load}), problem.eval_seed)
+
+
+def _size(asked: Asked, problem: Problem) -> str:
+    """What a reader should know of a world in which trained weights are refused."""
+    here = f"env {asked.settings.env.name} has {problem.scenario.n_servers} servers"
+    return f"{here}; most learned schedulers need as many as {asked.weights_of} was trained with"
 
 
 def _load_weights(source: Path, learner: Trained) -> None:

@@ -196,7 +196,7 @@ def read_finished(folder: Path | str) -> tuple[dict[str, Any], dict[str, str]]:
 
     No file outside the folder is opened: links, pipes and devices are refused.
     """
-    folder = Path(folder)
+    folder = run_folder(folder)
     job = read_job(folder)
     if job["status"] == "failed":
         raise ValueError(f"the job failed: {job['error']}")
@@ -208,6 +208,18 @@ def read_finished(folder: Path | str) -> tuple[dict[str, Any], dict[str, str]]:
         if file_hash(folder / name) != sha:
             raise ValueError(_damaged(name))
     return job, manifest
+
+
+def run_folder(folder: Path | str) -> Path:
+    """The folder; ValueError if there is none, or if it holds run folders and is none."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ValueError("there is no such folder")
+    if not (folder / "job.json").exists():
+        inside = sorted(path.name for path in folder.iterdir() if (path / "job.json").exists())
+        if inside:
+            raise ValueError(f"expected one run folder; this holds {len(inside)}, {inside[0]} for example")
+    return folder
 
 
 def read_job(folder: Path | str, manifest: Mapping[str, str] | None = None) -> dict[str, Any]:

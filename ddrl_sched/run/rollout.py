@@ -12,7 +12,8 @@ from numba import njit
 from ddrl_sched.config import InputError, shown
 from ddrl_sched.edge import physics, published
 from ddrl_sched.edge.types import Decision, Floats, Ints, Outcome, Scenario, Tasks
-from ddrl_sched.schedulers.base import INFO_CLASSES, MAY_USE, Scheduler, View
+from ddrl_sched.failures import PACKAGE, where
+from ddrl_sched.schedulers.base import CADENCES, INFO_CLASSES, MAY_USE, Scheduler, View
 
 
 @dataclass(frozen=True)
@@ -112,17 +113,24 @@ def check_decision(traces: Traces, scheduler: Scheduler) -> None:
 
 
 def _check_class(scheduler: Scheduler) -> None:
-    """InputError for an information class that does not exist, or a choice that rests on more than it."""
+    """InputError for an information class or a cadence that does not exist, or a choice that rests on more."""
     info = getattr(scheduler, "info", None)
     if info not in INFO_CLASSES:
         expected = ", ".join(INFO_CLASSES)
         raise InputError(f"scheduler.info: expected one of {expected}, got {shown(info)} ({_name(scheduler)})")
+    cadence = getattr(scheduler, "cadence", None)
+    if cadence not in CADENCES:
+        expected = ", ".join(CADENCES)
+        raise InputError(f"scheduler.cadence: expected one of {expected}, got {shown(cadence)} ({_name(scheduler)})")
     _check_use(scheduler, "choose_info", getattr(scheduler, "choose_info", info))
 
 
 def _decide(scenario: Scenario, scheduler: Scheduler, view: View, rng: np.random.Generator) -> Decision:
     """The scheduler's decision for this world. InputError if it rests on more than the scheduler's class knows."""
-    decision = scheduler.decide(view, rng)
+    with _asked(scheduler):
+        decision = scheduler.decide(view, rng)
+    if not isinstance(decision, Decision):
+        raise InputError(f"scheduler.name: decide must answer a Decision, got {shown(decision)} ({_name(scheduler)})")
     _check_use(scheduler, "info", decision.info)
     _check_use(scheduler, "split_info", decision.split_info or decision.info)
     if decision.probe_selected or (decision.probe is not None and np.any(decision.probe)):
@@ -140,6 +148,18 @@ def _check_use(scheduler: Scheduler, key: str, used: str) -> None:
     if needed in INFO_CLASSES and needed not in MAY_USE[scheduler.info]:
         text = f"{scheduler.info} (scheduler.info) does not know what {needed} knows"
         raise InputError(f"scheduler.{key}: {text} ({_name(scheduler)})")
+
+
+@contextmanager
+def _asked(scheduler: Scheduler) -> Iterator[None]:
+    """Whatever goes wrong in a user's own `decide` becomes an InputError that names class, file and line."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, InputError) or type(scheduler).__module__.startswith(f"{PACKAGE.name}."):
+            raise
+        place = where(error).removesuffix("; ")
+        raise InputError(f"{type(error).__name__}: {error} ({', '.join([_name(scheduler), place])})") from error
 
 
 @contextmanager

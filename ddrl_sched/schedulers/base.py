@@ -18,6 +18,7 @@ MAY_USE = {
     "running": ("static", "announced", "own", "tracked", "probed", "running"),
 }
 INFO_CLASSES = tuple(MAY_USE)
+CADENCES = ("trace", "epoch", "arrival")  # how often a scheduler is asked, see Scheduler
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class Scheduler(Protocol):
 
     @property
     def cadence(self) -> str:
-        """How often it is asked."""
+        """How often it is asked, one of CADENCES."""
         ...
 
     def decide(self, view: View, rng: np.random.Generator) -> Decision:

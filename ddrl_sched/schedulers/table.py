@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from ddrl_sched.config import InputError, near, shown, validate_record
+from ddrl_sched.failures import where
 from ddrl_sched.schedulers.base import Scheduler
 
 SCHEDULERS = {
@@ -51,9 +52,21 @@ def scheduler_class(name: str) -> Any:
         )
     _look_here()
     try:
-        cls = getattr(import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
+        loaded = import_module(module)
+    except SyntaxError as error:
+        place = f"{error.filename}, line {error.lineno}"
+        raise InputError(f"scheduler.name: cannot import {shown(name)}: {error.msg} ({place})") from None
+    except (ImportError, ValueError) as error:  # no such module, no name of one
         raise InputError(f"scheduler.name: cannot import {shown(name)}: {error}") from None
+    except Exception as error:  # whatever a module of the user's does when it is run
+        place = where(error).removesuffix("; ")
+        text = f"{type(error).__name__}: {error} ({place})"
+        raise InputError(f"scheduler.name: cannot import {shown(name)}: {text}") from error
+    cls = getattr(loaded, attribute, None)
+    if cls is None:
+        raise InputError(
+            f"scheduler.name: module {shown(module)} has no {shown(attribute)}{near(attribute, dir(loaded))}"
+        )
     if not (isinstance(cls, type) and is_dataclass(cls) and callable(getattr(cls, "decide", None))):
         raise InputError(f"scheduler.name: {shown(name)} is not a dataclass with a method `decide`")
     return cls
