@@ -21,6 +21,27 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        from ddrl_sched.run.records import code_version
+
+        typer.echo(f"ddrl {version('ddrl-sched')}, code {code_version()[:16]}")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool, typer.Option("--version", help="Version, and hash of the code as job.json has it.", callback=_tell_version)
+]
+
+
+@app.callback()
+def shared_by_all(version: Version = False) -> None:
+    """Fair, fast benchmark of schedulers for generative AI tasks on collaborating edge servers."""
+
+
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="What differs from conf/.")]
 Cfg = Annotated[Literal["job", "hydra", "all"] | None, typer.Option("--cfg", "-c", help="Show the config only.")]
 Resolve = Annotated[bool, typer.Option("--resolve", help="With --cfg: resolve interpolations.")]

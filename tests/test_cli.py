@@ -1,6 +1,7 @@
 """The command line as users meet it: help, lists, exit statuses, signals, installed files."""
 
 import importlib
+import importlib.metadata
 import os
 import re
 import signal
@@ -19,6 +20,7 @@ from ddrl_sched import launch as launch_module
 from ddrl_sched.cli import app
 from ddrl_sched.failures import ExplainedError, explain
 from ddrl_sched.listing import conf_dir, first_comment, listing, options
+from ddrl_sched.run.records import code_version
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 HEAVY = ("torch", "numpy", "numba", "scipy", "pandas", "pyarrow", "hydra", "omegaconf", "pydantic", "yaml", "rich")
@@ -140,6 +142,12 @@ def test_what_only_the_user_can_know_must_be_given(command, words, key, tmp_path
     assert done.exit_code == 2
     assert f"error: {key}: must be given, as {key}=VALUE\n" in done.stdout + done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_version_names_the_code():
+    done = ddrl("--version")
+    assert done.exit_code == 0
+    assert done.stdout == f"ddrl {importlib.metadata.version('ddrl-sched')}, code {code_version()[:16]}\n"
 
 
 def test_report_hands_its_arguments_on(module):

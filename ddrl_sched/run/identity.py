@@ -135,7 +135,10 @@ def is_gym(data: Mapping[str, Any]) -> bool:
 def _refuse_gym(plain: Mapping[str, Any], label: str, folder: Path | None) -> None:
     """InputError for what belongs to run/cartpole_job.py."""
     if is_gym(plain):
-        raise InputError(f"{folder}: a run of env.kind gym goes on by the command that began it, and by no other")
+        text = (
+            "CartPole-v1 is evaluated while it is trained; the command that began a run goes on with it, and no other"
+        )
+        raise InputError(f"{folder}: {text}")
     if isinstance(plain.get("scheduler"), Mapping) and plain["scheduler"].get("name") == "gym_agent":
         raise InputError(f"scheduler: {label} needs env=cartpole train=cartpole (experiment=cartpole has both)")
 
