@@ -33,11 +33,17 @@ def explain(error: BaseException) -> tuple[int, str]:
         return IO_ERROR, text
     if isinstance(error, ExplainedError):
         return FAILED, text
-    place = where(error)
+    place = _where(error)
     return FAILED, f"{type(error).__name__}: {text} ({place}--debug shows more)"
 
 
-def where(error: BaseException) -> str:
+def where_in(file: str | None, error: BaseException) -> str:
+    """ "file.py, line 3" of the innermost place in this file; empty where the error never was there."""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    return f"{clean(Path(file).name)}, line {lines[-1]}" if file and lines else ""
+
+
+def _where(error: BaseException) -> str:
     """ "file.py, line 3; " of the innermost place outside the standard library and the installed packages."""
     frames: list[traceback.FrameSummary] = list(traceback.extract_tb(error.__traceback__))
     libraries = tuple(sysconfig.get_path(name) for name in ("stdlib", "platlib", "purelib"))

@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from ddrl_sched.config import clean
 
 LEARNED = ("learned", "price_policy")  # `name:` of the schedulers that learn
+GYM_AGENT = "gym_agent"  # `name:` of those that learn in an environment of gymnasium
 LEARNS_THE_SAME = ("train.checkpoint_s", "train.validate_every")  # keys without effect on what is learned
 
 
@@ -38,7 +39,7 @@ def with_changes(scheduler: str, changes: Mapping[str, object]) -> str:
 
 
 def _short(path: str, paths: list[str]) -> str:
-    """The fewest last words of a dotted path that no other path ends with."""
+    """The fewest last words of a dotted path that no other path ends with; a place in a list is no word of its own."""
     words = path.split(".")
-    ends = (".".join(words[-n:]) for n in range(1, len(words) + 1))
+    ends = (".".join(words[-n:]) for n in range(1, len(words) + 1) if n == len(words) or not words[-n].isdecimal())
     return next(end for end in ends if sum(f".{other}".endswith(f".{end}") for other in paths) == 1)

@@ -27,7 +27,7 @@ from yaml import YAMLError  # type: ignore[import-untyped]
 
 from ddrl_sched.config import InputError, clean, near
 from ddrl_sched.failures import BAD_INPUT, DONE, FAILED, ExplainedError, explain
-from ddrl_sched.labels import LEARNED, label
+from ddrl_sched.labels import GYM_AGENT, LEARNED, label
 from ddrl_sched.launchers.table import SERIAL, dispatch
 from ddrl_sched.launchers.task import STATES, THREADS, Report, Task, attempt
 from ddrl_sched.launchers.task import plan as plan_task
@@ -95,7 +95,7 @@ def plan(command: str, overrides: Sequence[str], flags: Sequence[str], options: 
     here = [word for word in overrides if not word.startswith(OF_LAUNCHER)] + ["launcher=serial"]
     reports = _jobs(command, ["--multirun", *flags, *here], options, "plan", quiet=True)
     wrong = dict.fromkeys(report["message"] for report in reports if report["code"] == BAD_INPUT)
-    if all(report["code"] == BAD_INPUT for report in reports):
+    if reports and all(report["code"] == BAD_INPUT for report in reports):
         raise InputError("\n".join(wrong))
     for report in reports:
         if report["code"] not in (DONE, BAD_INPUT):
@@ -116,7 +116,7 @@ def job(told: Told, config: DictConfig) -> None:
     report: Report = {"code": DONE, "state": "done", "message": "", "overrides": overrides, "label": ""}
     told.reports.append(report)
     try:
-        learns = OmegaConf.select(config, "scheduler.name") in LEARNED
+        learns = OmegaConf.select(config, "scheduler.name") in (*LEARNED, GYM_AGENT)
         varied = _varied_budget(overrides, told.words, about.sweeper.get("params")) if learns else ()
         name = label(about.runtime.choices["scheduler"], overrides, told.command, varied)
         # with --run and --resume the folder says which scheduler it is
@@ -143,7 +143,9 @@ def job(told: Told, config: DictConfig) -> None:
 def _varied_budget(overrides: Sequence[str], words: Sequence[str], params: Any) -> list[str]:
     """Keys of a job's overrides about its training that have several values in the command or in its experiment."""
     keys = [word.partition("=")[0].lstrip("+") for word in overrides]
-    of_all = dict(params or {}) | {word.partition("=")[0].lstrip("+"): word.partition("=")[2] for word in words}
+    of_all = {key.lstrip("+"): value for key, value in dict(params or {}).items()} | {
+        word.partition("=")[0].lstrip("+"): word.partition("=")[2] for word in words
+    }
     return [key for key in keys if key.partition(".")[0] == "train" and _has_several(key, of_all.get(key))]
 
 
@@ -151,9 +153,12 @@ def _has_several(key: str, text: object) -> bool:
     """Whether a value as Hydra reads it stands for several."""
     try:
         (override,) = OverridesParser.create().parse_overrides([f"{key}={text}"])
-        return override.is_sweep_override() and len(list(override.sweep_string_iterator())) > 1
     except HydraException:
         return False
+    try:
+        return override.is_sweep_override() and len(list(override.sweep_string_iterator())) > 1
+    except HydraException:  # glob(*), which only Hydra itself can read
+        return True
 
 
 def plain(config: DictConfig, overrides: list[str], label: str, cwd: str) -> dict[str, Any]:
@@ -168,7 +173,9 @@ def plain(config: DictConfig, overrides: list[str], label: str, cwd: str) -> dic
 def plan_table(plans: Sequence[dict[str, Any]]) -> str:
     """The jobs of a dry run, one line each, and what they will take; a training that jobs share counts once."""
     plans = _sharing(plans)
-    said = [[clean(word) for word in p["overrides"] if not word.startswith(SHOWN)] for p in plans]
+    said = [
+        [clean(word) for word in p["overrides"] if p["state"] == REFUSED or not word.startswith(SHOWN)] for p in plans
+    ]
     varied = ["  ".join(word for word in words if any(word not in other for other in said)) for words in said]
     head = ("job", "state", "time", "scheduler", "scenario", "load", "" if not any(varied) else "also")
     rows = [

@@ -187,7 +187,9 @@ def test_text_of_a_run_folder_does_no_harm(tmp_path, change):
     (folder / "job.json").write_text(json.dumps(job | change, separators=(",", ":")))
     records.write_manifest(folder)
     run = NO_OPTIONS | {"run": str(folder)}
-    assert len(ask(data, "eval", run).overrides) <= MAX_KEPT
+    kept = ask(data, "eval", run).overrides
+    assert len(kept) <= MAX_KEPT
+    assert all(len(word) <= records.MAX_NAME and word.isprintable() for word in kept)
     assert len(table_of(tmp_path, data, "eval", run)[1]) == 6
     found = load_runs([tmp_path / "jobs" / plan_job(data, "eval", run)["job_id"]])
     assert len(found.rows) == 6
@@ -229,6 +231,10 @@ def test_an_evaluated_training_keeps_the_name_of_its_changed_world(tmp_path):
         NO_OPTIONS | {"run": str(changed_at(folder, tmp_path, 1, 25.0))},
     )
     assert asked.settings.env.servers.speed_gcps == [12.0, 25.0, 30.0, 40.0, 50.0]
+    shorter = plain_world["env"] | {"servers": {**faster, "speed_gcps": [12.0, 20.0]}}
+    given = plain_world | {"env": shorter, "overrides": ["env.servers.speed_gcps.0=12"]}
+    with pytest.raises(InputError, match=r"env\.servers\.speed_gcps\.0: .* the training's list has 5 entries, not 2"):
+        ask(given, "eval", run)
 
 
 def changed_at(folder, tmp_path, index, speed):

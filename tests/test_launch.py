@@ -255,6 +255,7 @@ def test_dry_run_checks_every_job(jobs, capsys):
         start("sweep", "workload.load=0.1,0", dry_run=True)
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[1] for line in lines[1:3]] == ["to", "refused"]
+    assert lines[2].split()[-1] == "workload.load=0"
     assert lines[-1].startswith("2 jobs: 1 to do, 1 refused; ")
     with pytest.raises(InputError, match=r"workload\.load: greater than 0"):
         start("sweep", "workload.load=0,0.0", dry_run=True)
@@ -299,6 +300,7 @@ def test_one_job_can_be_sent_away_too(jobs, monkeypatch, capsys):
         (["scheduler.agent.lr=0.1", "train.lr=5"], "train", "x(agent.lr=0.1,train.lr=5)"),
         (["scheduler.agent.lr=0.1", "train.lr=5", "train=fast"], "sweep", "x(lr=0.1)"),
         (["scheduler.lr=1", "scheduler.agent.lr=2"], "sweep", "x(agent.lr=2,scheduler.lr=1)"),
+        (["scheduler.actor.hidden.0=12", "scheduler.k=2"], "sweep", "x(hidden.0=12,k=2)"),
     ],
 )
 def test_label_tells_what_was_changed_about_the_scheduler(overrides, command, expected):
@@ -326,12 +328,19 @@ def test_budgets_of_a_learned_scheduler_that_a_sweep_varies_are_part_of_its_name
     assert labels("scheduler=ddrl_amsa", "train.lr=1", "train=fast", "seed=1,2") == ["ddrl_amsa"] * 2
     assert labels("scheduler=ddrl_amsa", "+train.checkpoint_s=1,2") == ["ddrl_amsa"] * 2
     assert labels("scheduler=best_k", "train=default,fast") == ["best_k"] * 2
+    assert labels("scheduler=ddrl_amsa", "train=glob(*)") == ["ddrl_amsa(train=default)", "ddrl_amsa(train=fast)"]
+    assert labels("scheduler=ddrl_amsa", "+train.x=1,2") == ["ddrl_amsa(x=1)", "ddrl_amsa(x=2)"]
     of_experiment = tmp_path / "conf/experiment/study.yaml"
-    text = of_experiment.read_text().replace("best_k,ddrl_amsa", "ddrl_amsa") + "      train.lr: 3,4\n"
+    text = (
+        of_experiment.read_text().replace("best_k,ddrl_amsa", "ddrl_amsa")
+        + "      train.lr: 3,4\n      +train.x: 5,6\n"
+    )
     of_experiment.write_text(text, encoding="utf-8")
     given = ("experiment=study", "workload.load=0.3")
-    assert labels(*given) == ["ddrl_amsa(lr=3)", "ddrl_amsa(lr=4)"]
-    assert labels(*given, "train.lr=3") == ["ddrl_amsa"]
+    assert labels(*given)[::3] == ["ddrl_amsa(lr=3,x=5)", "ddrl_amsa(lr=4,x=6)"]
+    assert labels(*given, "train.lr=3") == ["ddrl_amsa(x=5)", "ddrl_amsa(x=6)"]
+    scheduler.write_text(scheduler.read_text().replace("name: learned", "name: gym_agent"), encoding="utf-8")
+    assert labels("scheduler=ddrl_amsa", "train.lr=1,2") == ["ddrl_amsa(lr=1)", "ddrl_amsa(lr=2)"]
 
 
 # --- what the user hears

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from ddrl_sched.config import InputError, clean
+from ddrl_sched.report.differ import differing, leaves
 from ddrl_sched.report.load import load
 from ddrl_sched.report.tables import main as report
 from ddrl_sched.run import records
@@ -70,9 +71,10 @@ def test_the_newest_of_identical_runs_counts_and_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("change", "what"),
     [
-        ({"settings": {"load": 0.5, "train": {"episodes": 3}}}, "train"),
-        ({"settings": {"a": 1, "b": 2, "c": {"d": 3}, "e": 4, "f": 5}}, "a, b, c, e, and 2 more"),
+        ({"settings": {"load": 0.5, "train": {"episodes": 3}}}, "train.episodes"),
+        ({"settings": {"a": 1, "b": 2, "c": {"d": 3}, "e": 4, "f": 5}}, "a, b, c.d, e, and 2 more"),
         ({"code_version": "d"}, "code"),
+        ({"code_version": "d", "settings": {"load": 0.7}}, "load and code"),
     ],
 )
 def test_runs_with_other_settings_or_code_are_never_mixed(tmp_path, change, what):
@@ -143,7 +145,9 @@ def test_trainings_of_different_budgets_under_one_name_are_said(tmp_path):
     assert note({"episodes": 1}, {"episodes": 2}, learned=False) == []
     (text,) = note({"episodes": 1}, {"episodes": 2})
     assert text.startswith("x in x x x: ")
-    assert text.endswith(": trained by different budgets: episodes 1; episodes 2")
+    assert text.endswith(": trained with different train.episodes")
+    (text,) = note({"episodes": 1, "loads": [0.3]}, {"episodes": 1, "loads": [0.8]})
+    assert text.endswith(": trained with different train.loads")
 
 
 def test_loads_ascend_and_scenarios_of_one_name_are_told_apart(tmp_path, capsys):
@@ -157,6 +161,19 @@ def test_loads_ascend_and_scenarios_of_one_name_are_told_apart(tmp_path, capsys)
     titles = [line for line in capsys.readouterr().out.splitlines() if line.startswith("**")]
     assert ["; scenario" in title for title in titles] == [False, True, True, False]
     assert len(set(titles)) == 4
+
+
+def test_what_differs_in_a_strangers_settings_is_found_in_bounds(tmp_path):
+    """Long keys above many small ones, and values equal to Python that are not."""
+    wide = {str(n): n for n in range(5000)}
+    for name, changed, created in (("a", 1, "2030-01-01"), ("b", 2, "2030-01-02")):
+        settings = {"k" * 500_000: wide | {"0": changed}, "train": {"t" * 300_000: changed}}
+        write_run(tmp_path / name, rows=eval_frame(2), settings=settings, created=created, learned=True)
+    start = time.process_time()
+    (note,) = load([tmp_path]).notes
+    assert time.process_time() - start < 10.0
+    assert len(note) < 2000
+    assert differing([leaves({"a": True, "b": None, "c": 1}), leaves({"a": 1, "c": 1.0})]) == "a, b"
 
 
 def test_unfinished_and_failed_jobs_are_named(tmp_path):

@@ -152,6 +152,37 @@ def test_what_goes_wrong_in_a_class_of_ones_own_is_told_with_its_place(mine, mes
         run(mine, edge5(), poisson(0.3, 50))
 
 
+def test_a_mistake_of_a_built_in_scheduler_is_ours(monkeypatch):
+    def broken(self, view, rng):
+        raise ValueError("boom")
+
+    local = make("local")
+    monkeypatch.setattr(type(local), "decide", broken)
+    with pytest.raises(ValueError, match=r"^boom$") as raised:
+        run(local, edge5(), poisson(0.3, 50))
+    assert not isinstance(raised.value, InputError)
+
+
+def test_the_place_is_that_in_ones_own_file(tmp_path, monkeypatch):
+    """Even where the error arises in what it calls."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    text = (
+        "from dataclasses import dataclass\nfrom ddrl_sched.config import near\n\n@dataclass(frozen=True)\nclass X:\n"
+    )
+    text += "    info = 'static'\n    cadence = 'trace'\n    def decide(self, view, rng):\n        return near(1, 2)\n"
+    (tmp_path / "wrong_call.py").write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=r"TypeError: .* \(wrong_call:X, wrong_call\.py, line 9\)$"):
+        run(build("wrong_call:X", {}), edge5(), poisson(0.3, 50))
+    text = text.replace("    info = 'static'\n", "    sets: list = []\n")
+    (tmp_path / "wrong_field.py").write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=r"mutable default .* \(wrong_field\.py, line 4\)$"):
+        build("wrong_field:X", {})
+    (tmp_path / "nul.py").write_bytes(b"x = 1\0")
+    with pytest.raises(InputError, match=r"cannot import 'nul:X': .*null bytes$"):
+        build("nul:X", {})
+
+
 def test_a_module_that_cannot_be_read_is_told_with_its_place(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)

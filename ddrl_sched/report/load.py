@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from ddrl_sched.config import InputError, clean
 from ddrl_sched.labels import LEARNS_THE_SAME, changed, with_changes
+from ddrl_sched.report.differ import differing, leaves
 from ddrl_sched.run import records
 
 MAX_FILE_BYTES = 128_000_000
@@ -298,9 +299,12 @@ def _newest_returns(tables: list[pd.DataFrame], notes: list[str]) -> pd.DataFram
     """Of an agent in a scenario, all rows of its newest run."""
     rows = _in_order_of_time(tables)
     winner = rows.groupby(SAME).folder.transform("last")
-    for (folder, scheduler), _ in rows[rows.folder != winner].groupby(["folder", "scheduler"]):
-        notes.append(f"{folder}: {scheduler} left out: a newer run of it counts")
-    return rows[rows.folder == winner].reset_index(drop=True)
+    of_folder = rows.drop_duplicates("folder").set_index("folder")
+    old = rows.assign(winner=winner)[rows.folder != winner]
+    for (folder, scheduler, newer), _ in old.groupby(["folder", "scheduler", "winner"]):
+        why = _other(of_folder.loc[folder], of_folder.loc[newer])
+        notes.append(f"{folder}: {scheduler} left out, made with other {why}: the newer {newer} counts")
+    return rows[rows.folder == winner].drop(columns=["variant", "settings", "trained_by"]).reset_index(drop=True)
 
 
 def _with_job(frame: pd.DataFrame, job: dict[str, Any], folder: Path) -> pd.DataFrame:
@@ -314,9 +318,11 @@ def _with_job(frame: pd.DataFrame, job: dict[str, Any], folder: Path) -> pd.Data
         "created": created.replace(tzinfo=created.tzinfo or UTC).timestamp(),
         "folder": clean(folder),
         "variant": f"{records.canonical_hash(settings)[:16]} {clean(job['code_version'])}",
-        "trained_by": _budget(settings.get("train")) if job["learned"] else "",
-        "settings": [settings] * len(frame),
     }
+    if "scenario_hash" in frame:
+        compared = leaves(settings)
+        budget = records.canonical_hash([_learns_by(settings.get("train"))])[:16] if job["learned"] else ""
+        frame = frame.assign(settings=[compared] * len(frame), trained_by=budget)
     baselines = tuple(clean(name) for name in job["baselines"])
     words = [word for word in job["overrides"] if len(word) <= records.MAX_NAME]
     changes = dict(islice(changed(words, ("env.",), ("env.rule",)).items(), MAX_CHANGES))  # the rule has its column
@@ -326,28 +332,11 @@ def _with_job(frame: pd.DataFrame, job: dict[str, Any], folder: Path) -> pd.Data
     return frame.assign(**about, baselines=[baselines] * len(frame))
 
 
-def _budget(train: Any) -> str:
-    """ "episodes 120, episode_slots 60, ..." as a training's settings tell, but for the loads."""
-    found = _learns_by(train)
-    if not isinstance(found, dict):
-        return ""
-    numbers = {k: v for k, v in sorted(found.items()) if isinstance(v, int | float)}
-    return clean(", ".join(f"{key} {value}" for key, value in islice(numbers.items(), MAX_CHANGES)))
-
-
-def _differing(one: Any, other: Any, most: int = 4) -> str:
-    """The keys at which two settings differ ("train.episodes, seed, and 2 more"), or "code"."""
-    keys = list(_keys_that_differ(one, other, ""))
-    more = f", and {len(keys) - most} more" if len(keys) > most else ""
-    return clean(", ".join(key[: records.MAX_NAME] for key in keys[:most]) + more) or "code"
-
-
-def _keys_that_differ(one: Any, other: Any, above: str) -> Iterator[str]:
-    if isinstance(one, dict) and isinstance(other, dict):
-        for key in sorted({*one, *other}, key=str):
-            yield from _keys_that_differ(one.get(key), other.get(key), f"{above}.{key}" if above else str(key))
-    elif one != other:
-        yield above
+def _other(old: pd.Series, new: pd.Series) -> str:
+    """What is different about the job of an older row."""
+    words = [differing([old.settings, new.settings])] if old.variant.split()[0] != new.variant.split()[0] else []
+    words += ["code"] * bool(old.code_version != new.code_version)
+    return " and ".join(filter(None, words)) or "settings"
 
 
 def _newest(tables: list[pd.DataFrame], notes: list[str]) -> pd.DataFrame:
@@ -361,19 +350,19 @@ def _newest(tables: list[pd.DataFrame], notes: list[str]) -> pd.DataFrame:
     current = rows.variant == rows.groupby(SAME).variant.transform("last")
     kept = current & ~rows[current].duplicated(SAME_ROW, keep="last").reindex(rows.index, fill_value=False)
     rows["winner"] = rows.groupby(SAME).folder.transform("last")
-    of_folder = rows.drop_duplicates("folder").set_index("folder").settings
+    of_folder = rows.drop_duplicates("folder").set_index("folder")
     old = rows[~kept].assign(repeated=current[~kept])
     for (folder, scheduler, winner, repeated), some in old.groupby(["folder", "scheduler", "winner", "repeated"]):
-        why = "repeated there" if repeated else f"made with other {_differing(of_folder[folder], of_folder[winner])}"
+        other = _other(of_folder.loc[folder], of_folder.loc[winner])
+        why = "repeated there" if repeated else f"made with other {other}"
         notes.append(f"{folder}: {len(some)} rows of {scheduler} left out, {why}: the newer {winner} counts")
     if rows[kept].code_version.nunique() > 1:
         notes.append("results of different versions of the code stand side by side")
     for (scheduler, *world), some in rows[kept].groupby(["scheduler", "scenario", "workload", "rule"]):
-        budgets = sorted(some.trained_by.unique())
-        if len(budgets) > 1:
-            notes.append(
-                f"{scheduler} in {' '.join(map(str, world))}: trained by different budgets: {'; '.join(budgets)}"
-            )
+        trainings = some.drop_duplicates("trained_by").settings
+        if len(trainings) > 1:
+            what = differing(list(trainings), "train.") or "train"
+            notes.append(f"{scheduler} in {' '.join(map(str, world))}: trained with different {what}")
     return rows[kept].drop(columns=["variant", "trained_by", "winner", "settings"]).reset_index(drop=True)
 
 

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from ddrl_sched.config import EnvSettings, InputError, Settings, WorkloadSettings, clean, shown, validate
 from ddrl_sched.edge.input_file import MAX_GML_BYTES, MAX_TRACE_BYTES, PACKAGE, read_bytes
-from ddrl_sched.labels import LEARNED, with_changes
+from ddrl_sched.labels import GYM_AGENT, LEARNED, with_changes
 from ddrl_sched.run import records
 from ddrl_sched.schedulers.table import own_source
 
@@ -139,7 +139,7 @@ def _refuse_gym(plain: Mapping[str, Any], label: str, folder: Path | None) -> No
             "CartPole-v1 is evaluated while it is trained; the command that began a run goes on with it, and no other"
         )
         raise InputError(f"{folder}: {text}")
-    if isinstance(plain.get("scheduler"), Mapping) and plain["scheduler"].get("name") == "gym_agent":
+    if isinstance(plain.get("scheduler"), Mapping) and plain["scheduler"].get("name") == GYM_AGENT:
         raise InputError(f"scheduler: {label} needs env=cartpole train=cartpole (experiment=cartpole has both)")
 
 
@@ -250,7 +250,10 @@ def _settings_of_run(source: Path, composed: dict[str, Any], overrides: list[str
                 *(name for name in OF_DECISIONS if _at(plain, name) is not None),
             ]
             raise InputError(f"{key}: belongs to the training; with --run only {', '.join(free)} can change")
-        plain[top] = _merged(plain.get(top), composed.get(top), key.split(".")[1:])
+        try:
+            plain[top] = _merged(plain.get(top), composed.get(top), key.split(".")[1:])
+        except InputError as error:
+            raise InputError(f"{key}: {error}") from None
         given.add(key)
     _refuse_files(source, plain, given)
     start, decisions = "scheduler.agent.eval_start", _at(plain, "scheduler.decisions")
@@ -327,9 +330,11 @@ def _command_of_begun(folder: Path, identity: Mapping[str, Any], content: str) -
 
 def _merged(old: Any, new: Any, path: list[str]) -> Any:
     """`old` with the value at `path` taken from `new` (all of it where the path is empty)."""
-    if path and isinstance(old, list) and isinstance(new, list) and len(old) == len(new) and path[0].isdecimal():
+    if path and isinstance(old, list) and isinstance(new, list) and path[0].isdecimal() and int(path[0]) < len(new):
+        if len(old) != len(new):
+            raise InputError(f"place {path[0]}: the training's list has {len(old)} entries, not {len(new)}")
         i = int(path[0])
-        return [*old[:i], _merged(old[i], new[i], path[1:]), *old[i + 1 :]] if i < len(old) else new
+        return [*old[:i], _merged(old[i], new[i], path[1:]), *old[i + 1 :]]
     if not path or not isinstance(old, Mapping) or not isinstance(new, Mapping) or path[0] not in new:
         return new
     return {**old, path[0]: _merged(old.get(path[0]), new[path[0]], path[1:])}

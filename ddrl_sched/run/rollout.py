@@ -1,5 +1,6 @@
 """Running one scheduler over traces: ask it as often as its cadence says, let the world carry out what it decides."""
 
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from numba import njit
 from ddrl_sched.config import InputError, shown
 from ddrl_sched.edge import physics, published
 from ddrl_sched.edge.types import Decision, Floats, Ints, Outcome, Scenario, Tasks
-from ddrl_sched.failures import PACKAGE, where
+from ddrl_sched.failures import PACKAGE, where_in
 from ddrl_sched.schedulers.base import CADENCES, INFO_CLASSES, MAY_USE, Scheduler, View
 
 
@@ -114,15 +115,16 @@ def check_decision(traces: Traces, scheduler: Scheduler) -> None:
 
 def _check_class(scheduler: Scheduler) -> None:
     """InputError for an information class or a cadence that does not exist, or a choice that rests on more."""
-    info = getattr(scheduler, "info", None)
+    with _asked(scheduler):
+        info, cadence = (getattr(scheduler, name, None) for name in ("info", "cadence"))
+        choose_info: Any = getattr(scheduler, "choose_info", info)
     if info not in INFO_CLASSES:
         expected = ", ".join(INFO_CLASSES)
         raise InputError(f"scheduler.info: expected one of {expected}, got {shown(info)} ({_name(scheduler)})")
-    cadence = getattr(scheduler, "cadence", None)
     if cadence not in CADENCES:
         expected = ", ".join(CADENCES)
         raise InputError(f"scheduler.cadence: expected one of {expected}, got {shown(cadence)} ({_name(scheduler)})")
-    _check_use(scheduler, "choose_info", getattr(scheduler, "choose_info", info))
+    _check_use(scheduler, "choose_info", choose_info)
 
 
 def _decide(scenario: Scenario, scheduler: Scheduler, view: View, rng: np.random.Generator) -> Decision:
@@ -158,8 +160,10 @@ def _asked(scheduler: Scheduler) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, InputError) or type(scheduler).__module__.startswith(f"{PACKAGE.name}."):
             raise
-        place = where(error).removesuffix("; ")
-        raise InputError(f"{type(error).__name__}: {error} ({', '.join([_name(scheduler), place])})") from error
+        place = where_in(getattr(sys.modules[type(scheduler).__module__], "__file__", None), error)
+        raise InputError(
+            f"{type(error).__name__}: {error} ({', '.join(filter(None, (_name(scheduler), place)))})"
+        ) from error
 
 
 @contextmanager

@@ -7,13 +7,14 @@ the keys of its yaml, their types are checked strictly, and bounds are written a
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import is_dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
 from ddrl_sched.config import InputError, near, shown, validate_record
-from ddrl_sched.failures import where
+from ddrl_sched.failures import where_in
 from ddrl_sched.schedulers.base import Scheduler
 
 SCHEDULERS = {
@@ -53,15 +54,8 @@ def scheduler_class(name: str) -> Any:
     _look_here()
     try:
         loaded = import_module(module)
-    except SyntaxError as error:
-        place = f"{error.filename}, line {error.lineno}"
-        raise InputError(f"scheduler.name: cannot import {shown(name)}: {error.msg} ({place})") from None
-    except (ImportError, ValueError) as error:  # no such module, no name of one
-        raise InputError(f"scheduler.name: cannot import {shown(name)}: {error}") from None
     except Exception as error:  # whatever a module of the user's does when it is run
-        place = where(error).removesuffix("; ")
-        text = f"{type(error).__name__}: {error} ({place})"
-        raise InputError(f"scheduler.name: cannot import {shown(name)}: {text}") from error
+        raise InputError(f"scheduler.name: cannot import {shown(name)}: {_why(error, module)}") from error
     cls = getattr(loaded, attribute, None)
     if cls is None:
         raise InputError(
@@ -70,6 +64,17 @@ def scheduler_class(name: str) -> Any:
     if not (isinstance(cls, type) and is_dataclass(cls) and callable(getattr(cls, "decide", None))):
         raise InputError(f"scheduler.name: {shown(name)} is not a dataclass with a method `decide`")
     return cls
+
+
+def _why(error: Exception, module: str) -> str:
+    """What is wrong with a module, with file and line if that is in what it says."""
+    if isinstance(error, SyntaxError):
+        return f"{error.msg} ({error.filename}, line {error.lineno})" if error.filename else str(error.msg)
+    with suppress(ImportError, ValueError):
+        spec = find_spec(module)
+        place = where_in(spec.origin if spec else None, error)
+        return f"{type(error).__name__}: {error} ({place})" if place else str(error)
+    return str(error)
 
 
 def own_source(name: str) -> str | None:
