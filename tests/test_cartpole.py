@@ -225,7 +225,7 @@ def test_agents_of_cartpole_do_not_schedule_and_their_runs_are_no_schedulers(tmp
     edge = data | {"env": plain("env", "edge5"), "workload": plain("workload", "poisson")}
     with pytest.raises(InputError, match="needs env=cartpole"):
         run_job(edge, "train", {})
-    with pytest.raises(InputError, match="by the command that began it"):
+    with pytest.raises(InputError, match="the command that began a run goes on with it"):
         run_job(edge, "eval", {"run": str(folder)})
 
 

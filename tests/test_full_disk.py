@@ -102,7 +102,7 @@ def sizes_of(data):
 def test_an_error_of_files_leaves_the_job_to_be_gone_on_with(tmp_path, monkeypatch):
     """Whoever's file it is: here numba's, of a kernel that it compiled."""
 
-    def evaluate(*_):
+    def evaluate(*_, **__):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/cache/kernel.nbc")
 
     data = settings(tmp_path)
