@@ -236,7 +236,7 @@ def test_the_rule_of_the_readme_runs(tmp_path, monkeypatch):
 def wait_in(folder: Path, package: str) -> dict[str, str]:
     """An environment in which importing `package` (instead of the real one) says "ready" and then hangs."""
     (folder / package).mkdir()
-    text = "import time\nprint('ready', flush=True)\ntime.sleep(60)\n"
+    text = "import time\nprint('ready', flush=True)\ntime.sleep(300)\n"
     (folder / package / "__init__.py").write_text(text, encoding="utf-8")
     return {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{REPOSITORY}"}
 
@@ -253,7 +253,7 @@ def test_a_signal_during_a_heavy_import_ends_quietly(tmp_path, number, status):
     try:
         assert process.stdout.readline() == "ready\n"
         process.send_signal(number)
-        _, errors = process.communicate(timeout=50)
+        _, errors = process.communicate(timeout=150)
     finally:
         process.kill()
     assert process.returncode == status
