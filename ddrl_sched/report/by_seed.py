@@ -4,7 +4,6 @@ A seed's delay is the mean over the tasks of all traces that every seed has. Whe
 (published draws), the seeds differ by their worlds too, which a note says.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,10 +11,9 @@ import pandas as pd
 
 from ddrl_sched.config import InputError, clean
 from ddrl_sched.report.load import load, tell
-from ddrl_sched.report.sheets import DRAW, Sheet, number, unit_of
+from ddrl_sched.report.sheets import Sheet, number, unit_of
 from ddrl_sched.report.statistics import delay_sums
-from ddrl_sched.report.tables import FORMATS, SCENARIO, as_csv, by_load, plain, remark, told, told_apart
-from ddrl_sched.run import records
+from ddrl_sched.report.tables import SCENARIO, by_load, publish, remark, told, told_apart
 
 FAILED = 2.0  # times the least median of a table: a seed beyond is counted
 COLUMNS = [*SCENARIO, "scheduler", "seed", "n_traces", "n_tasks", "mean_delay_s"]
@@ -33,10 +31,7 @@ def main(paths: Sequence[Path | str], format: str, out: Path | str | None, stric
         raise InputError(
             f"no results of a training with several seeds on edge servers at or below {', '.join(map(clean, paths))}"
         )
-    print(render(rows, format), end="")
-    if out is not None:
-        for form in FORMATS.keys() - {"table"}:
-            records.write_bytes(Path(out) / f"by_seed.{FORMATS[form]}", render(rows, form).encode())
+    publish(rows, "by_seed", _sheets, format, out)
     return 3 if strict and found.skipped else 0
 
 
@@ -67,15 +62,6 @@ def seed_rows(df: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
         ]
     notes += told(remarks)
     return pd.DataFrame(rows, columns=COLUMNS)
-
-
-def render(rows: pd.DataFrame, format: str) -> str:
-    """The rows as "csv" or "json", or what they amount to as "table", "markdown" or "latex"."""
-    if format == "csv":
-        return as_csv(rows)
-    if format == "json":
-        return json.dumps({"by_seed": plain(rows)}, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
-    return "\n".join(DRAW[format](sheet) for sheet in _sheets(rows))
 
 
 def _sheets(rows: pd.DataFrame) -> list[Sheet]:

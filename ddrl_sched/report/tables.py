@@ -4,7 +4,7 @@ import json
 import math
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -470,6 +470,31 @@ def _files(
     for name, table in zip(("returns.csv", "return_gains.csv"), returns, strict=True):
         if len(table):
             yield name, as_csv(table)
+
+
+def publish(
+    rows: pd.DataFrame,
+    name: str,
+    sheets: Callable[[pd.DataFrame], Iterable[Sheet]],
+    format: str,
+    out: Path | str | None,
+) -> None:
+    """Print one table of its own: the rows as "csv" or "json" ({name: rows}), or the sheets that are made of them.
+
+    With `out`, write it there as name.csv, name.json, ... too.
+    """
+
+    def drawn(form: str) -> str:
+        if form == "csv":
+            return as_csv(rows)
+        if form == "json":
+            return json.dumps({name: plain(rows)}, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+        return "\n".join(DRAW[form](sheet) for sheet in sheets(rows))
+
+    print(drawn(format), end="")
+    if out is not None:
+        for form in FORMATS.keys() - {"table"}:
+            records.write_bytes(Path(out) / f"{name}.{FORMATS[form]}", drawn(form).encode())
 
 
 def as_csv(table: pd.DataFrame) -> str:

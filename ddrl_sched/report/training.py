@@ -5,7 +5,6 @@ of its looks in the last quarter, times the length of that quarter; the mean ove
 lacks one of them (a trace without a task) is left out.
 """
 
-import json
 import math
 from collections.abc import Sequence
 from functools import partial
@@ -18,9 +17,9 @@ from scipy.stats import t as student
 
 from ddrl_sched.config import InputError, clean
 from ddrl_sched.report.load import load, tell
-from ddrl_sched.report.sheets import DRAW, Sheet, number, unit_of, with_interval
+from ddrl_sched.report.sheets import Sheet, number, unit_of, with_interval
 from ddrl_sched.report.statistics import Floats
-from ddrl_sched.report.tables import FORMATS, as_csv, plain
+from ddrl_sched.report.tables import publish
 from ddrl_sched.run import records
 
 LAST = 0.25  # part of the looks that is fitted
@@ -44,10 +43,7 @@ def main(paths: Sequence[Path | str], format: str, out: Path | str | None, stric
     if rows.empty:
         what = "a training of edge servers is told of if it has looked (train.validate_every above 0)"
         raise InputError(f"no such training at or below {', '.join(map(clean, paths))}: {what}")
-    print(render(rows, format), end="")
-    if out is not None:
-        for form in FORMATS.keys() - {"table"}:
-            records.write_bytes(Path(out) / f"training.{FORMATS[form]}", render(rows, form).encode())
+    publish(rows, "training", _sheets, format, out)
     return 3 if strict and found.skipped else 0
 
 
@@ -70,15 +66,6 @@ def training_rows(df: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
             notes.append(f"{scheduler}: {row['n_seeds']} seeds in {one.folder.iloc[0]}, an interval needs two")
         rows.append({"trained_on": trained_on, "scheduler": scheduler, **row})
     return pd.DataFrame(rows, columns=COLUMNS)
-
-
-def render(rows: pd.DataFrame, format: str) -> str:
-    """The rows as "table", "markdown", "csv", "latex" or "json"."""
-    if format == "csv":
-        return as_csv(rows)
-    if format == "json":
-        return json.dumps({"training": plain(rows)}, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
-    return "\n".join(DRAW[format](sheet) for sheet in _sheets(rows))
 
 
 def _summary(rows: pd.DataFrame) -> dict[str, Any]:
