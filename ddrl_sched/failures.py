@@ -1,10 +1,14 @@
 """What a failure tells the user: an exit status and a message, without a traceback."""
 
+import sys
 import sysconfig
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from ddrl_sched.config import clean
+from ddrl_sched import stopping
+from ddrl_sched.config import InputError, clean
 
 PACKAGE = Path(__file__).resolve().parent
 DONE, FAILED, BAD_INPUT, IO_ERROR, INTERRUPTED = 0, 1, 2, 4, 130
@@ -35,6 +39,29 @@ def explain(error: BaseException) -> tuple[int, str]:
         return FAILED, text
     place = _where(error)
     return FAILED, f"{type(error).__name__}: {text} ({place}--debug shows more)"
+
+
+@contextmanager
+def blamed_on(cls: type) -> Iterator[None]:
+    """Whatever a class of the user's raises, SystemExit too, becomes an InputError with its name, file and line.
+
+    What a class of ours raises, and a signal that ends the program, stay as they are.
+    """
+    try:
+        yield
+    except (InputError, stopping.Stopped):
+        raise
+    except BaseException as error:
+        if cls.__module__.startswith(f"{PACKAGE.name}."):
+            raise
+        place = where_in(getattr(sys.modules.get(cls.__module__), "__file__", None), error)
+        words = ", ".join(filter(None, (class_name(cls), place)))
+        raise InputError(f"{type(error).__name__}: {error} ({words})") from error
+
+
+def class_name(cls: type) -> str:
+    """ "module:Class", as a yaml's `name:` has it."""
+    return f"{cls.__module__}:{cls.__qualname__}"
 
 
 def where_in(file: str | None, error: BaseException) -> str:

@@ -1,6 +1,7 @@
 """The schedulers without learning: every yaml is built, small cases by hand, laws of decisions, known orderings."""
 
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +11,7 @@ import pytest
 import yaml
 from pydantic import Field
 
+from ddrl_sched import stopping
 from ddrl_sched.config import InputError
 from ddrl_sched.edge.types import Decision
 from ddrl_sched.run.identity import LEARNED
@@ -17,7 +19,7 @@ from ddrl_sched.run.rollout import Traces, rollout
 from ddrl_sched.run.seeding import stream
 from ddrl_sched.schedulers.base import INFO_CLASSES, View
 from ddrl_sched.schedulers.sets import candidate_sets, decided_in_slot, externality_s, still_to_come
-from ddrl_sched.schedulers.table import build
+from ddrl_sched.schedulers.table import build, own_source
 from tests.builders import make_scenario, make_tasks
 
 CONF = Path(__file__).parents[1] / "conf" / "scheduler"
@@ -152,6 +154,116 @@ def test_what_goes_wrong_in_a_class_of_ones_own_is_told_with_its_place(mine, mes
         run(mine, edge5(), poisson(0.3, 50))
 
 
+@dataclass(frozen=True)
+class Writes(Mine):
+    """One that writes into what it is shown, after having tried to unlock it."""
+
+    path: str = "tasks.work_gcycle"
+
+    def decide(self, view, rng):
+        array = reached(view)[self.path]
+        with suppress(ValueError):
+            array.setflags(write=True)
+        array *= 0.5
+        return super().decide(view, rng)
+
+
+@dataclass(frozen=True)
+class Leaves(Mine):
+    """One that raises what ends a program."""
+
+    what: str = "SystemExit"
+    cadence = "epoch"
+
+    def decide(self, view, rng):
+        raise {"SystemExit": SystemExit(0), "KeyboardInterrupt": KeyboardInterrupt(), "GeneratorExit": GeneratorExit()}[
+            self.what
+        ]
+
+
+def reached(record, above=""):
+    """Every array that can be reached from a record, by its dotted path; what is computed on request too."""
+    found = {}
+    names = [f.name for f in fields(record)]
+    names += [name for name, value in vars(type(record)).items() if isinstance(value, property)]
+    for name in names:
+        value = getattr(record, name)
+        if isinstance(value, np.ndarray):
+            found[f"{above}{name}"] = value
+        elif is_dataclass(value):
+            found |= reached(value, f"{above}{name}.")
+    return found
+
+
+@pytest.mark.parametrize("cadence", ["trace", "epoch", "arrival"])
+@pytest.mark.parametrize("rule", ["clean", "amcoedge"])
+def test_no_array_that_a_view_leads_to_can_be_written(cadence, rule):
+    views = []
+
+    class Looks(Mine):
+        rate_memory_s = 10.0
+        info = "tracked"
+
+        def decide(self, view, rng):
+            views.append(view)
+            return super().decide(view, rng)
+
+    Looks.cadence = cadence
+    scenario = edge5(rule=rule) if rule == "clean" else edge5("shared", 0.0, rule=rule)
+    tasks = poisson(0.3, 30) if rule == "clean" else slotted()
+    run(Looks(1), scenario, tasks)
+    arrays = reached(views[-1])
+    for path in ("scenario.speed_gcps", "scenario.link_mbps", "tasks.work_gcycle", "tasks.speed_factor", "own_rate"):
+        assert path in arrays
+    assert ("wait_s" in arrays) == (cadence != "trace")
+    made_for_it = {"local", "work_s", "send_s"}  # new ones at every request
+    for path, array in arrays.items():
+        if path in made_for_it:
+            continue
+        assert not array.flags.writeable, path
+        with pytest.raises(ValueError, match="cannot set WRITEABLE"):
+            array.setflags(write=True)
+
+
+@pytest.mark.parametrize("path", ["tasks.work_gcycle", "scenario.speed_gcps", "tasks.arrive_s"])
+def test_a_rule_that_writes_into_the_world_is_refused_with_its_line(path):
+    scenario, tasks = edge5(), poisson(0.3, 50)
+    before = tasks.work_gcycle.copy(), scenario.speed_gcps.copy()
+    with pytest.raises(InputError, match=rf"output array is read-only \({__name__}:Writes, test_schedulers\.py, line"):
+        run(Writes(1, path), scenario, tasks)
+    assert (tasks.work_gcycle == before[0]).all()
+    assert (scenario.speed_gcps == before[1]).all()
+
+
+@pytest.mark.parametrize("what", ["SystemExit", "KeyboardInterrupt", "GeneratorExit"])
+def test_a_rule_that_wants_to_end_the_program_fails_alone(what):
+    with pytest.raises(InputError, match=rf"^{what}: .*\({__name__}:Leaves, test_schedulers\.py, line \d+\)"):
+        run(Leaves(1, what), edge5(), poisson(0.3, 50))
+
+
+def test_a_signal_that_comes_while_a_rule_decides_still_ends_the_program():
+    class Stopping(Mine):
+        def decide(self, view, rng):
+            raise stopping.Stopped(130)
+
+    with pytest.raises(stopping.Stopped):
+        run(Stopping(1), edge5(), poisson(0.3, 50))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("rate_memory_s", "long", r"scheduler\.rate_memory_s: expected seconds > 0, got 'long'"),
+        ("rate_memory_s", -1.0, r"scheduler\.rate_memory_s: expected seconds > 0, got -1"),
+        ("choose_info", "all", r"scheduler\.choose_info: expected one of static, .*, got 'all'"),
+        ("info", property(lambda self: 1 / 0), r"ZeroDivisionError: .*test_schedulers\.py"),
+    ],
+)
+def test_what_a_rule_says_of_itself_is_checked(name, value, message):
+    with pytest.raises(InputError, match=message):
+        run(type("Odd", (Mine,), {name: value, "__module__": __name__})(1), edge5(), poisson(0.3, 50))
+
+
 def test_a_mistake_of_a_built_in_scheduler_is_ours(monkeypatch):
     def broken(self, view, rng):
         raise ValueError("boom")
@@ -192,6 +304,23 @@ def test_a_module_that_cannot_be_read_is_told_with_its_place(tmp_path, monkeypat
         build("half_written:X", {})
     with pytest.raises(InputError, match=r"cannot import 'breaks:X': ZeroDivisionError: .*breaks\.py, line 2"):
         build("breaks:X", {})
+    (tmp_path / "ends.py").write_text("x = 1\nraise SystemExit(0)\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"cannot import 'ends:X': SystemExit: 0 .*ends\.py, line 2"):
+        build("ends:X", {})
+    (tmp_path / "around").mkdir()
+    (tmp_path / "around" / "__init__.py").write_text("raise SystemExit(0)\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"cannot import 'around.inside:X': SystemExit: 0"):
+        own_source("around.inside:X")
+
+
+def test_what_making_a_class_of_ones_own_raises_is_told_with_its_place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    text = "from dataclasses import dataclass\n@dataclass\nclass X:\n    n: int\n    def __post_init__(self):\n"
+    text += "        raise SystemExit(3)\n    def decide(self, view, rng): ...\n"
+    (tmp_path / "made.py").write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=r"SystemExit: 3 \(made:X, made\.py, line 6\)"):
+        build("made:X", {"n": 1})
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ Axes: R replicas (seed x trace), N tasks of a replica in service order (padded),
 Units end the names: _s seconds, _mbit megabit, _mbps megabit per second, _gcycle 1e9 cycles, _gcps 1e9 cycles a second.
 """
 
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -112,3 +113,16 @@ class Outcome:
     delay_s: Floats  # [R, N]
     late: Bools  # [R, N] delay_s > deadline_s
     probes: Ints  # [R, N] servers asked
+
+
+def locked(array: NDArray[Any]) -> NDArray[Any]:
+    """The same numbers, not copied, as an array that cannot be written to, nor be made writable (ValueError)."""
+    return np.asarray(array.data.toreadonly())  # of a mere read-only view numpy would unlock the owner
+
+
+def read_only(record: T) -> T:
+    """A dataclass whose arrays are `locked`, those of records inside it too."""
+    inside: dict[str, Any] = {f.name: getattr(record, f.name) for f in fields(record)}  # type: ignore[arg-type]
+    changed: dict[str, Any] = {name: locked(value) for name, value in inside.items() if isinstance(value, np.ndarray)}
+    changed |= {name: read_only(value) for name, value in inside.items() if is_dataclass(value)}
+    return replace(record, **changed)  # type: ignore[type-var]

@@ -1,7 +1,7 @@
 """Evaluation: any scheduler on the held-out traces of a problem, as rows of eval.parquet."""
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from ddrl_sched.config import InputError
 from ddrl_sched.edge import physics
 from ddrl_sched.edge.types import Decision, Floats, Ints, Outcome, Scenario, Tasks
 from ddrl_sched.edge.workload import TraceFacts
+from ddrl_sched.failures import blamed_on
 from ddrl_sched.run.problem import Problem
 from ddrl_sched.run.rollout import Step, Traces, rollout, world_of
 from ddrl_sched.run.seeding import stream
@@ -46,7 +47,8 @@ def evaluate(
         seed, made, number, cluster = _cross(problem, made, number, cluster, n_seeds, len(traces))
         if isinstance(scheduler, Trained):
             names = (problem.eval_seed, "policy", drawn_as, traces.start)
-            scheduler.start_evaluation(len(traces), [stream(*names, k) for k in range(scheduler.n_learners)])
+            with blamed_on(type(scheduler)):
+                scheduler.start_evaluation(len(traces), [stream(*names, k) for k in range(scheduler.n_learners)])
         outcome, decided, decide_s = _run(made, scheduler, drawn_as, traces.start, replay_rule is not None)
         about = _about(problem, scheduler, label, facts)
         decide_us = 1e6 * decide_s / max(1, int(made.tasks.valid.sum()))
@@ -114,8 +116,15 @@ def _run(
 
 
 def _as_given(step: Step) -> Decision:
-    """The step's decision with its sets given; of rules that the kernel carries out, the servers that got a share."""
+    """The step's decision with its sets given; of rules that the kernel carries out, the servers that got a share.
+
+    Its arrays are copies: a scheduler may use its own again.
+    """
     decision, lo, hi = step.decision, step.lo, step.hi
+    arrays: dict[str, Any] = {
+        f.name: value.copy() for f in fields(decision) if isinstance(value := getattr(decision, f.name), np.ndarray)
+    }
+    decision = replace(decision, **arrays)
     if decision.choice == "given":
         return decision
     share = step.outcome.share

@@ -1,6 +1,5 @@
 """Running one scheduler over traces: ask it as often as its cadence says, let the world carry out what it decides."""
 
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,8 +11,8 @@ from numba import njit
 
 from ddrl_sched.config import InputError, shown
 from ddrl_sched.edge import physics, published
-from ddrl_sched.edge.types import Decision, Floats, Ints, Outcome, Scenario, Tasks
-from ddrl_sched.failures import PACKAGE, where_in
+from ddrl_sched.edge.types import Decision, Floats, Ints, Outcome, Scenario, Tasks, locked, read_only
+from ddrl_sched.failures import blamed_on, class_name
 from ddrl_sched.schedulers.base import CADENCES, INFO_CLASSES, MAY_USE, Scheduler, View
 
 
@@ -79,7 +78,7 @@ def rollout(
     if begin is None:
         begin = Halt(0, world.initial_state(scenario, tasks.shape[0]), physics.empty_outcome(tasks, scenario.n_servers))
     state, outcome = begin.state, begin.outcome
-    windows = list_windows(tasks, scenario.announce_s, scheduler.cadence)
+    windows, seen = list_windows(tasks, scenario.announce_s, scheduler.cadence), read_only(traces)
     memory_s = getattr(scheduler, "rate_memory_s", None)
     own_rate = None if memory_s is None else recent_rate(tasks, scenario.n_servers, memory_s)
     for number, (epoch, epoch_ends, lo, hi) in enumerate(windows[begin.n_windows :], begin.n_windows + 1):
@@ -87,7 +86,7 @@ def rollout(
         if scheduler.cadence != "trace":
             begin_s = np.where(lo < hi, epoch * scenario.announce_s, -np.inf)
             state = world.advance(scenario, state, tasks, begin_s, outcome)
-        view = _view(traces, scheduler, world, state, lo, hi, own_rate)
+        view = _view(seen, scheduler, _waits(traces, scheduler, world, state, lo, hi), lo, hi, own_rate)
         decision = _decide(scenario, scheduler, view, rng)
         with _decided_by(scheduler):
             state = world.place(scenario, state, tasks, decision, lo, hi, outcome)
@@ -107,7 +106,7 @@ def check_decision(traces: Traces, scheduler: Scheduler) -> None:
     if scheduler.cadence != "trace":
         return
     world, nothing = world_of(scenario), np.zeros(tasks.shape[0], np.int64)
-    view = _view(traces, scheduler, world, None, nothing, nothing + tasks.shape[1], None)
+    view = _view(read_only(traces), scheduler, None, nothing, nothing + tasks.shape[1], None)
     decision = _decide(scenario, scheduler, view, np.random.default_rng(0))
     with _decided_by(scheduler):
         world.check_decision(scenario, decision, view.tasks)
@@ -115,21 +114,28 @@ def check_decision(traces: Traces, scheduler: Scheduler) -> None:
 
 def _check_class(scheduler: Scheduler) -> None:
     """InputError for an information class or a cadence that does not exist, or a choice that rests on more."""
-    with _asked(scheduler):
+    with blamed_on(type(scheduler)):
         info, cadence = (getattr(scheduler, name, None) for name in ("info", "cadence"))
         choose_info: Any = getattr(scheduler, "choose_info", info)
+        memory_s = getattr(scheduler, "rate_memory_s", None)
     if info not in INFO_CLASSES:
         expected = ", ".join(INFO_CLASSES)
         raise InputError(f"scheduler.info: expected one of {expected}, got {shown(info)} ({_name(scheduler)})")
     if cadence not in CADENCES:
         expected = ", ".join(CADENCES)
         raise InputError(f"scheduler.cadence: expected one of {expected}, got {shown(cadence)} ({_name(scheduler)})")
+    if choose_info not in INFO_CLASSES:
+        text = f"expected one of {', '.join(INFO_CLASSES)}, got {shown(choose_info)}"
+        raise InputError(f"scheduler.choose_info: {text} ({_name(scheduler)})")
+    if memory_s is not None and not (isinstance(memory_s, int | float) and 0.0 < memory_s < np.inf):
+        text = f"expected seconds > 0, got {shown(memory_s)}"
+        raise InputError(f"scheduler.rate_memory_s: {text} ({_name(scheduler)})")
     _check_use(scheduler, "choose_info", choose_info)
 
 
 def _decide(scenario: Scenario, scheduler: Scheduler, view: View, rng: np.random.Generator) -> Decision:
     """The scheduler's decision for this world. InputError if it rests on more than the scheduler's class knows."""
-    with _asked(scheduler):
+    with blamed_on(type(scheduler)):
         decision = scheduler.decide(view, rng)
     if not isinstance(decision, Decision):
         raise InputError(f"scheduler.name: decide must answer a Decision, got {shown(decision)} ({_name(scheduler)})")
@@ -153,20 +159,6 @@ def _check_use(scheduler: Scheduler, key: str, used: str) -> None:
 
 
 @contextmanager
-def _asked(scheduler: Scheduler) -> Iterator[None]:
-    """Whatever goes wrong in a user's own `decide` becomes an InputError that names class, file and line."""
-    try:
-        yield
-    except Exception as error:
-        if isinstance(error, InputError) or type(scheduler).__module__.startswith(f"{PACKAGE.name}."):
-            raise
-        place = where_in(getattr(sys.modules[type(scheduler).__module__], "__file__", None), error)
-        raise InputError(
-            f"{type(error).__name__}: {error} ({', '.join(filter(None, (_name(scheduler), place)))})"
-        ) from error
-
-
-@contextmanager
 def _decided_by(scheduler: Scheduler) -> Iterator[None]:
     """What the world says of a decision becomes an InputError that names the scheduler too."""
     try:
@@ -176,8 +168,7 @@ def _decided_by(scheduler: Scheduler) -> Iterator[None]:
 
 
 def _name(scheduler: Scheduler) -> str:
-    cls = type(scheduler)
-    return f"{cls.__module__}:{cls.__qualname__}"
+    return class_name(type(scheduler))
 
 
 def list_windows(tasks: Tasks, announce_s: float, cadence: str) -> list[tuple[int, bool, Ints, Ints]]:
@@ -255,21 +246,31 @@ def window_of(tasks: Tasks, lo: Ints, hi: Ints) -> Tasks:
     return replace(Tasks(**values), valid=inside)
 
 
+def _waits(traces: Traces, scheduler: Scheduler, world: Any, state: Any, lo: Ints, hi: Ints) -> Floats | None:
+    """View.wait_s by the class on which the scheduler's choice rests."""
+    if scheduler.cadence == "trace":
+        return None
+    info = getattr(scheduler, "choose_info", scheduler.info)
+    wait_s: Floats = world.estimates(traces.scenario, state, traces.tasks, lo, hi, info)
+    return wait_s
+
+
 def _view(
-    traces: Traces, scheduler: Scheduler, world: Any, state: Any, lo: Ints, hi: Ints, own_rate: Floats | None
+    seen: Traces, scheduler: Scheduler, wait_s: Floats | None, lo: Ints, hi: Ints, own_rate: Floats | None
 ) -> View:
-    scenario, tasks = traces.scenario, window_of(traces.tasks, lo, hi)
-    wait_s, age_s, rate = None, None, None
+    """What the scheduler sees of a window; `seen` is read only already."""
+    scenario, tasks = seen.scenario, window_of(seen.tasks, lo, hi)
+    age_s, rate = None, None
     if scheduler.cadence != "trace":
-        info = getattr(scheduler, "choose_info", scheduler.info)
-        wait_s = world.estimates(scenario, state, traces.tasks, lo, hi, info)
-        age_s = np.maximum(
-            tasks.arrive_s - np.floor(tasks.arrive_s / scenario.announce_s + 1e-9) * scenario.announce_s, 0.0
-        )
+        announced_s = np.floor(tasks.arrive_s / scenario.announce_s + 1e-9) * scenario.announce_s
+        age_s = np.maximum(tasks.arrive_s - announced_s, 0.0)
     if own_rate is not None:
         at = np.minimum(lo[:, None] + np.arange(tasks.shape[1]), own_rate.shape[1] - 1)
         rate = np.take_along_axis(own_rate, at, 1)
-    return View(scenario, tasks, wait_s, age_s, traces.mean_work_gcycle, traces.slot_tasks, traces.drawn_order, rate)
+    if tasks is not seen.tasks:
+        tasks = read_only(tasks)
+    wait_s, age_s, rate = (array if array is None else locked(array) for array in (wait_s, age_s, rate))
+    return View(scenario, tasks, wait_s, age_s, seen.mean_work_gcycle, seen.slot_tasks, seen.drawn_order, rate)
 
 
 def _for_world(scenario: Scenario, decision: Decision) -> Decision:

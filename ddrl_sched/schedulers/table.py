@@ -6,15 +6,16 @@ the keys of its yaml, their types are checked strictly, and bounds are written a
 
 import os
 import sys
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import is_dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
+from ddrl_sched import stopping
 from ddrl_sched.config import InputError, near, shown, validate_record
-from ddrl_sched.failures import where_in
+from ddrl_sched.failures import blamed_on, where_in
 from ddrl_sched.schedulers.base import Scheduler
 
 SCHEDULERS = {
@@ -38,7 +39,9 @@ def build(name: str, settings: Mapping[str, Any]) -> Scheduler:
     Raises InputError for an unknown name, a class that cannot be imported, an unknown, missing or wrong key.
     Imports code by name: only for names that the user gave, never for those of a received run folder.
     """
-    scheduler: Scheduler = validate_record(scheduler_class(name), settings, "scheduler")
+    cls = scheduler_class(name)
+    with blamed_on(cls):
+        scheduler: Scheduler = validate_record(cls, settings, "scheduler")
     return scheduler
 
 
@@ -52,10 +55,8 @@ def scheduler_class(name: str) -> Any:
             f"(known: {', '.join(SCHEDULERS)}, or module:Class of your own)"
         )
     _look_here()
-    try:
+    with _imported(name):
         loaded = import_module(module)
-    except Exception as error:  # whatever a module of the user's does when it is run
-        raise InputError(f"scheduler.name: cannot import {shown(name)}: {_why(error, module)}") from error
     cls = getattr(loaded, attribute, None)
     if cls is None:
         raise InputError(
@@ -66,15 +67,28 @@ def scheduler_class(name: str) -> Any:
     return cls
 
 
-def _why(error: Exception, module: str) -> str:
+@contextmanager
+def _imported(name: str) -> Iterator[None]:
+    """Whatever a module of the user's does when it is run, SystemExit too, becomes an InputError."""
+    try:
+        yield
+    except stopping.Stopped:
+        raise
+    except BaseException as error:
+        why = _why(error, name.partition(":")[0])
+        raise InputError(f"scheduler.name: cannot import {shown(name)}: {why}") from error
+
+
+def _why(error: BaseException, module: str) -> str:
     """What is wrong with a module, with file and line if that is in what it says."""
     if isinstance(error, SyntaxError):
         return f"{error.msg} ({error.filename}, line {error.lineno})" if error.filename else str(error.msg)
-    with suppress(ImportError, ValueError):
+    with suppress(Exception, SystemExit, KeyboardInterrupt):
         spec = find_spec(module)
         place = where_in(spec.origin if spec else None, error)
-        return f"{type(error).__name__}: {error} ({place})" if place else str(error)
-    return str(error)
+        if place:
+            return f"{type(error).__name__}: {error} ({place})"
+    return str(error) if isinstance(error, ImportError) else f"{type(error).__name__}: {error}"
 
 
 def own_source(name: str) -> str | None:
@@ -85,10 +99,8 @@ def own_source(name: str) -> str | None:
     if name in SCHEDULERS or ":" not in name:
         return None
     _look_here()
-    try:
+    with _imported(name):
         spec = find_spec(name.partition(":")[0])
-    except (ImportError, ValueError) as error:
-        raise InputError(f"scheduler.name: cannot import {shown(name)}: {error}") from None
     if spec is None:
         raise InputError(f"scheduler.name: cannot import {shown(name)}: there is no such module")
     return spec.origin if spec.has_location else None
