@@ -1,7 +1,10 @@
 """What a single job has found, in the few lines that the command line prints at its end."""
 
+import json
 import math
 import os
+import re
+import shlex
 from pathlib import Path
 
 import pandas as pd
@@ -10,6 +13,7 @@ from ddrl_sched.config import clean
 from ddrl_sched.report.load import read_folder
 from ddrl_sched.report.sheets import unit_of
 from ddrl_sched.report.statistics import delay_sums, mean_delay_s, task_mean
+from ddrl_sched.run import records
 
 
 def brief(folder: Path) -> str:
@@ -19,7 +23,19 @@ def brief(folder: Path) -> str:
     if "eval" in found:
         lines = [_evaluated(rows) for _, rows in found["eval"].groupby("rule", sort=False)]
         return "\n".join([*lines, f"results: {place}"])
-    return "\n".join([_trained(found["curves"]), f"results: {place}", f"evaluate: ddrl eval --run {place}"])
+    again = shlex.join(["ddrl", "eval", "--run", place, *_own_files(folder)])
+    return "\n".join([_trained(found["curves"]), f"results: {place}", f"evaluate: {again}"])
+
+
+def _own_files(folder: Path) -> list[str]:
+    """What an evaluation must be given beside the folder, which alone may not make it read a file."""
+    files = records.input_files(records.read_job(folder)["settings"])
+    return [f"+{key}={_quoted(_from_here(Path(file)))}" for key, file in files.items()]
+
+
+def _quoted(text: str) -> str:
+    """As the value of an override: as it is, or in quotes."""
+    return text if re.fullmatch(r"[\w./+-]+", text, re.ASCII) else json.dumps(text)
 
 
 def _evaluated(rows: pd.DataFrame) -> str:

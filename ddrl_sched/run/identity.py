@@ -1,6 +1,7 @@
 """What a job is called and whether it is done: told from its settings, without torch, the world or a scheduler."""
 
 import hashlib
+import os
 import re
 import sys
 from collections.abc import Callable, Mapping
@@ -12,7 +13,7 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import Field
 
 from ddrl_sched.config import EnvSettings, InputError, Settings, WorkloadSettings, clean, shown, validate
-from ddrl_sched.edge.input_file import MAX_GML_BYTES, MAX_TRACE_BYTES, PACKAGE, read_bytes
+from ddrl_sched.edge.input_file import MAX_GML_BYTES, MAX_TRACE_BYTES, read_bytes
 from ddrl_sched.labels import GYM_AGENT, LEARNED, with_changes
 from ddrl_sched.run import records
 from ddrl_sched.schedulers.table import own_source
@@ -106,10 +107,10 @@ def ask(data: Mapping[str, Any], command: str, options: Mapping[str, Any]) -> As
     if len(label) > records.MAX_NAME:
         raise InputError(f"scheduler: its name in tables must be at most {records.MAX_NAME} characters, got {label}")
     _refuse_gym(plain, label, source or begun)
-    settings = _validated(_with_own_rule(plain, label))
+    settings = _validated(_with_own_rule(_with_whole_paths(plain), label))
     learns = settings.scheduler.get("name") in LEARNED
     _check_command(command, label, learns, source)
-    identity = {"settings": _identity(settings, learns), "label": label, "weights": manifest.get(WEIGHTS)}
+    identity = {"settings": by_content(_identity(settings, learns)), "label": label, "weights": manifest.get(WEIGHTS)}
     if drawn_as != label:
         identity["drawn_as"] = drawn_as
     if not learns and (file := own_source(str(settings.scheduler.get("name")))):
@@ -151,6 +152,45 @@ def content_sha256(env: EnvSettings, workload: WorkloadSettings) -> str:
     if network.kind == "graph":
         graph = read_bytes(network.file, "env.network.file", "topologies", MAX_GML_BYTES)
     return records.canonical_hash([trace, hashlib.sha256(graph).hexdigest()])
+
+
+def by_content(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a job without the places of its input files, for which `content_sha256` stands."""
+    env, workload = dict(settings["env"]), dict(settings["workload"])
+    workload.pop("path", None)
+    env["network"] = {key: value for key, value in env["network"].items() if key != "file"}
+    return {**settings, "env": env, "workload": workload}
+
+
+def scenario_hash(settings: Mapping[str, Any], content: str) -> str:
+    """Hash of what decides the tasks and their delays: environment, workload, load, rule, content of files."""
+    known = by_content(settings)
+    return records.canonical_hash([known["env"], known["workload"], known["evaluate"]["seed"], content])[:16]
+
+
+def training_hash(settings: Mapping[str, Any], content: str) -> str:
+    """Hash of what a training depends on: with train.loads not on workload.load."""
+    known = by_content(settings)
+    if known["train"]["loads"]:
+        known["workload"].pop("load")
+    parts = [known[key] for key in ("seed", "seeds", "env", "scheduler", "train", "workload")]
+    return records.canonical_hash([*parts, known["evaluate"]["seed"], content])
+
+
+def _with_whole_paths(plain: dict[str, Any]) -> dict[str, Any]:
+    """Input files by their whole path, so that a run folder can be gone on with from anywhere."""
+    for key, value in records.input_files(plain).items():
+        whole = os.path.abspath(os.path.expanduser(value))
+        plain = _merged(plain, _nested(key, whole), key.split("."))
+    return plain
+
+
+def _nested(key: str, value: object) -> dict[str, Any]:
+    """{"a": {"b": value}} of the dotted key "a.b"."""
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    assert isinstance(value, dict)
+    return value
 
 
 def _check_command(command: str, label: str, learns: bool, source: Path | None) -> None:
@@ -297,11 +337,9 @@ def _at(plain: Mapping[str, Any], key: str) -> Any:
 
 def _refuse_files(source: Path, plain: Mapping[str, Any], given: set[str]) -> None:
     """InputError if the folder, not the user, names a file outside the package: a stranger may name any."""
-    for key in ("workload.path", "env.network.file"):
-        value = _at(plain, key)
-        theirs = not given.intersection({key, *(key.rsplit(".", n)[0] for n in range(1, key.count(".") + 1))})
-        if isinstance(value, str) and not value.startswith(PACKAGE) and theirs:
-            raise InputError(f"{key}: --run {source} names the file {shown(value)}; to read it, give +{key}=FILE")
+    for key, file in records.input_files(plain).items():
+        if not given.intersection({key, *(key.rsplit(".", n)[0] for n in range(1, key.count(".") + 1))}):
+            raise InputError(f"{key}: --run {source} names the file {shown(file)}; to read it, give +{key}=FILE")
 
 
 def _settings_of_begun(folder: Path, overrides: list[str]) -> tuple[str, dict[str, Any], list[str]]:

@@ -19,13 +19,24 @@ from safetensors.torch import save as save_tensors
 from ddrl_sched import stopping
 from ddrl_sched.config import SINGLE_RULES, InputError, clean, near, shown
 from ddrl_sched.edge import published
+from ddrl_sched.failures import blamed_on
 from ddrl_sched.run import checkpoint, records
 from ddrl_sched.run.claim import claim, is_claimed
 from ddrl_sched.run.curve import Curve
 from ddrl_sched.run.estimate import estimate_s
 from ddrl_sched.run.evaluate import check_replay, evaluate
 from ddrl_sched.run.evolve import Evolution
-from ddrl_sched.run.identity import WEIGHTS, Asked, JobSettings, ask, finished, is_gym, state
+from ddrl_sched.run.identity import (
+    WEIGHTS,
+    Asked,
+    JobSettings,
+    ask,
+    finished,
+    is_gym,
+    scenario_hash,
+    state,
+    training_hash,
+)
 from ddrl_sched.run.problem import Problem, build_problem
 from ddrl_sched.run.progress import show
 from ddrl_sched.run.rollout import Traces, check_decision
@@ -108,7 +119,7 @@ def _shares(job: Job, options: Mapping[str, Any]) -> bool:
 
 def _claim_training(job: Job, options: Mapping[str, Any]) -> AbstractContextManager[bool]:
     """Of jobs with the same training one at a time looks for a finished one and, if there is none, trains."""
-    name = [job.asked.label, records.code_version(), _training_of(job.asked.settings.model_dump())]
+    name = [job.asked.label, records.code_version(), _training_of(job)]
     file = f".training-{records.canonical_hash(name)[:16]}"  # stays, like the claim of a folder
     return claim(job.asked.folder.parent, wait=options.get("wait", True), file=file)
 
@@ -266,7 +277,9 @@ def stamp() -> dict[str, Any]:
 def _n_seeds(job: Job) -> int:
     if job.asked.learns or job.problem.nested:
         return job.asked.settings.seeds
-    return job.asked.settings.evaluate.policy_seeds if getattr(job.scheduler, "draws", False) else 1
+    with blamed_on(type(job.scheduler)):
+        draws = bool(getattr(job.scheduler, "draws", False))
+    return job.asked.settings.evaluate.policy_seeds if draws else 1
 
 
 def _learner(settings: JobSettings, problem: Problem) -> Learner | PricePolicy:
@@ -301,7 +314,7 @@ def _work(job: Job, clock: Clock, turn: ExitStack) -> None:
 
 def _trained_before(job: Job) -> Path | None:
     """A finished job of the experiment, by the same code, whose training was the same; only its evaluation differs."""
-    wanted = _training_of(job.asked.settings.model_dump())
+    wanted, content = _training_of(job), job.problem.content_sha256
     for folder in sorted(job.asked.folder.parent.glob("*")):
         try:
             other = records.read_job(folder)
@@ -310,17 +323,22 @@ def _trained_before(job: Job) -> Path | None:
         same = other["scheduler"] == job.asked.label and other["code_version"] == records.code_version()
         same = same and other["packages"] == records.package_versions() and folder != job.asked.folder
         same = same and (folder / WEIGHTS).exists()
-        if same and _training_of(other["settings"]) == wanted and records.is_done(folder):
+        if same and _trained_alike(other, wanted, content) and records.is_done(folder):
             return folder
     return None
 
 
-def _training_of(settings: Mapping[str, Any]) -> str:
-    """Hash of what a training depends on: with train.loads not on workload.load."""
-    parts = {key: settings[key] for key in ("seed", "seeds", "env", "scheduler", "train", "workload")}
-    if settings["train"]["loads"]:
-        parts["workload"] = {key: value for key, value in settings["workload"].items() if key != "load"}
-    return records.canonical_hash([*parts.values(), settings["evaluate"]["seed"]])
+def _trained_alike(other: Mapping[str, Any], wanted: str, content: str) -> bool:
+    """Whether a job.json is of the training `wanted`, and its input files had the content that they have now."""
+    settings = other["settings"]
+    try:
+        return training_hash(settings, content) == wanted and scenario_hash(settings, content) == other["scenario_hash"]
+    except (KeyError, TypeError, ValueError):  # a stranger's settings
+        return False
+
+
+def _training_of(job: Job) -> str:
+    return training_hash(job.asked.settings.model_dump(), job.problem.content_sha256)
 
 
 def _copy_training(source: Path, folder: Path) -> None:
@@ -453,5 +471,5 @@ def _estimate(job: Job) -> dict[str, Any]:
     trains = job.asked.learns and job.asked.weights_of is None
     trained_on = _trained_on(job) if trains else []
     training_s, rest_s = estimate_s(job.problem, job.scheduler, job.asked.settings, _n_seeds(job), trained_on)
-    training = f"{job.asked.label} {_training_of(job.asked.settings.model_dump())}" if trains else None
+    training = f"{job.asked.label} {_training_of(job)}" if trains else None
     return {"estimate_s": training_s + rest_s, "training_s": training_s, "training": training}

@@ -8,8 +8,7 @@ from ddrl_sched.config import EnvSettings, InputError, TraceArrivals, WorkloadSe
 from ddrl_sched.edge.arrivals import Plan, slot_tasks
 from ddrl_sched.edge.types import Ints, Scenario
 from ddrl_sched.edge.workload import Replica, TraceFacts, build_world, sample
-from ddrl_sched.run.identity import content_sha256
-from ddrl_sched.run.records import canonical_hash
+from ddrl_sched.run.identity import content_sha256, scenario_hash
 from ddrl_sched.run.rollout import Traces
 from ddrl_sched.run.seeding import stream
 
@@ -31,9 +30,9 @@ class Problem:
 
     @property
     def scenario_hash(self) -> str:
-        """Hash of what decides the tasks and their delays: environment, workload, load, rule, trace content."""
-        parts = [self.env.model_dump(), self.workload.model_dump(), self.eval_seed]
-        return canonical_hash([*parts, self.content_sha256])[:16]
+        """Hash of what decides the tasks and their delays: environment, workload, load, rule, content of files."""
+        settings = {"env": self.env.model_dump(), "workload": self.workload.model_dump()}
+        return scenario_hash({**settings, "evaluate": {"seed": self.eval_seed}}, self.content_sha256)
 
     @property
     def content_sha256(self) -> str:

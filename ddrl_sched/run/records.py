@@ -179,6 +179,18 @@ def _column(series: Any, field: pa.Field) -> pa.Array:
     return array
 
 
+def input_files(settings: Mapping[str, Any]) -> dict[str, str]:
+    """The files outside the package that a job's settings name: {dotted key: path}."""
+    found = {}
+    for key in ("workload.path", "env.network.file"):
+        value: Any = settings
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, Mapping) else None
+        if isinstance(value, str) and value and not value.startswith("package:"):
+            found[key] = value
+    return found
+
+
 # Reading (a folder may come from a stranger)
 
 

@@ -24,6 +24,7 @@ from ddrl_sched.config import InputError, validate
 from ddrl_sched.extras import require
 from ddrl_sched.labels import with_changes
 from ddrl_sched.run import checkpoint, records
+from ddrl_sched.run.identity import by_content
 from ddrl_sched.run.job import Job, plan_job, prepare, run_job
 from ddrl_sched.run.search_space import Choices, HalvingPruner, MedianPruner, Span, TuneSettings, space_of
 from ddrl_sched.run.seeding import stream
@@ -115,7 +116,7 @@ def _search(data: Mapping[str, Any], options: Mapping[str, Any]) -> Search:
     space = space_of(settings, job_data["scheduler"])
     varied = {key: values.model_dump() for key, values in space.items()}
     constant = {key: value for key, value in settings.model_dump().items() if key not in ("n_trials", "space")}
-    fixed = {key: value for key, value in job.asked.settings.model_dump().items() if key not in ("name", "baselines")}
+    fixed = by_content(job.asked.settings.model_dump(exclude={"name", "baselines"}))
     study_id = records.canonical_hash([job.asked.label, fixed, constant, varied, job.problem.content_sha256])[:8]
     trial_options = {**options, "retry_failed": True, "accept_code": False, "wait": True}
     return Search(settings, job_data, trial_options, space, job, study_id, job.asked.folder.parent)
