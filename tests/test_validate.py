@@ -7,7 +7,8 @@ import torch
 
 from ddrl_sched.agents.base import Spaces
 from ddrl_sched.agents.heads import Categorical
-from ddrl_sched.run.job import AFTER_ALL_EPISODES, prepare, run_job
+from ddrl_sched.run.job import prepare, run_job
+from ddrl_sched.run.learning import AFTER_ALL_EPISODES
 from ddrl_sched.run.problem import build_problem
 from ddrl_sched.run.records import LOOKS
 from ddrl_sched.run.rollout import rollout

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pandas as pd
+import torch
 from pydantic import Field, model_validator
 from rich.console import Console
 from rich.progress import track
@@ -28,7 +29,8 @@ from ddrl_sched.run.cartpole import (
     step_mean,
 )
 from ddrl_sched.run.identity import WEIGHTS, SavingSettings, state_of, take_saving_settings
-from ddrl_sched.run.job import Clock, Task, carry_out, resumed, stamp
+from ddrl_sched.run.learning import resumed
+from ddrl_sched.run.lifecycle import Clock, Task, carry_out, stamp
 from ddrl_sched.run.seeding import stream
 from ddrl_sched.schedulers.learned import agent_settings
 
@@ -111,6 +113,7 @@ def plan_job(data: Mapping[str, Any], command: str) -> dict[str, Any]:
 
 def run_job(data: Mapping[str, Any], command: str, options: Mapping[str, Any]) -> str:
     """As run.job.run_job."""
+    torch.set_num_threads(1)
     job = prepare(data, command)
     task = Task(
         job.folder, lambda: state_of(job.folder, job.job_id), lambda: _about(job), lambda clock: _work(job, clock)

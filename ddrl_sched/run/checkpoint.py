@@ -14,8 +14,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-import torch
-
 from ddrl_sched import stopping
 from ddrl_sched.run.records import RESUME, read_regular
 from ddrl_sched.saving import RecordsError, remove, remove_leftovers, write_bytes
@@ -38,6 +36,8 @@ class Stateful(Protocol):
 
 def save(folder: Path, about: Mapping[str, Any], parts: Mapping[str, Stateful]) -> None:
     """Save the state of all parts of the job in `folder`. RecordsError naming the path if that fails."""
+    import torch  # lazy: only a training has a state
+
     file = io.BytesIO()
     torch.save({"about": dict(about), "parts": {name: part.state_dict() for name, part in parts.items()}}, file)
     content = file.getbuffer()
@@ -67,6 +67,8 @@ def load(folder: Path, about: Mapping[str, Any], parts: Mapping[str, Stateful]) 
 
 
 def _plain(content: bytes, path: Path) -> dict[str, Any]:
+    import torch  # lazy, as above
+
     try:
         saved = torch.load(io.BytesIO(content), weights_only=True)
     except Exception as error:  # torch fails in many ways on what it did not write

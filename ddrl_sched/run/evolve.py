@@ -51,7 +51,7 @@ class Evolution:
             policy.use(policy.search.ask(), self._generation / max(self._generations - 1, 1))
             per_load = []
             for traces in self._traces_of(self._generation):
-                per_load.append((yield from _trial(policy, traces, 2 * policy.search.settings.pairs, rng)))
+                per_load.append((yield from trial(policy, traces, 2 * policy.search.settings.pairs, rng)))
             progress = self._told(per_load)
             policy.use(None)
             if self._validation is not None and due(self._validation, self._generation, self._generations):
@@ -90,7 +90,7 @@ class Evolution:
         self._began = time.monotonic() - state["elapsed_s"]
 
 
-def _trial(
+def trial(
     policy: PricePolicy, traces: Traces, n_candidates: int, rng: np.random.Generator
 ) -> Generator[None, None, Trial]:
     """Run all candidates; those of a seed share its trace. Yields None after every window."""

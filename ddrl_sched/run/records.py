@@ -143,12 +143,12 @@ def write_job(folder: Path | str, job: Mapping[str, Any]) -> None:
 
 
 def write_table(path: Path | str, frame: Any, schema: pa.Schema) -> None:
-    """Write the pandas DataFrame `frame` as parquet with page checksums.
+    """Write columns by name (a mapping, or a pandas DataFrame) as parquet with page checksums.
 
-    Its columns must be those of `schema` in any order, without missing values (NaN is a value): else ValueError.
+    They must be those of `schema` in any order, without missing values (NaN is a value): else ValueError.
     """
-    missing = [name for name in schema.names if name not in frame.columns]
-    unknown = [name for name in frame.columns if name not in schema.names]
+    missing = [name for name in schema.names if name not in frame]
+    unknown = [name for name in frame if name not in schema.names]
     if missing or unknown:
         raise ValueError(f"{Path(path).name}: missing columns {missing}, unknown columns {unknown}")
     table = pa.Table.from_arrays([_column(frame[f.name], f) for f in schema], schema=schema)
@@ -169,7 +169,7 @@ def write_manifest(folder: Path | str) -> None:
 
 
 def _column(series: Any, field: pa.Field) -> pa.Array:
-    values = list(series) if field.type == _TEXT else series.to_numpy()
+    values = list(series) if field.type == _TEXT else np.asarray(series)
     try:
         array = pa.array(values, field.type, from_pandas=False)
     except (pa.ArrowException, TypeError, ValueError) as error:

@@ -5,7 +5,6 @@ from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
-from scipy.special import gammainc
 
 from ddrl_sched.config import InputError
 from ddrl_sched.edge.types import Bools, Decision, Floats, Ints, Tasks
@@ -160,6 +159,8 @@ def _position(before: Ints, expected: float) -> Floats:
     the density of a gamma(k + 1) cut at 1: E u = (k + 1)/m x P(k + 2, m)/P(k + 1, m) with m = expected and P the
     regularised incomplete gamma function.
     """
+    from scipy.special import gammainc  # lazy: only slotted worlds need it
+
     k = np.arange(before.max(initial=0) + 1)
     mass = gammainc(k + 1.0, expected)
     exact = (k + 1.0) / expected * gammainc(k + 2.0, expected) / np.maximum(mass, np.finfo(float).tiny)
