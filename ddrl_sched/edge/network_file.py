@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NoReturn
 from xml.etree import ElementTree
+from xml.parsers import expat
 
 Attributes = dict[str, Any]  # a key that a node or link states twice holds the list of its values
 Block = list[tuple[str, Any]]  # of gml: keys with a number, a text or a Block
@@ -145,17 +146,26 @@ def _attributes(block: Any) -> Attributes:
 Keys = dict[str | None, tuple[str, str, str | None]]  # name, type and default of the keys of graphml, by id
 
 
-class _PlainXml(ElementTree.TreeBuilder):
-    def doctype(self, *_: Any) -> None:
-        raise NetworkFileError("a document type (DOCTYPE), which may define entities, is not read")
+def _xml(content: bytes) -> ElementTree.Element:
+    """The root of a document without a document type, so that no entity can be defined that grows or reads files."""
+    parser, tree = expat.ParserCreate(), ElementTree.TreeBuilder()
+    parser.StartElementHandler = tree.start
+    parser.EndElementHandler = tree.end
+    parser.CharacterDataHandler = tree.data
+    parser.StartDoctypeDeclHandler = _refuse_document_type
+    try:
+        parser.Parse(content, True)
+    except (expat.ExpatError, LookupError, ValueError) as error:
+        raise NetworkFileError(str(error)) from None
+    return tree.close()
+
+
+def _refuse_document_type(*_: Any) -> NoReturn:
+    raise NetworkFileError("a document type (DOCTYPE), which may define entities, is not read")
 
 
 def _graphml(content: bytes) -> NetworkFile:
-    try:
-        parser = ElementTree.XMLParser(target=_PlainXml())  # noqa: S314 - it refuses documents that define entities
-        root = ElementTree.XML(content, parser)
-    except (ElementTree.ParseError, LookupError, ValueError) as error:
-        raise NetworkFileError(str(error)) from None
+    root = _xml(content)
     graphs = _children(root, "graph")
     if _tag(root) != "graphml" or len(graphs) != 1:
         raise NetworkFileError(f"must be <graphml> with one <graph>, got <{_tag(root)}> with {len(graphs)}")
@@ -173,7 +183,7 @@ def _graphml(content: bytes) -> NetworkFile:
 
 
 def _tag(element: ElementTree.Element) -> str:
-    return str(element.tag).rpartition("}")[2]
+    return str(element.tag).rpartition(":")[2]
 
 
 def _children(element: ElementTree.Element, tag: str) -> list[ElementTree.Element]:
