@@ -202,6 +202,12 @@ def test_explicit_horizons_and_the_warm_up():
         horizon_s(env("edge5", clock={"horizon_s": 30.5}), demand(slotted=True), np.array([150.0]))
 
 
+@pytest.mark.parametrize("asked", ["auto", 30.0])
+def test_slots_that_cannot_be_counted_are_refused(asked):
+    with pytest.raises(InputError, match=r"env\.clock\.slot_s: .* too short for a horizon"):
+        horizon_s(env("edge5", clock={"slot_s": 1e-320, "horizon_s": asked}), demand(slotted=True), np.array([150.0]))
+
+
 def gml(tmp_path, old, new):
     file = tmp_path / "net.gml"
     file.write_text(THREE.read_text().replace(old, new))

@@ -22,6 +22,7 @@ from ddrl_sched.config import (
 from ddrl_sched.edge.topology import graph_links, n_stations
 from ddrl_sched.edge.types import Floats, Scenario
 
+MAX_SLOTS = 1e15  # of a horizon: they are counted exactly
 NamedStream = Callable[..., np.random.Generator]  # (seed, *names) -> generator
 
 
@@ -90,6 +91,9 @@ def horizon_s(env: EnvSettings, demand: Demand, speed_gcps: Floats) -> float:
     slotted tasks meet a horizon that is no whole number of slots.
     """
     slot_s, asked = env.clock.slot_s, env.clock.horizon_s
+    longest_s = env.clock.auto_horizon.cap_s if asked == "auto" and env.clock.auto_horizon else asked
+    if longest_s != "auto" and longest_s / slot_s > MAX_SLOTS:
+        raise InputError(f"env.clock.slot_s: {slot_s:.6g} s is too short for a horizon of up to {longest_s:.6g} s")
     if asked != "auto":
         if demand.slotted and abs(asked / slot_s - round(asked / slot_s)) > 1e-9:
             raise InputError(f"env.clock.horizon_s: must be a whole number of slots of {slot_s:.6g} s, got {asked:.6g}")
