@@ -10,7 +10,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    create_model,
+    model_validator,
+)
 
 MAX_SHOWN = 60  # characters of a wrong value that a message repeats
 
@@ -198,6 +208,30 @@ IntRange = Annotated[
     list[Annotated[int, Field(ge=1, le=10**6)]], Field(min_length=2, max_length=2), AfterValidator(_rising)
 ]
 Rates = Annotated[list[Positive], Field(min_length=1, max_length=MAX_SERVERS)]
+Row = Annotated[list[NonNegative | None], Field(min_length=1, max_length=MAX_SERVERS)]
+Matrix = Annotated[list[Row], Field(min_length=1, max_length=MAX_SERVERS)]  # [B, E], null or 0 on the diagonal
+
+
+def _form(value: Any) -> str:
+    """Which of a number, a list and a matrix is meant, so that an error speaks of that one only."""
+    if not isinstance(value, list):
+        return "number"
+    return "matrix" if any(isinstance(row, list) for row in value) else "list"
+
+
+def _no_list(value: list[Any]) -> list[Any]:
+    raise ValueError(f"must be one number or have one row per station, got {shown(value)}")
+
+
+NoList = Annotated[list[Any], AfterValidator(_no_list)]
+NumberOrMatrix = Annotated[
+    Annotated[NonNegative, Tag("number")] | Annotated[NoList, Tag("list")] | Annotated[Matrix, Tag("matrix")],
+    Discriminator(_form),
+]
+RatesOrMatrix = Annotated[
+    Annotated[Positive, Tag("number")] | Annotated[Rates, Tag("list")] | Annotated[Matrix, Tag("matrix")],
+    Discriminator(_form),
+]
 
 # ---- conf/env --------------------------------------------------------------------------------------------------------
 
@@ -223,11 +257,11 @@ class DrawnServers(Settings):
 
 
 class ReceiverNetwork(Settings):
-    """Every pair of stations is joined; the rate is the receiver's, the latency the same everywhere."""
+    """Every pair of stations is joined, by a rate of each server's link or by a matrix; the latency too may be one."""
 
     kind: Literal["receivers"]
-    rate_mbps: Rates  # [E]
-    latency_s: NonNegative
+    rate_mbps: RatesOrMatrix  # the same everywhere, [E] each server's, there and back, or [B, E] from b to e
+    latency_s: NumberOrMatrix  # the same everywhere, or [B, E] from b to e
     port: Literal["shared", "per_link"]
 
 
@@ -237,18 +271,18 @@ class DrawnReceiverNetwork(Settings):
     kind: Literal["receivers_drawn"]
     rate_mbps: IntRange
     rate_seed: Seed
-    latency_s: NonNegative
+    latency_s: NumberOrMatrix  # the same everywhere, or [B, E] from b to e
     port: Literal["shared", "per_link"]
 
 
 class GraphNetwork(Settings):
-    """A wired network from a gml file of the Internet Topology Zoo's form, with a station at every node."""
+    """A wired network from a gml or graphml file of the Internet Topology Zoo's form, with a station at every node."""
 
     kind: Literal["graph"]
     file: Text  # "package:Kreonet.gml", or a path
     latency_s_per_km: NonNegative
     missing_latency_s: NonNegative  # of a link where the coordinates of an end are missing
-    missing_rate_mbps: Positive | None  # of a link without LinkSpeedRaw; null: such a link is an error
+    missing_rate_mbps: Positive | None  # of a link that states no speed; null: such a link is an error
     port: Literal["shared", "per_link"]
 
 
@@ -370,8 +404,32 @@ def _server_count_faults(env: EnvSettings) -> list[str]:
     n = len(env.servers.speed_gcps) if isinstance(env.servers, ListedServers) else env.servers.n
     if n is None and not isinstance(env.network, GraphNetwork):
         return ["servers.n: null needs network.kind graph"]
-    if isinstance(env.network, ReceiverNetwork) and n != len(env.network.rate_mbps):
-        return [f"network.rate_mbps: must have one rate per server ({n}), got {len(env.network.rate_mbps)}"]
+    if isinstance(env.network, GraphNetwork):
+        return []
+    rates, latencies = env.network.rate_mbps, env.network.latency_s
+    faults = [] if isinstance(latencies, float | int) else _matrix_faults("network.latency_s", latencies, n, 0)
+    if isinstance(env.network, DrawnReceiverNetwork) or isinstance(rates, float | int):
+        return faults
+    if isinstance(rates[0], list):
+        return _matrix_faults("network.rate_mbps", rates, n, 1) + faults
+    if n != len(rates):
+        faults.insert(0, f"network.rate_mbps: must have one rate per server ({n}), got {len(rates)}")
+    return faults
+
+
+def _matrix_faults(key: str, rows: list[Any], n: int | None, least: int) -> list[str]:
+    """The first fault of a matrix [B, E] of n rows and columns. Off its diagonal 0 is no rate (least 1)."""
+    if len(rows) != n:
+        return [f"{key}: must be one number or have one row per station ({n}), got {len(rows)} rows"]
+    for b, row in enumerate(rows):
+        if len(row) != n:
+            return [f"{key}[{b}]: must have one entry per server ({n}), got {len(row)}"]
+        for e, value in enumerate(row):
+            if b == e and value:
+                return [f"{key}[{b}][{e}]: must be null or 0 (there is no link to the own server), got {value:.6g}"]
+            if b != e and (value is None or (least and value == 0)):
+                wanted = "a number > 0" if least else "a number"
+                return [f"{key}[{b}][{e}]: must be {wanted}, got {'null' if value is None else 0}"]
     return []
 
 
@@ -382,8 +440,12 @@ def _published_faults(env: EnvSettings) -> list[str]:
         return [f"tasks.kind: rule {env.rule} needs {'offload' if multi else 'generation'}, got {tasks.kind}"]
     if isinstance(env.network, GraphNetwork):
         return [f"network.kind: rule {env.rule} needs receivers or receivers_drawn, got graph"]
+    for key, values in (("latency_s", env.network.latency_s), ("rate_mbps", env.network.rate_mbps)):
+        if isinstance(values, list) and isinstance(values[0], list):
+            return [f"network.{key}: rule {env.rule} has no matrix of links"]
+    latency_s = env.network.latency_s
     zero = {
-        "network.latency_s": env.network.latency_s,
+        "network.latency_s": latency_s if isinstance(latency_s, float | int) else 0.0,
         "clock.probe_s": env.clock.probe_s,
         "tasks.overhead_gcycle": tasks.overhead_gcycle,
         "clock.announce_s - clock.slot_s": env.clock.announce_s - env.clock.slot_s,

@@ -9,21 +9,27 @@ from ddrl_sched.edge.types import Decision, Scenario, Tasks
 
 
 def make_scenario(
-    speed_gcps, link_mbps=np.inf, latency_s=0.0, port="shared", announce_s=1.0, probe_s=0.0, rule="clean"
+    speed_gcps, link_mbps=np.inf, latency_s=0.0, port="shared", announce_s=1.0, probe_s=0.0, rule="clean", **back
 ):
-    """Scenario with E servers; `link_mbps` and `latency_s` are numbers or [E, E] (the diagonal is set to local)."""
+    """Scenario with E servers; `link_mbps` and `latency_s` are numbers or [E, E] (the diagonal is set to local).
+
+    back: return_mbps and return_latency_s of the way back to the station, [B, E]; left out, they are those there.
+    """
     speed = np.array(speed_gcps, dtype=np.float64)
-    shape = (len(speed), len(speed))
-    link = np.array(np.broadcast_to(np.asarray(link_mbps, dtype=np.float64), shape))
-    latency = np.array(np.broadcast_to(np.asarray(latency_s, dtype=np.float64), shape))
-    np.fill_diagonal(link, np.inf)
-    np.fill_diagonal(latency, 0.0)
+
+    def square(value, local):
+        links = np.array(np.broadcast_to(np.asarray(value, dtype=np.float64), (len(speed), len(speed))))
+        np.fill_diagonal(links, local)
+        return links
+
     return Scenario(
         name="test",
         rule=rule,
         speed_gcps=speed,
-        link_mbps=link,
-        link_latency_s=latency,
+        link_mbps=square(link_mbps, np.inf),
+        link_latency_s=square(latency_s, 0.0),
+        return_mbps=square(back.get("return_mbps", link_mbps), np.inf),
+        return_latency_s=square(back.get("return_latency_s", latency_s), 0.0),
         port=port,
         slot_s=1.0,
         announce_s=announce_s,
@@ -127,6 +133,8 @@ def random_case(rng, n_servers, n_tasks, port="shared", grid=False, busy=1.0):
         port=port,
         announce_s=float(rng.choice([0.5, 1.0, 2.0])) if grid else rng.uniform(0.3, 3.0),
         probe_s=float(draw(0.0, 0.5, ())),
+        return_mbps=power(square),
+        return_latency_s=draw(0.0, 1.0, square, 0.125),
     )
     arrive = np.sort(draw(0.0, 0.5 * n_tasks, n_tasks, 0.5))
     arrive[rng.random(n_tasks) < 0.2] = arrive[0]  # some arrive together, whatever the grid

@@ -22,6 +22,11 @@ MUTANTS = {  # name: (file, line as it stands, line as a bug would have it)
         "work = share * (tasks[6][r, i] + tasks[5][r, i])",
     ),
     "latency dropped": (KERNEL, "arrive = sent + world.latency_s[b, s]", "arrive = sent"),
+    "returns as if there": (
+        KERNEL,
+        "back = world.return_latency_s[b, s] + share * tasks[4][r, i] / world.return_mbps[b, s]",
+        "back = world.latency_s[b, s] + share * tasks[4][r, i] / world.link_mbps[b, s]",
+    ),
     "last come first served": (
         KERNEL,
         "while i > 0 and arrive_s[r, s, i - 1] > arrive:",

@@ -115,11 +115,12 @@ class _World:
     def decide(self, now, task):
         home = int(self.tasks.origin[self.r][task])
         latency = [float(v) for v in self.scenario.link_latency_s[home]]
+        back = [float(v) for v in self.scenario.return_latency_s[home]]
         link = [float(v) for v in self.scenario.link_mbps[home]]
         asked = [] if self.probes is None else [s for s in range(self.n_servers) if self.probes[task][s] and s != home]
         dispatch = now
         if asked:
-            dispatch = now + max(2 * latency[s] for s in asked) + float(self.scenario.probe_s) * len(asked)
+            dispatch = now + max(latency[s] + back[s] for s in asked) + float(self.scenario.probe_s) * len(asked)
         self.n_probes.append(len(asked))
         used = [s for s in range(self.n_servers) if self.shares[task][s] > 0]
         if home in used:
@@ -137,8 +138,8 @@ class _World:
         need = float(self.tasks.overhead_gcycle[self.r][task]) + part * float(self.tasks.work_gcycle[self.r][task])
         back = 0.0
         if server != home:
-            back = float(self.scenario.link_latency_s[home][server])
-            back += part * float(self.tasks.result_mbit[self.r][task]) / float(self.scenario.link_mbps[home][server])
+            back = float(self.scenario.return_latency_s[home][server])
+            back += part * float(self.tasks.result_mbit[self.r][task]) / float(self.scenario.return_mbps[home][server])
         share = Share(task, server, sent, reach, need, back)
         self.all_shares.append(share)
         self.flying.append(share)

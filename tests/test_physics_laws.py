@@ -138,8 +138,8 @@ def test_no_delay_is_under_its_physical_minimum(world):
             x = case.share[0, i, s]
             least = (tasks.overhead_gcycle[0, i] + x * tasks.work_gcycle[0, i]) / top[s]
             if s != b:
-                megabits = x * (tasks.input_mbit[0, i] + tasks.result_mbit[0, i])
-                least += 2 * scenario.link_latency_s[b, s] + megabits / scenario.link_mbps[b, s]
+                least += scenario.link_latency_s[b, s] + x * tasks.input_mbit[0, i] / scenario.link_mbps[b, s]
+                least += scenario.return_latency_s[b, s] + x * tasks.result_mbit[0, i] / scenario.return_mbps[b, s]
             assert outcome.delay_s[0, i] >= least - 1e-9
 
 
@@ -201,6 +201,8 @@ def test_relabelling_stations_and_servers_relabels_the_result(world):
         speed_gcps=case.scenario.speed_gcps[at],
         link_mbps=case.scenario.link_mbps[np.ix_(at, at)],
         link_latency_s=case.scenario.link_latency_s[np.ix_(at, at)],
+        return_mbps=case.scenario.return_mbps[np.ix_(at, at)],
+        return_latency_s=case.scenario.return_latency_s[np.ix_(at, at)],
     )
     tasks = replace(
         case.tasks,
@@ -243,6 +245,8 @@ def test_a_world_a_times_as_fast_has_delays_a_times_as_short(world, a):
         speed_gcps=case.scenario.speed_gcps * a,
         link_mbps=case.scenario.link_mbps * a,
         link_latency_s=case.scenario.link_latency_s / a,
+        return_mbps=case.scenario.return_mbps * a,
+        return_latency_s=case.scenario.return_latency_s / a,
         announce_s=case.scenario.announce_s / a,
         probe_s=case.scenario.probe_s / a,
     )
@@ -256,7 +260,8 @@ def test_a_world_a_times_as_fast_has_delays_a_times_as_short(world, a):
 @given(worlds, st.sampled_from([0.125, 7.0]))
 def test_units_of_work_and_data_are_arbitrary(world, a):
     case = case_of(world)
-    scenario = replace(case.scenario, speed_gcps=case.scenario.speed_gcps * a, link_mbps=case.scenario.link_mbps * a)
+    rates = {name: getattr(case.scenario, name) * a for name in ("speed_gcps", "link_mbps", "return_mbps")}
+    scenario = replace(case.scenario, **rates)
     names = ("input_mbit", "result_mbit", "work_gcycle", "overhead_gcycle")
     tasks = replace(case.tasks, **{name: getattr(case.tasks, name) * a for name in names})
     np.testing.assert_allclose(

@@ -47,6 +47,8 @@ def equal_finish_ends_all_used_shares_together(physics, world):
         link_mbps=rng.uniform(1, 5, (n, n)),
         latency_s=rng.uniform(0, 0.2, (n, n)),
         port=world["port"],
+        return_mbps=rng.uniform(1, 5, (n, n)),
+        return_latency_s=rng.uniform(0, 0.2, (n, n)),
     )
     tasks = make_tasks([0.0], n_servers=n, input_mbit=2.0, result_mbit=1.0, work_gcycle=8.0, overhead_gcycle=0.5)
     outcome = physics.empty_outcome(tasks, n)
@@ -64,7 +66,8 @@ def equal_finish_ends_all_used_shares_together(physics, world):
         if s != 0:
             send = share * 2.0 / scenario.link_mbps[0, s]
             sent_s = sent_s + send if world["port"] == "shared" else send
-            end += sent_s + 2 * scenario.link_latency_s[0, s] + share * 1.0 / scenario.link_mbps[0, s]
+            end += sent_s + scenario.link_latency_s[0, s]
+            end += scenario.return_latency_s[0, s] + share * 1.0 / scenario.return_mbps[0, s]
         ends.append(end)
     np.testing.assert_allclose(ends, outcome.delay_s[0, 0], rtol=1e-9)
 

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ddrl_sched.edge import physics
+from ddrl_sched.edge.types import Decision
 from ddrl_sched.run.seeding import stream
 from tests.builders import make_scenario, make_tasks, place_in_windows, random_case, stack_cases
 from tests.oracle import simulate
@@ -36,6 +37,20 @@ def test_oracle_remote_share_pays_way_there_and_back():
     assert result.compute_s == [2.0]
     assert result.return_s == [0.5]  # 0.25 + 1 / 4
     assert result.delay_s == [3.25]
+
+
+def test_oracle_the_way_back_has_its_own_rate_and_latency_in_the_kernel_too():
+    """2 / 4 + 0.25 there, 2 s of work, 0.75 + 1 / 2 back; asking costs the round trip 0.25 + 0.75."""
+    scenario = make_scenario([1.0, 2.0], link_mbps=4.0, latency_s=0.25, return_mbps=2.0, return_latency_s=0.75)
+    tasks = make_tasks([1.0], n_servers=2, input_mbit=2.0, result_mbit=1.0, work_gcycle=4.0)
+    assert simulate(scenario, tasks, [[0.0, 1.0]]).delay_s == [4.0]
+    assert simulate(scenario, tasks, [[0.0, 1.0]], probes=[[0, 1]]).delay_s == [5.0]
+    decision = Decision("given", "static", select=np.array([[[False, True]]]), probe=np.array([[[False, True]]]))
+    outcome = physics.empty_outcome(tasks, 2)
+    state = physics.initial_state(scenario, 1)
+    state = physics.place(scenario, state, tasks, decision, np.array([0]), np.array([1]), outcome)
+    physics.finish(scenario, state, tasks, outcome)
+    assert (outcome.transfer_s[0, 0], outcome.return_s[0, 0], outcome.delay_s[0, 0]) == (0.75, 1.25, 5.0)
 
 
 @pytest.mark.parametrize(("port", "delay"), [("shared", 6.0), ("per_link", 4.0)])

@@ -21,7 +21,9 @@ def scenario(rule, speed=(10.0, 20.0), rate=(50.0, 50.0), slot_s=1.0):
     link = np.tile(np.array(rate, float), (n, 1))
     np.fill_diagonal(link, np.inf)
     zeros = np.zeros((n, n))
-    return Scenario("test", rule, np.array(speed, float), link, zeros, "shared", slot_s, slot_s, 0.0, 0.0, 10.0)
+    return Scenario(
+        "test", rule, np.array(speed, float), link, zeros, link, zeros, "shared", slot_s, slot_s, 0.0, 0.0, 10.0
+    )
 
 
 def tasks(arrive_s, origin, work=2.0, d=5.0, deadline=1.0, result=0.0, n_servers=2):

@@ -32,6 +32,84 @@ def test_a_receivers_network():
     assert made.link_latency_s[1].tolist() == [0.0005, 0, 0.0005, 0.0005, 0.0005]
 
 
+def matrix(n=5, there=0.25, **entries):
+    """[[null, there, ...], ...] with some entries "b_e" changed."""
+    rows = [[None if b == e else there for e in range(n)] for b in range(n)]
+    for place, value in entries.items():
+        b, e = (int(part) for part in place[1:].split("_"))
+        rows[b][e] = value
+    return rows
+
+
+def test_matrices_of_rates_and_latencies_hold_per_direction():
+    network = {"rate_mbps": matrix(there=400, m1_3=25), "latency_s": matrix(there=0.25, m1_3=0.5, m2_2=0)}
+    made = build_scenario(env("edge5", network=network), demand(), stream)
+    assert made.link_mbps[1].tolist() == [400, math.inf, 400, 25, 400]
+    assert made.link_mbps[3].tolist() == [400, 400, 400, math.inf, 400]
+    assert made.link_latency_s[1].tolist() == [0.25, 0, 0.25, 0.5, 0.25]
+    assert (made.return_mbps == made.link_mbps.T).all()
+    assert (made.return_latency_s == made.link_latency_s.T).all()
+
+
+def test_a_list_of_rates_holds_there_and_back():
+    made = build_scenario(env("edge5"), demand(), stream)
+    assert (made.return_mbps == made.link_mbps).all()
+    assert (made.return_latency_s == made.link_latency_s).all()
+
+
+@pytest.mark.parametrize("name", ["edge5", "edge20"])
+def test_one_latency_is_a_matrix_of_it(name):
+    n = len(server_speeds(env(name), stream))
+    short = build_scenario(env(name, network={"latency_s": 0.25}), demand(), stream)
+    full = build_scenario(env(name, network={"latency_s": matrix(n)}), demand(), stream)
+    for key in ("link_mbps", "link_latency_s", "return_mbps", "return_latency_s"):
+        assert (getattr(short, key) == getattr(full, key)).all()
+
+
+def test_one_rate_is_a_matrix_of_it_and_one_station_has_no_link():
+    short = build_scenario(env("edge5", network={"rate_mbps": 400}), demand(), stream)
+    full = build_scenario(env("edge5", network={"rate_mbps": matrix(there=400)}), demand(), stream)
+    assert (short.link_mbps == full.link_mbps).all()
+    assert (short.return_mbps == full.return_mbps).all()
+    alone = {"rate_mbps": [[None]], "latency_s": [[0]]}
+    made = build_scenario(env("edge5", network=alone, servers={"speed_gcps": [10.0]}), demand(), stream)
+    assert made.link_mbps.tolist() == [[math.inf]]
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        ({"rate_mbps": matrix(m0_1=0)}, r"rate_mbps\[0\]\[1\]: must be a number > 0, got 0"),
+        ({"rate_mbps": matrix(m3_1=None)}, r"rate_mbps\[3\]\[1\]: must be a number > 0, got null"),
+        ({"rate_mbps": matrix(m3_1=-1)}, r"rate_mbps\[3\]\[1\]: must be >= 0, got -1"),
+        ({"rate_mbps": matrix(m3_1="x")}, r"rate_mbps\[3\]\[1\]: must be a number, got 'x'"),
+        ({"rate_mbps": matrix(m3_1=math.nan)}, r"rate_mbps\[3\]\[1\]: must be a finite number"),
+        ({"rate_mbps": matrix(m3_1=1e10)}, r"rate_mbps\[3\]\[1\]: must be <= 1000000000"),
+        ({"rate_mbps": matrix(m3_3=400)}, r"rate_mbps\[3\]\[3\]: must be null or 0 .*own server.*, got 400"),
+        ({"rate_mbps": matrix(4)}, r"rate_mbps: must be one number or have one row per station \(5\), got 4 rows"),
+        ({"rate_mbps": [*matrix()[:4], [1, 2]]}, r"rate_mbps\[4\]: must have one entry per server \(5\), got 2"),
+        ({"rate_mbps": [*matrix()[:4], 7]}, r"rate_mbps\[4\]: must be a list, got 7"),
+        ({"rate_mbps": []}, r"rate_mbps: must have at least 1 entries"),
+        ({"rate_mbps": [1, 2]}, r"rate_mbps: must have one rate per server \(5\), got 2"),
+        ({"rate_mbps": 0}, r"rate_mbps: must be > 0, got 0"),
+        ({"rate_mbps": [[1] * 1001]}, r"rate_mbps\[0\]: must have at most 1000 entries"),
+        ({"latency_s": matrix(m0_1=None)}, r"latency_s\[0\]\[1\]: must be a number, got null"),
+        ({"latency_s": matrix(m2_2=0.1)}, r"latency_s\[2\]\[2\]: must be null or 0"),
+        ({"latency_s": [0.1] * 5}, r"latency_s: must be one number or have one row per station, got \[0\.1"),
+        ({"latency_s": "fast"}, r"latency_s: must be a number, got 'fast'"),
+    ],
+)
+def test_faults_of_matrices_name_row_and_column(network, message):
+    with pytest.raises(InputError, match=r"^env\.network\." + message):
+        env("edge5", network=network)
+
+
+@pytest.mark.parametrize("network", [{"rate_mbps": matrix()}, {"latency_s": matrix(there=0)}])
+def test_published_rules_have_no_matrices(network):
+    with pytest.raises(InputError, match=rf"env\.network\.{next(iter(network))}: rule amcoedge has no matrix"):
+        env("published_multi", network=network)
+
+
 def test_rates_and_latencies_of_three_nodes_by_hand():
     made = build_scenario(three(), demand(), stream)
     # first to second: the faster of two links, 111.195 km x 5 us; second to third: no coordinates, 0.5 ms
@@ -124,6 +202,12 @@ def test_explicit_horizons_and_the_warm_up():
         horizon_s(env("edge5", clock={"horizon_s": 30.5}), demand(slotted=True), np.array([150.0]))
 
 
+@pytest.mark.parametrize("asked", ["auto", 30.0])
+def test_slots_that_cannot_be_counted_are_refused(asked):
+    with pytest.raises(InputError, match=r"env\.clock\.slot_s: .* too short for a horizon"):
+        horizon_s(env("edge5", clock={"slot_s": 1e-320, "horizon_s": asked}), demand(slotted=True), np.array([150.0]))
+
+
 def gml(tmp_path, old, new):
     file = tmp_path / "net.gml"
     file.write_text(THREE.read_text().replace(old, new))
@@ -133,7 +217,7 @@ def gml(tmp_path, old, new):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("    LinkSpeedRaw 155000000.0\n", "", r"link 3 - 'inland' has no LinkSpeedRaw"),
+        ("    LinkSpeedRaw 155000000.0\n", "", r"link 3 - 'inland' states no speed .*missing_rate_mbps"),
         ("LinkSpeedRaw 155000000.0", "LinkSpeedRaw -1.0", r"link 3 - 'inland': LinkSpeedRaw must be a number in"),
         ("LinkSpeedRaw 155000000.0", 'LinkSpeedRaw "fast"', r"LinkSpeedRaw must be a number in .*got 'fast'"),
         ("source 3\n    target 5", "source 3\n    target 7", r"node 'inland' has no path to the others"),

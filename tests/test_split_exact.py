@@ -421,6 +421,8 @@ def test_exact_knowledge_gives_the_programmes_delay(case, info):
         rng.uniform(0.0, 0.3, (e, e)),
         port="shared" if case["shared"] else "per_link",
         probe_s=0.05,
+        return_mbps=rng.uniform(0.5, 5.0, (e, e)),
+        return_latency_s=rng.uniform(0.0, 0.3, (e, e)),
     )
     work, overhead, d, r = 3.0, 0.3, 2.0, 0.5
     load = np.append(rng.uniform(0.0, 5.0, e), work)
@@ -438,10 +440,11 @@ def test_exact_knowledge_gives_the_programmes_delay(case, info):
     physics.finish(scenario, state, tasks, outcome)
 
     latency, link, speed = scenario.link_latency_s[b], scenario.link_mbps[b], scenario.speed_gcps
-    dispatch = 2 * latency.max() + 0.05 * (e - 1) if info == "probed" else 0.0
+    back, return_mbps = scenario.return_latency_s[b], scenario.return_mbps[b]
+    dispatch = (latency + back).max() + 0.05 * (e - 1) if info == "probed" else 0.0
     free = np.maximum(load[:e] / speed - 0.5, 0.0)
     order = np.argsort(-link, kind="stable")
-    unit, fixed = work / speed + r / link, overhead / speed + latency
+    unit, fixed = work / speed + r / return_mbps, overhead / speed + back
     q = split.Quote(free, np.full(e, dispatch), d / link, latency, unit, fixed, order, speed, case["shared"], b)
     assert outcome.probes[0, e] == (e - 1 if info == "probed" else 0)
     assert outcome.delay_s[0, e] == pytest.approx(least_value(q, range(e)), abs=1e-7)

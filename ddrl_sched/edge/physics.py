@@ -141,6 +141,8 @@ def _world(scenario: Scenario) -> World:
         scenario.speed_gcps,
         scenario.link_mbps,
         scenario.link_latency_s,
+        scenario.return_mbps,
+        scenario.return_latency_s,
         order,
         scenario.port == "shared",
         scenario.announce_s,

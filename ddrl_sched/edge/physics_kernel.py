@@ -30,6 +30,8 @@ class World(NamedTuple):
     speed_gcps: Floats
     link_mbps: Floats
     latency_s: Floats
+    return_mbps: Floats
+    return_latency_s: Floats
     order: Ints  # [B, E] fastest link first
     shared: bool
     announce_s: float
@@ -267,8 +269,8 @@ def _quote(
             if info != STATIC:
                 q.port_s[s] = max(port_free_s[r, b, 0 if world.shared else s] - now, dispatch)
             q.send_s[s] = tasks[3][r, at] / world.link_mbps[b, s]
-            q.unit_s[s] += tasks[4][r, at] / world.link_mbps[b, s]
-            q.fixed_s[s] += world.latency_s[b, s]
+            q.unit_s[s] += tasks[4][r, at] / world.return_mbps[b, s]
+            q.fixed_s[s] += world.return_latency_s[b, s]
 
 
 @njit(cache=True, error_model="numpy")
@@ -370,7 +372,7 @@ def _dispatch(b: int, probed: Bools, world: World) -> tuple[float, int]:
     for s in range(len(probed)):
         if probed[s] and s != b:
             asked += 1
-            farthest = max(farthest, 2.0 * world.latency_s[b, s])
+            farthest = max(farthest, world.latency_s[b, s] + world.return_latency_s[b, s])
     return farthest + asked * world.probe_s, asked
 
 
@@ -489,7 +491,7 @@ def _place_shares(
             port_free_s[r, b, port] = sent
             arrive = sent + world.latency_s[b, s]
             before, transfer = start - now, arrive - start
-            back = world.latency_s[b, s] + share * tasks[4][r, i] / world.link_mbps[b, s]
+            back = world.return_latency_s[b, s] + share * tasks[4][r, i] / world.return_mbps[b, s]
         _send(r, s, arrive, work, before, transfer, back, i, state)
         own_free_s[r, b, s] = max(own_free_s[r, b, s], arrive) + work / world.speed_gcps[s]
         own[r, b, s] += work

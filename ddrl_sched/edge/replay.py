@@ -104,6 +104,8 @@ def scenario_of(case: Case) -> Scenario:
         speed_gcps=case.speed_gcps,
         link_mbps=link_mbps,
         link_latency_s=np.zeros((n, n)),
+        return_mbps=link_mbps,
+        return_latency_s=np.zeros((n, n)),
         port="shared",
         slot_s=SLOT_S,
         announce_s=SLOT_S,

@@ -7,6 +7,7 @@ caller passes the function that makes them: `stream(seed, *names) -> numpy Gener
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -18,9 +19,10 @@ from ddrl_sched.config import (
     ListedServers,
     ReceiverNetwork,
 )
-from ddrl_sched.edge.topology import graph_links, n_nodes
+from ddrl_sched.edge.topology import graph_links, n_stations
 from ddrl_sched.edge.types import Floats, Scenario
 
+MAX_SLOTS = 1e15  # of a horizon: they are counted exactly
 NamedStream = Callable[..., np.random.Generator]  # (seed, *names) -> generator
 
 
@@ -40,6 +42,7 @@ def build_scenario(env: EnvSettings, demand: Demand, stream: NamedStream) -> Sce
     """The scenario of one environment under one workload (which decides the horizon). Raises InputError."""
     speed_gcps = server_speeds(env, stream)
     link_mbps, link_latency_s = _links(env, len(speed_gcps), stream)
+    returns_alike = not isinstance(env.network, GraphNetwork) and not _is_matrix(env.network.rate_mbps)
     horizon = horizon_s(env, demand, speed_gcps)
     return Scenario(
         name=env.name,
@@ -47,6 +50,8 @@ def build_scenario(env: EnvSettings, demand: Demand, stream: NamedStream) -> Sce
         speed_gcps=speed_gcps,
         link_mbps=link_mbps,
         link_latency_s=link_latency_s,
+        return_mbps=link_mbps if returns_alike else np.ascontiguousarray(link_mbps.T),
+        return_latency_s=np.ascontiguousarray(link_latency_s.T),
         port=env.network.port,
         slot_s=float(env.clock.slot_s),
         announce_s=float(env.clock.announce_s),
@@ -61,10 +66,10 @@ def server_speeds(env: EnvSettings, stream: NamedStream) -> Floats:
     servers, network = env.servers, env.network
     n = len(servers.speed_gcps) if isinstance(servers, ListedServers) else servers.n
     if isinstance(network, GraphNetwork):
-        nodes = n_nodes(network)
-        if n is not None and n != nodes:
-            raise InputError(f"env.servers: there must be one server per node of {network.file} ({nodes}), got {n}")
-        n = nodes
+        stations = n_stations(network)
+        if n is not None and n != stations:
+            raise InputError(f"env.servers: there must be one server per node of {network.file} ({stations}), got {n}")
+        n = stations
     if isinstance(servers, ListedServers):
         return np.array(servers.speed_gcps, dtype=np.float64)
     low, high = servers.speed_gcps
@@ -86,6 +91,9 @@ def horizon_s(env: EnvSettings, demand: Demand, speed_gcps: Floats) -> float:
     slotted tasks meet a horizon that is no whole number of slots.
     """
     slot_s, asked = env.clock.slot_s, env.clock.horizon_s
+    longest_s = env.clock.auto_horizon.cap_s if asked == "auto" and env.clock.auto_horizon else asked
+    if longest_s != "auto" and longest_s / slot_s > MAX_SLOTS:
+        raise InputError(f"env.clock.slot_s: {slot_s:.6g} s is too short for a horizon of up to {longest_s:.6g} s")
     if asked != "auto":
         if demand.slotted and abs(asked / slot_s - round(asked / slot_s)) > 1e-9:
             raise InputError(f"env.clock.horizon_s: must be a whole number of slots of {slot_s:.6g} s, got {asked:.6g}")
@@ -108,17 +116,22 @@ def _links(env: EnvSettings, n: int, stream: NamedStream) -> tuple[Floats, Float
     if isinstance(network, GraphNetwork):
         mbps, latency_s = graph_links(network)
     elif isinstance(network, ReceiverNetwork):
-        mbps, latency_s = _receiver_links(np.array(network.rate_mbps, dtype=np.float64), network.latency_s)
+        mbps, latency_s = _square(network.rate_mbps, n), _square(network.latency_s, n)
     else:
-        mbps, latency_s = _receiver_links(_drawn_rates(network, n, stream), network.latency_s)
+        mbps, latency_s = _square(_drawn_rates(network, n, stream), n), _square(network.latency_s, n)
     np.fill_diagonal(mbps, np.inf)
     np.fill_diagonal(latency_s, 0.0)
     return mbps, latency_s
 
 
-def _receiver_links(rate_mbps: Floats, latency_s: float) -> tuple[Floats, Floats]:
-    n = len(rate_mbps)
-    return np.tile(rate_mbps, (n, 1)), np.full((n, n), float(latency_s))
+def _square(values: Any, n: int) -> Floats:
+    """[B, E] from one number, one per server [E], or [B, E] with null where local."""
+    given = np.array(values, dtype=np.float64)  # null is NaN
+    return np.array(np.broadcast_to(given, (n, n)))
+
+
+def _is_matrix(values: Any) -> bool:
+    return isinstance(values, list) and isinstance(values[0], list)
 
 
 def _drawn_rates(network: DrawnReceiverNetwork, n: int, stream: NamedStream) -> Floats:

@@ -1,4 +1,4 @@
-"""Wired networks from gml files of the Internet Topology Zoo's form: rate and latency of the path between stations."""
+"""Wired networks from files of the Internet Topology Zoo's form: rate and latency of the path between stations."""
 
 import math
 import re
@@ -9,64 +9,118 @@ from typing import Any
 import numpy as np
 
 from ddrl_sched.config import MAX_SERVERS, GraphNetwork, InputError, clean, shown
-from ddrl_sched.edge.input_file import MAX_GML_BYTES, first_line, read_bytes
+from ddrl_sched.edge.input_file import MAX_GML_BYTES, read_bytes
+from ddrl_sched.edge.link_speed import number, stated_bps
+from ddrl_sched.edge.network_file import Attributes, NetworkFile, NetworkFileError, parse_network
 from ddrl_sched.edge.types import Floats
 
 EARTH_RADIUS_KM = 6371.0
-LARGEST_BPS = 1e15
 KEY = "env.network.file"
+# facts of a link in no form of the Topology Zoo, so that their units are not known
+_UNREAD = re.compile(
+    r"(?:link|edge)?_?(?:latency|delay|rtt|ping|dist|distance|length|weight|cost|metric"
+    r"|bandwidth|bw|capacity|datarate|bitrate|rate|speed|linkspeed|throughput)(?:raw|_?units?|_?[a-z]{1,5})?"
+)
+_ZOO_SPEEDS = ("LinkSpeedRaw", "LinkSpeed", "LinkSpeedUnits")
+_NOT_BUILT = re.compile(r"plan|propos|future|under construction", re.IGNORECASE)
 
-Attributes = dict[str, Any]
 
-
-def n_nodes(network: GraphNetwork) -> int:
-    """Number of nodes, which is that of stations and servers. Raises InputError (unreadable file)."""
-    return len(_read_graph(network)[0])
+def n_stations(network: GraphNetwork) -> int:
+    """Number of stations, which is that of servers. Raises InputError (unreadable file)."""
+    return len(_stations(_read(network).nodes))
 
 
 def graph_links(network: GraphNetwork) -> tuple[Floats, Floats]:
-    """Rates [B, E] (slowest link of the path) and latencies [B, E] (sum along it) between all nodes of a gml file.
+    """Rates [B, E] (slowest link of the path) and latencies [B, E] (sum along it) between all stations of a file.
 
-    Paths are shortest by latency. Of parallel links the fastest counts. Nodes stand in the order of the file and need
-    neither labels nor distinct ones. Raises InputError (unreadable file, no rate, disconnected).
+    There is a station at every node but those that the Topology Zoo marks as a switch (hyperedge 1). Stations stand in
+    the order of the file and need neither labels nor distinct ones. Paths are shortest by latency. Of parallel links
+    the fastest counts; links that are only planned (LinkStatus) and those from a node to itself are left out. In a
+    directed file a link leads from its source to its target.
+
+    Raises InputError (unreadable file, no clear rate, disconnected).
     """
     import networkx as nx
 
-    nodes, edges = _read_graph(network)
-    graph = nx.Graph()
-    graph.add_nodes_from(range(len(nodes)))
-    for a, b, data in edges:
-        mbps = _link_mbps(network, nodes[a], nodes[b], data)
-        if a != b and mbps > graph.get_edge_data(a, b, {"mbps": 0.0})["mbps"]:
-            graph.add_edge(a, b, mbps=mbps, latency_s=_link_latency_s(network, nodes[a], nodes[b]))
-    if not nx.is_connected(graph):
-        alone = min(nx.connected_components(graph), key=len)
-        raise InputError(f"{KEY}: {clean(network.file)}: node {_label(nodes[min(alone)])} has no path to the others")
-    return _path_links(graph, nx.all_pairs_dijkstra_path(graph, weight="latency_s"))
+    file = _read(network)
+    graph = _fastest_links(network, file)
+    _check_connected(network, file, graph)
+    mbps, latency_s = _path_links(graph, nx.all_pairs_dijkstra_path(graph, weight="latency_s"))
+    kept = np.ix_(_stations(file.nodes), _stations(file.nodes))
+    return mbps[kept], latency_s[kept]
+
+
+def _fastest_links(network: GraphNetwork, file: NetworkFile) -> Any:
+    import networkx as nx
+
+    several = nx.MultiDiGraph() if file.directed else nx.MultiGraph()
+    several.add_nodes_from(range(len(file.nodes)))
+    several.add_edges_from(file.links)
+    graph = nx.DiGraph() if file.directed else nx.Graph()
+    graph.add_nodes_from(several)
+    for a, b, data in several.edges(data=True):
+        ends = file.nodes[a], file.nodes[b]
+        mbps = _link_mbps(network, *ends, data)
+        built = not _NOT_BUILT.match(str(data.get("LinkStatus", "")))
+        if a != b and built and mbps > graph.get_edge_data(a, b, {"mbps": 0.0})["mbps"]:
+            graph.add_edge(a, b, mbps=mbps, latency_s=_link_latency_s(network, *ends))
+    return graph
+
+
+def _check_connected(network: GraphNetwork, file: NetworkFile, graph: Any) -> None:
+    import networkx as nx
+
+    where = f"{KEY}: {clean(network.file)}: node"
+    if not file.directed:
+        if not nx.is_connected(graph):
+            alone = min(nx.connected_components(graph), key=len)
+            raise InputError(f"{where} {_label(file.nodes[min(alone)])} has no path to the others")
+        return
+    first = file.nodes[0]
+    for reached, ends in (
+        (nx.descendants(graph, 0), "{1} has no path from {0}"),
+        (nx.ancestors(graph, 0), "{1} has no path to {0}"),
+    ):
+        beyond = set(graph) - reached - {0}
+        if beyond:
+            names = ends.format(_label(first), _label(file.nodes[min(beyond)]))
+            raise InputError(
+                f"{where} {names}: the file is directed, so a link leads from its source to its target only"
+            )
 
 
 def _path_links(graph: Any, paths: Iterable[Any]) -> tuple[Floats, Floats]:
-    n = len(graph)
+    n, both_ways = len(graph), not graph.is_directed()
     mbps, latency_s = np.full((n, n), np.inf), np.zeros((n, n))
     for a, targets in paths:
         for b, path in targets.items():
-            if a < b:  # one path for both directions
+            if a < b or (a > b and not both_ways):  # one path for both directions
                 links = [graph.edges[edge] for edge in pairwise(path)]
-                mbps[a, b] = mbps[b, a] = min(link["mbps"] for link in links)
-                latency_s[a, b] = latency_s[b, a] = sum(link["latency_s"] for link in links)
+                mbps[a, b] = min(link["mbps"] for link in links)
+                latency_s[a, b] = sum(link["latency_s"] for link in links)
+                if both_ways:
+                    mbps[b, a], latency_s[b, a] = mbps[a, b], latency_s[a, b]
     return mbps, latency_s
 
 
 def _link_mbps(network: GraphNetwork, a: Attributes, b: Attributes, link: Attributes) -> float:
     where = f"{KEY}: {clean(network.file)}: link {_label(a)} - {_label(b)}"
-    if "LinkSpeedRaw" not in link:
-        if network.missing_rate_mbps is None:
-            raise InputError(f"{where} has no LinkSpeedRaw (bit/s); set env.network.missing_rate_mbps to allow it")
-        return float(network.missing_rate_mbps)
-    bps = link["LinkSpeedRaw"]
-    if not _is_number(bps) or not 0 < bps <= LARGEST_BPS:
-        raise InputError(f"{where}: LinkSpeedRaw must be a number in (0, 1e15] (bit/s), got {shown(bps)}")
-    return float(bps) / 1e6
+    for key, value in link.items():
+        says_nothing = key.lower() in ("weight", "cost", "metric") and number(value) == 1
+        if _UNREAD.fullmatch(key.lower()) and key not in _ZOO_SPEEDS and not says_nothing:
+            raise InputError(
+                f"{where} states {clean(key)} {shown(value)}, which has no unit of the Topology Zoo: state the rate as "
+                "LinkSpeedRaw (bit/s), places as Latitude and Longitude, or take the key out of the file"
+            )
+    bps = stated_bps(link, where)
+    if bps is not None:
+        return bps / 1e6
+    if network.missing_rate_mbps is None:
+        raise InputError(
+            f"{where} states no speed (LinkSpeedRaw in bit/s, LinkSpeed with LinkSpeedUnits, or LinkLabel); "
+            "set env.network.missing_rate_mbps to allow it"
+        )
+    return float(network.missing_rate_mbps)
 
 
 def _link_latency_s(network: GraphNetwork, a: Attributes, b: Attributes) -> float:
@@ -77,14 +131,18 @@ def _link_latency_s(network: GraphNetwork, a: Attributes, b: Attributes) -> floa
 
 
 def _coordinates(network: GraphNetwork, node: Attributes) -> tuple[float, float] | None:
-    latitude: Any = node.get("Latitude")
-    longitude: Any = node.get("Longitude")
-    if latitude is None or longitude is None:
+    """(latitude, longitude) in degrees, also from keys such as lat and lon."""
+    names = ("latitude", "lat"), ("longitude", "lon", "lng", "long")
+    stated = [[value for key, value in node.items() if key.lower() in known and value != ""] for known in names]
+    if not stated[0] or not stated[1]:
         return None
-    if not (_is_number(latitude) and _is_number(longitude) and abs(latitude) <= 90 and abs(longitude) <= 360):
+    latitude, longitude = (number(values[0]) for values in stated)
+    one_each = len(stated[0]) == len(stated[1]) == 1
+    if latitude is None or longitude is None or not (one_each and abs(latitude) <= 90 and abs(longitude) <= 360):
         where = f"{KEY}: {clean(network.file)}: node {_label(node)}"
-        raise InputError(f"{where}: Latitude and Longitude must be degrees, got {shown((latitude, longitude))}")
-    return float(latitude), float(longitude)
+        got = tuple(values[0] if len(values) == 1 else values for values in stated)
+        raise InputError(f"{where}: Latitude and Longitude must be degrees, got {shown(got)}")
+    return latitude, longitude
 
 
 def great_circle_km(a: tuple[float, float], b: tuple[float, float]) -> float:
@@ -94,27 +152,33 @@ def great_circle_km(a: tuple[float, float], b: tuple[float, float]) -> float:
     return 2 * EARTH_RADIUS_KM * math.asin(math.sqrt(min(1.0, h)))
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 def _label(node: Attributes) -> str:
     return shown(node.get("label", node["id"]))
 
 
-def _read_graph(network: GraphNetwork) -> tuple[list[Attributes], list[tuple[int, int, Attributes]]]:
-    """Nodes in the order of the file, and links as (position, position, attributes)."""
-    import networkx as nx
+def _stations(nodes: list[Attributes]) -> list[int]:
+    """Places of the nodes that are no switch."""
+    return [i for i, node in enumerate(nodes) if _flag(node) in ("0", "false")]
 
-    text = read_bytes(network.file, KEY, "topologies", MAX_GML_BYTES).decode("utf-8", errors="replace")
-    if not re.search(r"^\s*multigraph\s", text, re.MULTILINE):  # the Topology Zoo holds parallel links without a word
-        text = re.sub(r"\bgraph\s*\[", "graph [ multigraph 1", text, count=1)
+
+def _flag(node: Attributes) -> str:
+    return str(node.get("hyperedge", 0)).lower()
+
+
+def _read(network: GraphNetwork) -> NetworkFile:
+    content = read_bytes(network.file, KEY, "topologies", MAX_GML_BYTES)
+    name = f"{KEY}: {clean(network.file)}"
     try:
-        graph = nx.parse_gml(text.splitlines(), label="id")
-    except Exception as error:  # the parser fails in many ways on files that are no gml
-        raise InputError(f"{KEY}: {clean(network.file)}: not readable as gml: {first_line(error)}") from None
-    if not 1 <= len(graph) <= MAX_SERVERS:
-        raise InputError(f"{KEY}: {clean(network.file)}: must have 1 to {MAX_SERVERS} nodes, got {len(graph)}")
-    place = {key: i for i, key in enumerate(graph.nodes)}
-    nodes = [{"id": key, **data} for key, data in graph.nodes(data=True)]
-    return nodes, [(place[a], place[b], data) for a, b, data in graph.edges(data=True)]
+        file = parse_network(content)
+    except NetworkFileError as error:
+        kind = "graphml" if content.lstrip().startswith(b"<") else "gml"
+        raise InputError(f"{name}: not readable as {kind}: {clean(error)}") from None
+    if not 1 <= len(file.nodes) <= MAX_SERVERS or not _stations(file.nodes):
+        n = len(_stations(file.nodes))
+        raise InputError(
+            f"{name}: must have 1 to {MAX_SERVERS} nodes with a station, got {len(file.nodes)} nodes, {n} stations"
+        )
+    for node in file.nodes:
+        if _flag(node) not in ("0", "1", "false", "true"):
+            raise InputError(f"{name}: node {_label(node)}: hyperedge must be 0 or 1, got {shown(node['hyperedge'])}")
+    return file

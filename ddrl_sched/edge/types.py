@@ -24,8 +24,10 @@ class Scenario:
     name: str
     rule: str  # "clean", or the published rule set (edge/published.py) that computes delays here
     speed_gcps: Floats  # [E]
-    link_mbps: Floats  # [B, E], inf on the diagonal (local); published worlds: the receiver's rate
+    link_mbps: Floats  # [B, E] from station b to server e, inf on the diagonal (local)
     link_latency_s: Floats  # [B, E], 0 on the diagonal
+    return_mbps: Floats  # [B, E] from server e back to station b, inf on the diagonal
+    return_latency_s: Floats  # [B, E], 0 on the diagonal
     port: str  # "shared": one FIFO port per station; "per_link": a FIFO link of its own to every server
     slot_s: float  # unit of time of discounting and of slotted workloads
     announce_s: float  # all servers publish their promised work at every multiple of this

@@ -25,7 +25,8 @@ def worth_of_asking(view: View) -> Floats:
     mean_s = view.mean_work_gcycle / scenario.speed_gcps.mean()
     busy = np.minimum(own_load(view), 0.98)
     expected_s = np.maximum(mean_s * busy / (1.0 - busy), 1e-6)
-    takes_s = np.maximum(2.0 * scenario.link_latency_s[view.tasks.origin] + scenario.probe_s, 1e-6)
+    round_trip_s = scenario.link_latency_s + scenario.return_latency_s
+    takes_s = np.maximum(round_trip_s[view.tasks.origin] + scenario.probe_s, 1e-6)
     worth: Floats = np.log(expected_s)[..., None] - np.log(takes_s)
     return worth
 
