@@ -25,7 +25,7 @@ from ddrl_sched.edge.task_kinds import Streams, drawn_per_index, mean_sizes, mea
 from ddrl_sched.edge.trace_file import SCALED, TAKEN, TraceFile, read_trace
 from ddrl_sched.edge.types import Bools, Floats, Ints, Scenario
 
-MAX_TASKS = 5_000_000  # expected, per trace: beyond it memory, not time, is the limit
+LEAST_RATE = 1e-9  # tasks per second: the longest horizon holds one
 
 
 @dataclass(frozen=True)
@@ -57,23 +57,15 @@ def plan_workload(env: EnvSettings, workload: WorkloadSettings, speed_gcps: Floa
     Raises InputError: a load that the workload cannot reach, a workload that the rule or the tasks cannot have, a
     wrong trace file.
     """
-    arrivals, share = workload.arrivals, _station_share(workload, len(speed_gcps))
+    share = _station_share(workload, len(speed_gcps))
     _check_match(env, workload)
-    if isinstance(arrivals, TraceArrivals):
-        return _trace_plan(env, workload, arrivals, share, speed_gcps)
-    mean_work = mean_work_gcycle(env)
-    per_load = float(np.sum(speed_gcps)) / mean_work  # tasks per second at load 1
-    if isinstance(arrivals, PublishedMultiArrivals | PublishedSingleArrivals):
-        return _slotted_plan(env, workload, arrivals, share, (per_load, len(speed_gcps)))
-    if isinstance(arrivals, BurstyArrivals):
-        low, high = arrivals.mean_low_s, arrivals.mean_high_s
-        average = (arrivals.low_load * low + arrivals.high_load * high) / (low + high)
-        load = average if workload.load is None else workload.load
-        demand = Demand(load, mean_work, load * per_load, math.inf, low * high / (low + high), slotted=False)
-        return Plan(demand, load / average, share, 0, 1.0, None)
-    assert workload.load is not None  # the settings see to it
-    rate = workload.load * per_load
-    return Plan(Demand(workload.load, mean_work, rate, math.inf, 0.0, slotted=False), rate, share, 0, 1.0, None)
+    if not mean_work_gcycle(env) > 0:
+        raise InputError("env.tasks: the mean work of a task is too small to be told from 0")
+    plan = _plan(env, workload, share, speed_gcps)
+    if not plan.demand.tasks_per_s >= LEAST_RATE:
+        text = f"{plan.demand.load:.4g} is {plan.demand.tasks_per_s:.4g} tasks per second, at least {LEAST_RATE:g}"
+        raise InputError(f"workload.load: {text} are needed")
+    return plan
 
 
 def training_rows(plan: Plan, arrivals: TraceArrivals) -> int:
@@ -148,6 +140,25 @@ def alternate(rng: np.random.Generator, mean_s: tuple[float, float], until_s: fl
 
 
 # ---- plans -----------------------------------------------------------------------------------------------------------
+
+
+def _plan(env: EnvSettings, workload: WorkloadSettings, share: Floats | None, speed_gcps: Floats) -> Plan:
+    arrivals = workload.arrivals
+    if isinstance(arrivals, TraceArrivals):
+        return _trace_plan(env, workload, arrivals, share, speed_gcps)
+    mean_work = mean_work_gcycle(env)
+    per_load = float(np.sum(speed_gcps)) / mean_work  # tasks per second at load 1
+    if isinstance(arrivals, PublishedMultiArrivals | PublishedSingleArrivals):
+        return _slotted_plan(env, workload, arrivals, share, (per_load, len(speed_gcps)))
+    if isinstance(arrivals, BurstyArrivals):
+        low, high = arrivals.mean_low_s, arrivals.mean_high_s
+        average = (arrivals.low_load * low + arrivals.high_load * high) / (low + high)
+        load = average if workload.load is None else workload.load
+        demand = Demand(load, mean_work, load * per_load, math.inf, low * high / (low + high), slotted=False)
+        return Plan(demand, load / average, share, 0, 1.0, None)
+    assert workload.load is not None  # the settings see to it
+    rate = workload.load * per_load
+    return Plan(Demand(workload.load, mean_work, rate, math.inf, 0.0, slotted=False), rate, share, 0, 1.0, None)
 
 
 def _check_match(env: EnvSettings, workload: WorkloadSettings) -> None:

@@ -129,7 +129,7 @@ def _refuse_dates(column: Column, values: NDArray[Any]) -> None:
     digits = len(str(int(values[0])))
     if digits in DATES and _are_dates(values, digits).all():
         form = "2024-05-10" if digits == 8 else "20240510T000000"
-        hint = f"; write {form}, or say {KEY}=s if it is a number of seconds"
+        hint = f"; write {form}, or say {KEY} if it is a number of that unit"
         column.refuse(np.ones(len(values), np.bool_), f"looks like a date ({DATES[digits]})", hint)
 
 

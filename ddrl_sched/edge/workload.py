@@ -6,8 +6,9 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from ddrl_sched.config import EnvSettings, InputError, TraceArrivals, WorkloadSettings
-from ddrl_sched.edge.arrivals import MAX_TASKS, Arrivals, Plan, alternate, draw_arrivals, plan_workload
+from ddrl_sched.edge.arrivals import Arrivals, Plan, alternate, draw_arrivals, plan_workload
 from ddrl_sched.edge.scenario import NamedStream, build_scenario, server_speeds
+from ddrl_sched.edge.sizes import MAX_TASKS, check_trace
 from ddrl_sched.edge.task_kinds import NO_COLUMNS, Columns, Streams, deadline_s, draw_sizes, mean_sizes, overhead_gcycle
 from ddrl_sched.edge.trace_file import SCALED
 from ddrl_sched.edge.types import Floats, Ints, Scenario, Tasks
@@ -41,6 +42,7 @@ def build_world(env: EnvSettings, workload: WorkloadSettings, stream: NamedStrea
     plan = plan_workload(env, workload, server_speeds(env, stream))
     scenario = build_scenario(env, plan.demand, stream)
     _check_horizon(workload, plan, scenario)
+    check_trace(scenario, env, workload, plan.n_indices, plan.demand.tasks_per_s * scenario.horizon_s, 1)
     return scenario, plan
 
 
@@ -54,8 +56,10 @@ def sample(
 ) -> tuple[Tasks, TraceFacts]:
     """One trace per replica, padded at the end to a common N (padding: valid False, size 0, arriving at the horizon).
 
-    Raises InputError (a trace file's window with too few tasks, or one that is not there).
+    Raises InputError (a trace file's window with too few tasks, or one that is not there; more than memory holds).
     """
+    n_tasks = plan.demand.tasks_per_s * scenario.horizon_s
+    check_trace(scenario, env, workload, plan.n_indices, n_tasks, len(replicas))
     traces = [sample_trace(scenario, env, workload, plan, replica) for replica in replicas]
     tasks = _stack(traces, scenario.horizon_s)
     capacity = float(np.sum(scenario.speed_gcps)) * scenario.horizon_s

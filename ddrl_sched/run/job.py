@@ -23,7 +23,7 @@ from ddrl_sched.run import checkpoint, records
 from ddrl_sched.run.claim import claim, is_claimed
 from ddrl_sched.run.curve import Curve
 from ddrl_sched.run.estimate import estimate_s
-from ddrl_sched.run.evaluate import check_replay, evaluate
+from ddrl_sched.run.evaluate import check_replay, check_size, evaluate
 from ddrl_sched.run.evolve import Evolution
 from ddrl_sched.run.identity import WEIGHTS, Asked, JobSettings, ask, finished, is_gym, state
 from ddrl_sched.run.problem import Problem, build_problem
@@ -200,7 +200,9 @@ def build(asked: Asked, options: Mapping[str, Any]) -> Job:
         scheduler = build_scheduler(str(settings.scheduler.get("name")), keys)
         if options.get("try_out", True):
             _try_out(settings, problem, scheduler)
-    return Job(asked, problem, scheduler, options.get("watch"))
+    job = Job(asked, problem, scheduler, options.get("watch"))
+    check_size(problem, _n_seeds(job), settings.evaluate.traces)
+    return job
 
 
 def _try_out(settings: JobSettings, problem: Problem, scheduler: Scheduler) -> None:
@@ -226,7 +228,7 @@ def _check_replay(settings: JobSettings, problem: Problem) -> None:
 def _check_episodes(settings: JobSettings, problem: Problem) -> None:
     budget, scenario = settings.train, problem.scenario
     tasks = max(budget.episode_slots * scenario.slot_s * problem.plan.demand.tasks_per_s, budget.episode_tasks)
-    cells = tasks * settings.seeds * scenario.n_servers
+    cells = tasks * settings.seeds * (scenario.n_servers + 20)  # shares, and what else is known of a task
     if cells > MAX_EPISODE_CELLS:
         text = f"an episode holds {tasks:.4g} tasks for each of {settings.seeds} seeds on {scenario.n_servers} servers"
         raise InputError(f"train.episode_slots, train.episode_tasks: {text}, too many to be held at once")
