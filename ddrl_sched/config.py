@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
@@ -189,6 +190,7 @@ def _expected(error: Any, keys: list[str]) -> str:
 
 LARGEST = 1e9
 MAX_SERVERS = 1000
+MAX_LOAD = 10.0
 
 Positive = Annotated[float, Field(gt=0, le=LARGEST)]
 NonNegative = Annotated[float, Field(ge=0, le=LARGEST)]
@@ -490,20 +492,31 @@ class PublishedSingleArrivals(Settings):
     max_tasks: Annotated[int, Field(ge=1, le=100_000)]  # used where load is null
 
 
-class TraceColumns(Settings):
-    """Columns that give a task its size (scaled to the mean of env.tasks); null: drawn as env.tasks says."""
+def _separator_word(value: Any) -> Any:
+    """The word for a separator that is given as the character itself."""
+    words = {",": "comma", ";": "semicolon", "\t": "tab", "\\t": "tab", "|": "pipe"}
+    return words.get(value, value) if isinstance(value, str) else value
 
-    input_mbit: Text | None
-    work_gcycle: Text | None
-    result_mbit: Text | None
+
+class TraceColumns(Settings):
+    """Columns of a trace file: when, where and what a task is. null: drawn as env.tasks (and the stations) say."""
+
+    timestamp: Text | None = None  # null: the one column that is named like a time
+    time_unit: Literal["s", "ms", "us", "ns"] | None = None  # null: by the column's name (ts_ms), else seconds
+    separator: Annotated[Literal["comma", "semicolon", "tab", "pipe"], BeforeValidator(_separator_word)] | None = None
+    origin: Text | None = None  # station, 0..B-1
+    input_mbit: Text | None = None  # scaled to the mean of env.tasks, as the next two
+    result_mbit: Text | None = None
+    work_gcycle: Text | None = None
+    deadline_s: Text | None = None  # as it is, and so are the next two
+    units: Text | None = None
+    steps: Text | None = None
 
 
 class TraceArrivals(Settings):
-    """Arrival moments of a csv file, time stretched to the load."""
+    """Arrival moments of a trace file, time stretched to the load."""
 
     kind: Literal["trace"]
-    timestamp_column: Text | None  # null: the one column that is named like a time
-    columns: TraceColumns
     train_fraction: Annotated[float, Field(gt=0, lt=1)]  # of the file's time span; evaluation uses the rest
     windows: Annotated[int, Field(ge=1, le=10_000)]  # disjoint evaluation windows in the rest
     min_tasks: Annotated[int, Field(ge=1, le=10**6)]  # fewer in an evaluation window are an error
@@ -513,8 +526,11 @@ class WorkloadSettings(Settings):
     """When and where tasks arrive. `load` = long-run offered work (without overhead) over the sum of speeds."""
 
     name: Name
-    load: Annotated[float, Field(gt=0, le=10)] | None
+    load: Annotated[float, Field(gt=0, le=MAX_LOAD)] | None  # null with trace arrivals: as the file has it
     path: Text | None = None  # of trace arrivals: "package:AzureLLMInferenceTrace_conv.csv", or a path
+    sort: bool = False  # of trace arrivals: sort the rows by time
+    columns: TraceColumns | None = None  # of trace arrivals
+    station_weights: Annotated[list[NonNegative], Field(min_length=1, max_length=MAX_SERVERS)] | None = None  # [B]
     order: Literal["drawn", "station"]  # of tasks that arrive together; station: station 0 first, then by index
     arrivals: Annotated[
         PoissonArrivals | BurstyArrivals | PublishedMultiArrivals | PublishedSingleArrivals | TraceArrivals,
@@ -522,10 +538,27 @@ class WorkloadSettings(Settings):
     ]
 
     @model_validator(mode="after")
-    def _has_load(self) -> "WorkloadSettings":
-        if (self.path is None) == (self.arrivals.kind == "trace"):
-            wanted = "must name a csv file" if self.path is None else "must be null (or left out)"
-            raise ValueError(f"path: {wanted} for {self.arrivals.kind} arrivals")
-        if self.load is None and self.arrivals.kind in ("poisson", "trace"):
-            raise ValueError(f"load: must be a number for {self.arrivals.kind} arrivals, got null")
+    def _consistent(self) -> "WorkloadSettings":
+        kind, wrong = self.arrivals.kind, _station_faults(self)
+        if (self.path is None) == (kind == "trace"):
+            wanted = "must name a trace file" if self.path is None else "must be null (or left out)"
+            wrong.append(f"path: {wanted} for {kind} arrivals")
+        if (self.columns is None) == (kind == "trace"):
+            wanted = "must be given ({}: all by default)" if self.columns is None else "must be null (or left out)"
+            wrong.append(f"columns: {wanted} for {kind} arrivals")
+        if self.sort and kind != "trace":
+            wrong.append(f"sort: must be false (or left out) for {kind} arrivals")
+        if self.load is None and kind == "poisson":
+            wrong.append("load: must be a number for poisson arrivals, got null")
+        if wrong:
+            raise ValueError("\n".join(wrong))
         return self
+
+
+def _station_faults(workload: WorkloadSettings) -> list[str]:
+    weights = workload.station_weights
+    if weights is None:
+        return []
+    if workload.columns is not None and workload.columns.origin is not None:
+        return ["station_weights: must be null where columns.origin says where tasks arrive"]
+    return [] if sum(weights) > 0 else ["station_weights: at least one must be > 0"]

@@ -9,12 +9,13 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from ddrl_sched.config import InputError
+from ddrl_sched.config import InputError, TraceColumns
 from ddrl_sched.edge.trace_file import read_trace
 from ddrl_sched.run.job import prepare
 from tests.conf_files import plain
 from tests.test_job import settings
 
+COLUMNS = TraceColumns(timestamp="t", work_gcycle="size")
 CELLS = [
     "", " ", "nan", "NaN", "inf", "-inf", "1e400", "-1e400", "1e308", "-5", "0", "0x10", "1_0", "1,2", '"1', '"1,2"',
     "\x00", "\x1b[2J", "é", "\u2028", "now", "today", "True", "None", "2024-13-01", "9999-01-01", "1700000000000",
@@ -84,7 +85,7 @@ def damaged(rng):
 def read_or_reason(path):
     """(TraceFile, None) or (None, message)."""
     try:
-        return read_trace(str(path), "t", ["size"]), None
+        return read_trace(str(path), COLUMNS, 3), None
     except InputError as error:
         return None, str(error)
 
@@ -105,8 +106,8 @@ def check(data, kinds, path):
     assert len(trace.time_s) == len(table)
     assert np.isfinite(trace.time_s).all()
     assert (np.diff(trace.time_s) >= 0).all()
-    assert (trace.sizes["size"] > 0).all()
-    assert trace.sizes["size"].tolist() == [float(row["size"]) for row in table]
+    assert (trace.columns["work_gcycle"] > 0).all()
+    assert trace.columns["work_gcycle"].tolist() == [float(row["size"]) for row in table]
     return False
 
 
@@ -128,18 +129,6 @@ def test_a_damaged_trace_is_read_as_it_stands_or_its_line_named(tmp_path):
 @pytest.mark.slow
 def test_two_thousand_damaged_traces(tmp_path):
     fuzz(tmp_path, 2000)
-
-
-def test_every_place_where_the_last_line_may_be_cut_is_found(tmp_path):
-    """A file of times alone: each cut inside the last line, even at the end of its number, is refused."""
-    whole = b"t\n0.125\n1.250\n2.500\n"
-    path = tmp_path / "trace.csv"
-    for end in range(len(b"t\n0.125\n1.250\n") + 1, len(whole)):
-        path.write_bytes(whole[:end])
-        with pytest.raises(InputError, match="line 4"):
-            read_trace(str(path), "t", [])
-    path.write_bytes(whole)
-    assert read_trace(str(path), "t", []).time_s.tolist() == [0.0, 1.125, 2.375]
 
 
 def test_a_huge_file_costs_less_than_a_small_job(tmp_path):
@@ -168,5 +157,5 @@ def test_a_huge_file_costs_less_than_a_small_job(tmp_path):
 )
 def test_what_is_no_file_is_refused(path):
     with pytest.raises(InputError, match=r"^workload\.path: ") as caught:
-        read_trace(path, "t", [])
+        read_trace(path, COLUMNS, 3)
     assert str(caught.value).isprintable()

@@ -7,6 +7,7 @@ from typing import assert_never
 import numpy as np
 
 from ddrl_sched.config import (
+    MAX_LOAD,
     MULTI_RULES,
     BurstyArrivals,
     EnvSettings,
@@ -16,14 +17,15 @@ from ddrl_sched.config import (
     PublishedMultiArrivals,
     PublishedSingleArrivals,
     TraceArrivals,
+    TraceColumns,
     WorkloadSettings,
 )
 from ddrl_sched.edge.scenario import Demand
-from ddrl_sched.edge.task_kinds import Streams, drawn_per_index, mean_work_gcycle
-from ddrl_sched.edge.trace_file import TraceFile, read_trace
+from ddrl_sched.edge.task_kinds import Streams, drawn_per_index, mean_sizes, mean_work_gcycle
+from ddrl_sched.edge.trace_file import SCALED, TAKEN, TraceFile, read_trace
 from ddrl_sched.edge.types import Bools, Floats, Ints, Scenario
 
-MAX_TASKS = 5_000_000  # expected, per trace: beyond it memory, not time, is the limit
+LEAST_RATE = 1e-9  # tasks per second: the longest horizon holds one
 
 
 @dataclass(frozen=True)
@@ -31,10 +33,11 @@ class Plan:
     """A workload tuned to the load it was asked for."""
 
     demand: Demand
-    intensity: float  # poisson, trace: tasks per second; bursty: factor on its two loads;
+    intensity: float  # poisson, trace: tasks per second; bursty: factor on its two loads; of an average station
     #                   published_multi: probability; published_single: largest count (a real number, see `_counts`)
+    station_share: Floats | None  # [B] tasks of each station over those of an average one; None: the same everywhere
     n_indices: int  # indices that a station's tasks can have within a slot; 0 unless slotted
-    time_scale: float  # factor by which a trace file is stretched, 1 otherwise
+    time_scale: float  # factor by which a trace file is stretched, 1 otherwise and where it keeps its own rate
     trace: TraceFile | None
 
 
@@ -54,33 +57,39 @@ def plan_workload(env: EnvSettings, workload: WorkloadSettings, speed_gcps: Floa
     Raises InputError: a load that the workload cannot reach, a workload that the rule or the tasks cannot have, a
     wrong trace file.
     """
-    arrivals = workload.arrivals
+    share = _station_share(workload, len(speed_gcps))
     _check_match(env, workload)
-    mean_work = mean_work_gcycle(env)
-    per_load = float(np.sum(speed_gcps)) / mean_work  # tasks per second at load 1
-    if isinstance(arrivals, PublishedMultiArrivals | PublishedSingleArrivals):
-        return _slotted_plan(env, workload, arrivals, per_load, len(speed_gcps))
-    if isinstance(arrivals, BurstyArrivals):
-        low, high = arrivals.mean_low_s, arrivals.mean_high_s
-        average = (arrivals.low_load * low + arrivals.high_load * high) / (low + high)
-        load = average if workload.load is None else workload.load
-        demand = Demand(load, mean_work, load * per_load, math.inf, low * high / (low + high), slotted=False)
-        return Plan(demand, load / average, 0, 1.0, None)
-    assert workload.load is not None  # the settings see to it
-    rate = workload.load * per_load
-    if isinstance(arrivals, PoissonArrivals):
-        return Plan(Demand(workload.load, mean_work, rate, math.inf, 0.0, slotted=False), rate, 0, 1.0, None)
-    return _trace_plan(workload, arrivals, mean_work, rate)
+    if not mean_work_gcycle(env) > 0:
+        raise InputError("env.tasks: the mean work of a task is too small to be told from 0")
+    plan = _plan(env, workload, share, speed_gcps)
+    if not plan.demand.tasks_per_s >= LEAST_RATE:
+        text = f"{plan.demand.load:.4g} is {plan.demand.tasks_per_s:.4g} tasks per second, at least {LEAST_RATE:g}"
+        raise InputError(f"workload.load: {text} are needed")
+    return plan
+
+
+def training_rows(plan: Plan, arrivals: TraceArrivals) -> int:
+    """Rows of the trace file in the part that training draws its windows from."""
+    assert plan.trace is not None
+    return int(np.searchsorted(plan.trace.time_s, arrivals.train_fraction * plan.trace.span_s))
 
 
 def slot_tasks(workload: WorkloadSettings, plan: Plan) -> Floats | None:
-    """Expected number of tasks [N] at index n of a station's slot; None unless tasks arrive in slots."""
+    """Expected number of tasks [N] at index n of an average station's slot; None unless tasks arrive in slots."""
     if isinstance(workload.arrivals, PublishedMultiArrivals):
         return np.full(plan.n_indices, plan.intensity)
     if not isinstance(workload.arrivals, PublishedSingleArrivals):
         return None
-    whole, part = divmod(plan.intensity, 1.0)
-    index = np.arange(plan.n_indices)
+    if plan.station_share is None:
+        return _reached(plan.intensity, plan.n_indices)
+    largest = _largest_counts(plan.intensity, plan.station_share)
+    return np.mean([_reached(float(count), plan.n_indices) for count in largest], axis=0)
+
+
+def _reached(largest: float, n_indices: int) -> Floats:
+    """Probability [N] that the count of a slot, uniform 1..largest, is above each index."""
+    whole, part = divmod(largest, 1.0)
+    index = np.arange(n_indices)
     return (1 - part) * np.maximum(1 - index / whole, 0) + part * np.maximum(1 - index / (whole + 1), 0)
 
 
@@ -91,13 +100,16 @@ def draw_arrivals(
 
     Raises InputError (a window with too few tasks, or one that is not there).
     """
-    kind = workload.arrivals
+    kind, share = workload.arrivals, plan.station_share
     if isinstance(kind, PublishedMultiArrivals):
         shape = (_n_slots(scenario), scenario.n_servers, plan.n_indices)
-        slot, station, index = np.nonzero(streams("arrivals").random(shape) < plan.intensity)
+        probability = plan.intensity if share is None else plan.intensity * share[:, None]
+        slot, station, index = np.nonzero(streams("arrivals").random(shape) < probability)
         return Arrivals(_slot_starts(scenario, slot), station, index, None)
     if isinstance(kind, PublishedSingleArrivals):
-        counts = _counts(streams("arrivals"), plan.intensity, _n_slots(scenario) * scenario.n_servers)
+        n = _n_slots(scenario)
+        largest = plan.intensity if share is None else np.tile(_largest_counts(plan.intensity, share), n)
+        counts = _counts(streams("arrivals"), largest, n * scenario.n_servers)
         slot, station = np.divmod(np.repeat(np.arange(len(counts)), counts), scenario.n_servers)
         index = np.arange(len(slot)) - np.repeat(np.cumsum(counts) - counts, counts)
         return Arrivals(_slot_starts(scenario, slot), station, index, None)
@@ -110,7 +122,7 @@ def draw_arrivals(
         arrive_s, row = _window(scenario, kind, plan, streams, window)
     else:
         assert_never(kind)
-    station = streams("stations").integers(0, scenario.n_servers, len(arrive_s))
+    station = _stations(scenario, plan, streams, row, len(arrive_s))
     return Arrivals(arrive_s, station, np.zeros(len(arrive_s), dtype=np.int64), row)
 
 
@@ -130,6 +142,25 @@ def alternate(rng: np.random.Generator, mean_s: tuple[float, float], until_s: fl
 # ---- plans -----------------------------------------------------------------------------------------------------------
 
 
+def _plan(env: EnvSettings, workload: WorkloadSettings, share: Floats | None, speed_gcps: Floats) -> Plan:
+    arrivals = workload.arrivals
+    if isinstance(arrivals, TraceArrivals):
+        return _trace_plan(env, workload, arrivals, share, speed_gcps)
+    mean_work = mean_work_gcycle(env)
+    per_load = float(np.sum(speed_gcps)) / mean_work  # tasks per second at load 1
+    if isinstance(arrivals, PublishedMultiArrivals | PublishedSingleArrivals):
+        return _slotted_plan(env, workload, arrivals, share, (per_load, len(speed_gcps)))
+    if isinstance(arrivals, BurstyArrivals):
+        low, high = arrivals.mean_low_s, arrivals.mean_high_s
+        average = (arrivals.low_load * low + arrivals.high_load * high) / (low + high)
+        load = average if workload.load is None else workload.load
+        demand = Demand(load, mean_work, load * per_load, math.inf, low * high / (low + high), slotted=False)
+        return Plan(demand, load / average, share, 0, 1.0, None)
+    assert workload.load is not None  # the settings see to it
+    rate = workload.load * per_load
+    return Plan(Demand(workload.load, mean_work, rate, math.inf, 0.0, slotted=False), rate, share, 0, 1.0, None)
+
+
 def _check_match(env: EnvSettings, workload: WorkloadSettings) -> None:
     arrivals = workload.arrivals
     slotted = isinstance(arrivals, PublishedMultiArrivals | PublishedSingleArrivals)
@@ -138,20 +169,45 @@ def _check_match(env: EnvSettings, workload: WorkloadSettings) -> None:
         raise InputError(f"workload.arrivals.kind: rule {env.rule} needs {wanted}, got {arrivals.kind}")
     if drawn_per_index(env) and not slotted:
         raise InputError(f"env.tasks: per_index needs a workload in slots (published_...), got {arrivals.kind}")
-    if isinstance(arrivals, TraceArrivals) and isinstance(env.tasks, ImageTasks):
-        mapped = [key for key, column in arrivals.columns if column is not None]
-        if mapped:
-            raise InputError(f"workload.arrivals.columns.{mapped[0]}: must be null with env.tasks.kind images")
+    if env.rule != "clean" and workload.station_weights is not None:
+        raise InputError(f"workload.station_weights: must be null under rule {env.rule}, whose stations are alike")
+    if workload.columns is not None:
+        _check_columns(env, workload.columns)
+
+
+def _check_columns(env: EnvSettings, columns: TraceColumns) -> None:
+    """InputError for a column that tasks of this kind have no use for, or that would be scaled to nothing."""
+    unfit = {"offload": ("steps",), "generation": (), "images": ("work_gcycle", "result_mbit")}[env.tasks.kind]
+    given = [key for key in (*SCALED, *TAKEN) if getattr(columns, key) is not None]
+    for key in given:
+        if key in unfit:
+            raise InputError(f"workload.columns.{key}: must be null with env.tasks.kind {env.tasks.kind}")
+        if key in SCALED and mean_sizes(env)[key] == 0:
+            raise InputError(f"workload.columns.{key}: must be null where the mean {key} of env.tasks is 0")
+    if "steps" in given and "work_gcycle" in given:
+        raise InputError("workload.columns.steps: must be null where columns.work_gcycle says what a task needs")
+
+
+def _station_share(workload: WorkloadSettings, n_stations: int) -> Floats | None:
+    """Tasks of each station [B] over those of an average one. Raises InputError."""
+    weights = workload.station_weights
+    if weights is None:
+        return None
+    if len(weights) != n_stations:
+        raise InputError(f"workload.station_weights: must have one per station ({n_stations}), got {len(weights)}")
+    return np.array(weights, dtype=np.float64) * (n_stations / sum(weights))
 
 
 def _slotted_plan(
     env: EnvSettings,
     workload: WorkloadSettings,
     arrivals: PublishedMultiArrivals | PublishedSingleArrivals,
-    per_load: float,
-    n_stations: int,
+    share: Floats | None,
+    scale: tuple[float, int],
 ) -> Plan:
-    per_slot = per_load * env.clock.slot_s / n_stations  # tasks per station and slot at load 1
+    """scale: tasks per second of all stations at load 1, and how many stations there are."""
+    per_load, n_stations = scale
+    per_slot = per_load * env.clock.slot_s / n_stations
     if isinstance(arrivals, PublishedMultiArrivals):
         n = arrivals.n_indices
         intensity = arrivals.probability if workload.load is None else workload.load * per_slot / n
@@ -160,24 +216,51 @@ def _slotted_plan(
                 f"workload.load: at most {n / per_slot:.6g} with {n} indices per slot, got {workload.load}"
             )
         count = intensity * n
+        _check_stations(share, intensity, 0.0, 1.0)
     else:
         intensity = float(arrivals.max_tasks) if workload.load is None else 2 * workload.load * per_slot - 1
         if intensity < 1:
             raise InputError(f"workload.load: at least {1 / per_slot:.6g} with 1 or more per slot, got {workload.load}")
-        n, count = math.ceil(intensity), (intensity + 1) / 2
+        count = (intensity + 1) / 2
+        _check_stations(share, count, 1.0, math.inf)
+        n = math.ceil(intensity if share is None else _largest_counts(intensity, share).max())
     load = count / per_slot
     demand = Demand(load, mean_work_gcycle(env), load * per_load, math.inf, 0.0, slotted=True)
-    return Plan(demand, intensity, n, 1.0, None)
+    return Plan(demand, intensity, share, n, 1.0, None)
 
 
-def _trace_plan(workload: WorkloadSettings, arrivals: TraceArrivals, mean_work: float, rate: float) -> Plan:
-    assert workload.load is not None  # the settings see to both
-    assert workload.path is not None
-    columns = [column for _, column in arrivals.columns if column is not None]
-    trace = read_trace(workload.path, arrivals.timestamp_column, list(dict.fromkeys(columns)))
-    time_scale = (len(trace.time_s) - 1) / trace.span_s / rate
+def _check_stations(share: Floats | None, average: float, low: float, high: float) -> None:
+    """InputError if a station's expected number of tasks, at an index or in a slot, is out of its bounds."""
+    if share is None:
+        return
+    for b, expected in enumerate(average * share):
+        if not low <= expected <= high:
+            where = "at each index" if high == 1 else "in a slot"
+            limit = f"at most {high:g}" if expected > high else f"at least {low:g}"
+            text = f"station {b} would have {expected:.6g} tasks {where} on average, {limit} can be had"
+            raise InputError(f"workload.station_weights: {text}")
+
+
+def _trace_plan(
+    env: EnvSettings, workload: WorkloadSettings, arrivals: TraceArrivals, share: Floats | None, speed_gcps: Floats
+) -> Plan:
+    assert workload.path is not None  # the settings see to both
+    assert workload.columns is not None
+    least_units = 1 if isinstance(env.tasks, ImageTasks) else 0
+    trace = read_trace(workload.path, workload.columns, len(speed_gcps), least_units, workload.sort)
+    mean_work = mean_work_gcycle(env, trace.columns)
+    per_load = float(np.sum(speed_gcps)) / mean_work
+    own_rate = (len(trace.time_s) - 1) / trace.span_s
+    if workload.load is None:
+        load, rate, time_scale = own_rate / per_load, own_rate, 1.0
+        if load > MAX_LOAD:
+            text = f"null keeps the file's own rate, {own_rate:.4g} tasks per second: load {load:.4g}"
+            raise InputError(f"workload.load: {text}, at most {MAX_LOAD:g}")
+    else:
+        load, rate = workload.load, workload.load * per_load
+        time_scale = own_rate / rate
     longest_s = (1 - arrivals.train_fraction) * trace.span_s * time_scale / arrivals.windows
-    return Plan(Demand(workload.load, mean_work, rate, longest_s, 0.0, slotted=False), rate, 0, time_scale, trace)
+    return Plan(Demand(load, mean_work, rate, longest_s, 0.0, slotted=False), rate, share, 0, time_scale, trace)
 
 
 # ---- moments ---------------------------------------------------------------------------------------------------------
@@ -191,9 +274,24 @@ def _slot_starts(scenario: Scenario, slot: Ints) -> Floats:
     return slot.astype(np.float64) * scenario.slot_s
 
 
-def _counts(rng: np.random.Generator, largest: float, n: int) -> Ints:
+def _stations(scenario: Scenario, plan: Plan, streams: Streams, row: Ints | None, n: int) -> Ints:
+    """Where n tasks arrive: as the trace file says, or drawn, alike or by the stations' weights."""
+    if plan.trace is not None and "origin" in plan.trace.columns:
+        return plan.trace.columns["origin"][row].astype(np.int64)
+    if plan.station_share is None:
+        return streams("stations").integers(0, scenario.n_servers, n)
+    ends = np.cumsum(plan.station_share)
+    return np.searchsorted(ends[:-1] / ends[-1], streams("stations").random(n), side="right")
+
+
+def _largest_counts(largest: float, share: Floats) -> Floats:
+    """Largest count [B] of each station, as `_counts` takes it, where it is `largest` on average."""
+    return (largest + 1) * share - 1
+
+
+def _counts(rng: np.random.Generator, largest: float | Floats, n: int) -> Ints:
     """Counts [n], uniform 1..m; m mixes the integers around `largest` so that the mean is (largest + 1) / 2."""
-    whole, part = divmod(largest, 1.0)
+    whole, part = np.divmod(largest, 1.0)
     u = rng.random((2, n))
     return 1 + np.floor(u[0] * (whole + (u[1] < part))).astype(np.int64)
 

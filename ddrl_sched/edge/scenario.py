@@ -19,6 +19,7 @@ from ddrl_sched.config import (
     ListedServers,
     ReceiverNetwork,
 )
+from ddrl_sched.edge.sizes import check_slots
 from ddrl_sched.edge.topology import graph_links, n_stations
 from ddrl_sched.edge.types import Floats, Scenario
 
@@ -95,6 +96,7 @@ def horizon_s(env: EnvSettings, demand: Demand, speed_gcps: Floats) -> float:
     if longest_s != "auto" and longest_s / slot_s > MAX_SLOTS:
         raise InputError(f"env.clock.slot_s: {slot_s:.6g} s is too short for a horizon of up to {longest_s:.6g} s")
     if asked != "auto":
+        check_slots(asked, slot_s)
         if demand.slotted and abs(asked / slot_s - round(asked / slot_s)) > 1e-9:
             raise InputError(f"env.clock.horizon_s: must be a whole number of slots of {slot_s:.6g} s, got {asked:.6g}")
         return float(asked)
@@ -106,7 +108,10 @@ def horizon_s(env: EnvSettings, demand: Demand, speed_gcps: Floats) -> float:
         auto.slots * slot_s,
         auto.counted_tasks / (demand.tasks_per_s * (1 - env.clock.warm_up)),
     )
-    n_slots = min(math.ceil(min(max(needs), auto.cap_s) / slot_s - 1e-9), math.floor(auto.cap_s / slot_s + 1e-9))
+    wanted_s = min(max(needs), auto.cap_s)
+    check_slots(wanted_s, slot_s)
+    most = math.floor(min(auto.cap_s / slot_s + 1e-9, 2.0**62))
+    n_slots = min(math.ceil(wanted_s / slot_s - 1e-9), most)
     return min(max(1, n_slots) * float(slot_s), demand.longest_s)
 
 

@@ -6,9 +6,11 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from ddrl_sched.config import EnvSettings, InputError, TraceArrivals, WorkloadSettings
-from ddrl_sched.edge.arrivals import MAX_TASKS, Arrivals, Plan, alternate, draw_arrivals, plan_workload
+from ddrl_sched.edge.arrivals import Arrivals, Plan, alternate, draw_arrivals, plan_workload
 from ddrl_sched.edge.scenario import NamedStream, build_scenario, server_speeds
-from ddrl_sched.edge.task_kinds import Sizes, Streams, deadline_s, draw_sizes, mean_sizes, overhead_gcycle
+from ddrl_sched.edge.sizes import MAX_TASKS, check_trace
+from ddrl_sched.edge.task_kinds import NO_COLUMNS, Columns, Streams, deadline_s, draw_sizes, mean_sizes, overhead_gcycle
+from ddrl_sched.edge.trace_file import SCALED
 from ddrl_sched.edge.types import Floats, Ints, Scenario, Tasks
 
 
@@ -40,6 +42,7 @@ def build_world(env: EnvSettings, workload: WorkloadSettings, stream: NamedStrea
     plan = plan_workload(env, workload, server_speeds(env, stream))
     scenario = build_scenario(env, plan.demand, stream)
     _check_horizon(workload, plan, scenario)
+    check_trace(scenario, env, workload, plan.n_indices, plan.demand.tasks_per_s * scenario.horizon_s, 1)
     return scenario, plan
 
 
@@ -53,8 +56,10 @@ def sample(
 ) -> tuple[Tasks, TraceFacts]:
     """One trace per replica, padded at the end to a common N (padding: valid False, size 0, arriving at the horizon).
 
-    Raises InputError (a trace file's window with too few tasks, or one that is not there).
+    Raises InputError (a trace file's window with too few tasks, or one that is not there; more than memory holds).
     """
+    n_tasks = plan.demand.tasks_per_s * scenario.horizon_s
+    check_trace(scenario, env, workload, plan.n_indices, n_tasks, len(replicas))
     traces = [sample_trace(scenario, env, workload, plan, replica) for replica in replicas]
     tasks = _stack(traces, scenario.horizon_s)
     capacity = float(np.sum(scenario.speed_gcps)) * scenario.horizon_s
@@ -67,8 +72,8 @@ def sample_trace(
 ) -> Tasks:
     """One trace as Tasks with R = 1, without padding."""
     arrivals = draw_arrivals(scenario, workload, plan, replica.streams, replica.window)
-    sizes = draw_sizes(env, arrivals.index, plan.n_indices, replica.streams, replica.draw)
-    input_mbit, work_gcycle, result_mbit = _with_columns(env, workload, plan, arrivals, sizes)
+    given = _given(env, plan, arrivals)
+    sizes = draw_sizes(env, arrivals.index, plan.n_indices, replica.streams, replica.draw, given)
     order = _service_order(arrivals, workload, replica.streams)
     arrive_s, origin = arrivals.arrive_s[order], arrivals.station[order]
     slotted = plan.demand.slotted
@@ -78,12 +83,12 @@ def sample_trace(
         origin=origin[None],
         index=(arrivals.index[order] if slotted else _epoch_index(arrive_s, origin, scenario))[None],
         arrive_s=arrive_s[None],
-        input_mbit=input_mbit[order][None],
-        result_mbit=result_mbit[order][None],
-        work_gcycle=work_gcycle[order][None],
+        input_mbit=sizes.input_mbit[order][None],
+        result_mbit=sizes.result_mbit[order][None],
+        work_gcycle=sizes.work_gcycle[order][None],
         overhead_gcycle=np.full((1, n), overhead_gcycle(env)),
         units=sizes.units[order][None],
-        deadline_s=np.full((1, n), deadline_s(env)),
+        deadline_s=given.get("deadline_s", np.full(n, deadline_s(env)))[order][None],
         valid=np.ones((1, n), dtype=np.bool_),
         speed_change_s=change_s[None],
         speed_factor=factor[None],
@@ -100,25 +105,20 @@ def _check_horizon(workload: WorkloadSettings, plan: Plan, scenario: Scenario) -
         return
     if horizon > plan.demand.longest_s:
         limit = f"an evaluation window is {plan.demand.longest_s:.6g} s long (workload.arrivals.windows)"
-        raise InputError(f"env.clock.horizon_s: at load {workload.load} {limit}, got {horizon:.6g}")
+        raise InputError(f"env.clock.horizon_s: at load {plan.demand.load:.6g} {limit}, got {horizon:.6g}")
     train_s = arrivals.train_fraction * plan.trace.span_s * plan.time_scale
     if horizon > train_s:
         limit = f"the training part is {train_s:.6g} s long, shorter than a trace of {horizon:.6g} s"
         raise InputError(f"workload.arrivals.train_fraction: {limit}")
 
 
-def _with_columns(
-    env: EnvSettings, workload: WorkloadSettings, plan: Plan, arrivals: Arrivals, sizes: Sizes
-) -> tuple[Floats, Floats, Floats]:
-    """Drawn sizes, or a trace file's columns scaled to the mean of the drawn ones."""
-    drawn = {"input_mbit": sizes.input_mbit, "work_gcycle": sizes.work_gcycle, "result_mbit": sizes.result_mbit}
-    if isinstance(workload.arrivals, TraceArrivals) and plan.trace is not None:
-        means = mean_sizes(env)
-        for key, column in workload.arrivals.columns:
-            if column is not None:
-                values = plan.trace.sizes[column]
-                drawn[key] = values[arrivals.row] * (means[key] / float(np.mean(values)))
-    return drawn["input_mbit"], drawn["work_gcycle"], drawn["result_mbit"]
+def _given(env: EnvSettings, plan: Plan, arrivals: Arrivals) -> Columns:
+    """What a trace file says of its tasks, sizes scaled to the mean of those that would be drawn."""
+    if plan.trace is None:
+        return NO_COLUMNS
+    means = mean_sizes(env)
+    scale = {key: means[key] / float(np.mean(values)) for key, values in plan.trace.columns.items() if key in SCALED}
+    return {key: values[arrivals.row] * scale.get(key, 1.0) for key, values in plan.trace.columns.items()}
 
 
 def _service_order(arrivals: Arrivals, workload: WorkloadSettings, streams: Streams) -> Ints:

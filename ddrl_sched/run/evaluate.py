@@ -8,6 +8,7 @@ import numpy as np
 
 from ddrl_sched.config import InputError
 from ddrl_sched.edge import physics
+from ddrl_sched.edge.sizes import MAX_SPEEDS, n_speeds
 from ddrl_sched.edge.types import Decision, Floats, Ints, Outcome, Scenario, Tasks
 from ddrl_sched.edge.workload import TraceFacts
 from ddrl_sched.failures import blamed_on
@@ -19,6 +20,10 @@ from ddrl_sched.schedulers.base import Scheduler, Trained
 Rows = list[dict[str, Any]]
 Decided = tuple[Decision, Ints, Ints]  # arrays [R, M, ...] about tasks lo[r]..hi[r]-1
 _MAX_CELLS = 40_000_000  # replicas x tasks x servers held at once
+_MOST_CELLS = 400_000_000  # the same where one trace has more: replicas x (tasks x servers + what is known of a task)
+_MAX_STATE = 400_000_000  # replicas x stations x servers, of the several arrays of a state
+_MAX_ROWS = 500_000
+_OF_A_TASK = 20  # numbers beside its shares
 _PERCENTILES = (50, 95, 99)
 
 
@@ -70,11 +75,38 @@ def with_rule(problem: Problem, rule: str) -> Problem:
     return replace(problem, env=env, scenario=replace(problem.scenario, rule=rule))
 
 
+def check_size(problem: Problem, n_seeds: int, n_traces: int) -> None:
+    """InputError naming keys if one trace with all seeds, or the rows of all traces, are more than memory holds."""
+    scenario = problem.scenario
+    n_tasks = problem.plan.demand.tasks_per_s * scenario.horizon_s
+    cells = n_seeds * n_tasks * (scenario.n_servers + _OF_A_TASK)
+    about = f"one trace with {n_seeds} seeds or draws, {n_tasks:.4g} tasks and {scenario.n_servers} servers"
+    if cells > _MOST_CELLS or _state_cells(problem) * n_seeds > _MAX_STATE:
+        raise InputError(f"env.clock.horizon_s, seeds, evaluate.policy_seeds: {about} is too large to be held at once")
+    if n_speeds(scenario, problem.env) * n_seeds > MAX_SPEEDS:
+        text = f"{about} has {n_speeds(scenario, problem.env):.4g} changes of speed, too many to be held at once"
+        raise InputError(f"env.slowdowns.mean_between_s, env.slowdowns.mean_duration_s: {text}")
+    if n_seeds * n_traces > _MAX_ROWS:
+        text = f"{n_traces} traces with {n_seeds} seeds or draws are {n_seeds * n_traces:,} rows, at most {_MAX_ROWS:,}"
+        raise InputError(f"evaluate.traces, seeds, evaluate.policy_seeds: {text}")
+
+
+def _state_cells(problem: Problem) -> float:
+    """Numbers that a state holds of one replica, about."""
+    n = problem.scenario.n_servers
+    return 4.0 * n * n + 100.0 * n
+
+
 def _chunks(problem: Problem, n_seeds: int, n_traces: int) -> Iterator[range]:
     """Traces in pieces that fit into memory."""
     demand, scenario = problem.plan.demand, problem.scenario
     cells = demand.tasks_per_s * scenario.horizon_s * scenario.n_servers * n_seeds
-    at_once = max(1, min(n_traces, int(_MAX_CELLS // max(cells, 1.0))))
+    most = (
+        _MAX_CELLS // max(cells, 1.0),
+        _MAX_STATE // (_state_cells(problem) * n_seeds),
+        MAX_SPEEDS // (n_speeds(scenario, problem.env) * n_seeds),
+    )
+    at_once = max(1, min(n_traces, *(int(n) for n in most)))
     for first in range(0, n_traces, at_once):
         yield range(first, min(first + at_once, n_traces))
 

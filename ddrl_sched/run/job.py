@@ -11,7 +11,7 @@ from ddrl_sched.failures import blamed_on
 from ddrl_sched.run import records
 from ddrl_sched.run.claim import claim, is_claimed
 from ddrl_sched.run.estimate import durations_s, rule_s
-from ddrl_sched.run.evaluate import check_replay, evaluate
+from ddrl_sched.run.evaluate import check_replay, check_size, evaluate
 from ddrl_sched.run.identity import Asked, JobSettings, ask, finished, is_gym, state, training_hash
 from ddrl_sched.run.lifecycle import Clock, Task, carry_out, stamp
 from ddrl_sched.run.problem import Problem, build_problem
@@ -115,7 +115,9 @@ def build(asked: Asked, options: Mapping[str, Any]) -> Job:
         scheduler = build_scheduler(str(settings.scheduler.get("name")), keys)
         if options.get("try_out", True):
             _try_out(settings, problem, scheduler)
-    return Job(asked, problem, scheduler, options.get("watch"))
+    job = Job(asked, problem, scheduler, options.get("watch"))
+    check_size(problem, _n_seeds(job), settings.evaluate.traces)
+    return job
 
 
 def _try_out(settings: JobSettings, problem: Problem, scheduler: Scheduler) -> None:

@@ -73,7 +73,7 @@ def learn(
 def _check_episodes(settings: JobSettings, problem: Problem) -> None:
     budget, scenario = settings.train, problem.scenario
     tasks = max(budget.episode_slots * scenario.slot_s * problem.plan.demand.tasks_per_s, budget.episode_tasks)
-    cells = tasks * settings.seeds * scenario.n_servers
+    cells = tasks * settings.seeds * (scenario.n_servers + 20)  # shares, and what else is known of a task
     if cells > MAX_EPISODE_CELLS:
         text = f"an episode holds {tasks:.4g} tasks for each of {settings.seeds} seeds on {scenario.n_servers} servers"
         raise InputError(f"train.episode_slots, train.episode_tasks: {text}, too many to be held at once")

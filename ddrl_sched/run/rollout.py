@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -81,7 +82,8 @@ def rollout(
     windows, seen = list_windows(tasks, scenario.announce_s, scheduler.cadence), read_only(traces)
     memory_s = getattr(scheduler, "rate_memory_s", None)
     own_rate = None if memory_s is None else recent_rate(tasks, scenario.n_servers, memory_s)
-    for number, (epoch, epoch_ends, lo, hi) in enumerate(windows[begin.n_windows :], begin.n_windows + 1):
+    n_tasks = tasks.valid.sum(1)
+    for number, (epoch, epoch_ends, lo, hi) in enumerate(islice(windows, begin.n_windows, None), begin.n_windows + 1):
         began = time.process_time()
         if scheduler.cadence != "trace":
             begin_s = np.where(lo < hi, epoch * scenario.announce_s, -np.inf)
@@ -90,7 +92,7 @@ def rollout(
         decision = _decide(scenario, scheduler, view, rng)
         with _decided_by(scheduler):
             state = world.place(scenario, state, tasks, decision, lo, hi, outcome)
-        if number == len(windows):
+        if (hi == n_tasks).all():
             state = world.finish(scenario, state, tasks, outcome)
         spent_s = time.process_time() - began
         yield Step(view, decision, lo, hi, state, outcome, epoch, epoch_ends, spent_s, number)
@@ -171,7 +173,7 @@ def _name(scheduler: Scheduler) -> str:
     return class_name(type(scheduler))
 
 
-def list_windows(tasks: Tasks, announce_s: float, cadence: str) -> list[tuple[int, bool, Ints, Ints]]:
+def list_windows(tasks: Tasks, announce_s: float, cadence: str) -> Iterator[tuple[int, bool, Ints, Ints]]:
     """(epoch, whether the epoch ends with it, lo [R], hi [R]) of every question in the order of asking.
 
     "trace": one window; "epoch": one per announcement interval that holds a task; "arrival": each epoch in pieces in
@@ -180,18 +182,17 @@ def list_windows(tasks: Tasks, announce_s: float, cadence: str) -> list[tuple[in
     n_tasks = tasks.valid.sum(1)
     start = np.zeros(len(n_tasks), np.int64)
     if cadence == "trace":
-        return [(0, True, start, n_tasks)]
+        yield 0, True, start, n_tasks
+        return
     epochs = np.floor(tasks.arrive_s / announce_s + 1e-9).astype(np.int64)
     epochs = np.where(tasks.valid, epochs, np.iinfo(np.int64).max)
-    windows: list[tuple[int, bool, Ints, Ints]] = []
     lo = start
     for epoch in np.unique(epochs[tasks.valid]):
         end = np.array([np.searchsorted(row, epoch, "right") for row in epochs])
         while (lo < end).any():
             hi = end if cadence == "epoch" else _until_repeat(tasks.origin, lo, end)
-            windows.append((int(epoch), bool((hi == end).all()), lo, hi))
+            yield int(epoch), bool((hi == end).all()), lo, hi
             lo = hi
-    return windows
 
 
 @njit(cache=True)
