@@ -1,7 +1,8 @@
-"""From the command line to jobs. The module that knows Hydra (with `overrides`, its words): it composes, hands plain data to `run.job`, reports.
+"""From the command line to jobs: composes them with Hydra, hands plain data to `run.job`, reports.
 
-Hydra composes the jobs one after the other in this process. With launcher=serial each runs at once; with any other
-launcher the composed jobs then go to `launchers`. Nothing of Hydra's own is written but in a temporary folder.
+With `overrides`, which reads the words, it is all that knows Hydra. Hydra composes the jobs one after the other in this
+process. With launcher=serial each runs at once; with any other launcher the composed jobs then go to `launchers`.
+Nothing of Hydra's own is written but in a temporary folder.
 """
 
 import json

@@ -119,6 +119,7 @@ def _blocks(title: str, group: str, found: dict[str, str], columns: int | None) 
         inside = {name.rpartition("/")[2]: text for name, text in found.items() if name.rpartition("/")[0] == folder}
         head = f"{title} in {folder} ({group}={folder}/NAME)" if folder else f"{title} ({group}=NAME)"
         width = max(map(len, inside))
+        head = head if columns is None else _wrapped(head, columns, 2)
         blocks.append("\n".join([head, *(_row(name, text, width, columns) for name, text in inside.items())]))
     return blocks
 
@@ -130,8 +131,13 @@ def _row(name: str, text: str, width: int, columns: int | None) -> str:
         return row
     beside = 2 * (width + 4) <= columns
     start, indent = (f"  {name:{width}}  ", width + 4) if beside else (f"  {name}\n      ", 6)
-    lines = textwrap.wrap(text, max(columns - indent, 1), break_long_words=False, break_on_hyphens=False)
-    return start + f"\n{' ' * indent}".join(lines)
+    return start + _wrapped(text, columns - indent, indent)
+
+
+def _wrapped(text: str, width: int, indent: int) -> str:
+    """Text in lines of a width, broken between words only, all but the first indented."""
+    lines = textwrap.wrap(text, max(width, 1), break_long_words=False, break_on_hyphens=False)
+    return f"\n{' ' * indent}".join(lines)
 
 
 def terminal_columns() -> int | None:
