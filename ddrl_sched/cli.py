@@ -163,12 +163,22 @@ def report(
 
 
 @app.command(name="list")
-def list_choices(config_dir: ConfigDir = None, debug: Debug = False) -> None:
+def list_choices(
+    group: Annotated[str | None, typer.Argument(metavar="GROUP", help="scheduler, env, workload, ...")] = None,
+    text: Annotated[list[str] | None, typer.Argument(metavar="TEXT", help="What name or description contain.")] = None,
+    config_dir: ConfigDir = None,
+    debug: Debug = False,
+) -> None:
     """List schedulers, scenarios, workloads, budgets of training, launchers and experiments."""
     with _plain_errors(debug):
-        from ddrl_sched.listing import conf_dir, listing
+        from ddrl_sched import listing
 
-        typer.echo(listing([conf_dir(), *([config_dir] if config_dir else [])]))
+        title = listing.group_title(group) if group else None
+        folders = [listing.conf_dir(), *([listing.config_folder(config_dir)] if config_dir else [])]
+        unusable: list[str] = []
+        typer.echo(listing.listing(folders, title, text or [], unusable, listing.terminal_columns()))
+        for why in unusable:
+            typer.echo(f"left out: {why}", err=True)
 
 
 @app.command()

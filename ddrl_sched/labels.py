@@ -7,6 +7,7 @@ from ddrl_sched.config import clean
 LEARNED = ("learned", "price_policy")  # `name:` of the schedulers that learn
 GYM_AGENT = "gym_agent"  # `name:` of those that learn in an environment of gymnasium
 LEARNS_THE_SAME = ("train.checkpoint_s", "train.validate_every")  # keys without effect on what is learned
+SAYS_NOTHING = ("name", "kind")  # last words of keys that choose one of several forms of their group
 
 
 def label(scheduler: str, overrides: Sequence[str], command: str, varied: Collection[str] = ()) -> str:
@@ -34,8 +35,16 @@ def changed(overrides: Sequence[str], roots: tuple[str, ...], beside: tuple[str,
 
 def with_changes(scheduler: str, changes: Mapping[str, object]) -> str:
     """ "best_k(k=2)" of "best_k" and {"scheduler.k": 2}."""
-    inside = ",".join(f"{_short(path, list(changes))}={changes[path]}" for path in sorted(changes))
+    told = {_telling(path): value for path, value in changes.items()}
+    told = told if len(told) == len(changes) else dict(changes)
+    inside = ",".join(f"{_short(path, list(told))}={told[path]}" for path in sorted(told))
     return clean(f"{scheduler}({inside})" if inside else scheduler)
+
+
+def _telling(path: str) -> str:
+    """The group of a key that says nothing without it: "scheduler.actions" of "scheduler.actions.name"."""
+    group, _, last = path.rpartition(".")
+    return group if last in SAYS_NOTHING and "." in group else path
 
 
 def _short(path: str, paths: list[str]) -> str:

@@ -1,7 +1,8 @@
-"""From the command line to jobs. The only module that knows Hydra: it composes, hands plain data to `run.job`, reports.
+"""From the command line to jobs: composes them with Hydra, hands plain data to `run.job`, reports.
 
-Hydra composes the jobs one after the other in this process. With launcher=serial each runs at once; with any other
-launcher the composed jobs then go to `launchers`. Nothing of Hydra's own is written but in a temporary folder.
+With `overrides`, which reads the words, it is all that knows Hydra. Hydra composes the jobs one after the other in this
+process. With launcher=serial each runs at once; with any other launcher the composed jobs then go to `launchers`.
+Nothing of Hydra's own is written but in a temporary folder.
 """
 
 import json
@@ -14,12 +15,15 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import hydra
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
@@ -33,12 +37,26 @@ from ddrl_sched.launchers.task import STATES, THREADS, Report, Task, attempt
 from ddrl_sched.launchers.task import plan as plan_task
 from ddrl_sched.launchers.task import result as result_of_task
 from ddrl_sched.launchers.task import run as run_task
-from ddrl_sched.listing import conf_dir
+from ddrl_sched.listing import choices, conf_dir, config_folder
+from ddrl_sched.overrides import (
+    GROUPS,
+    asks_for_nothing,
+    canonical,
+    check_words,
+    left_to_the_jobs,
+    read_ranges_as_decimals,
+    varied_budget,
+)
+from ddrl_sched.yaml_files import check, check_defaults, place, unreadable
 
 SHOWS = ("--cfg", "--info", "--hydra-help")  # Hydra's flags that print something and run nothing
-GROUPS = ("env", "workload", "scheduler", "train")  # whose options differ in their keys
 SHOWN = ("scheduler", "env=", "workload.load=")  # how overrides start that other columns of a dry run show
+MAX_NESTED_DEFAULTS = 20  # more than this without an end are a circle
 REFUSED = "refused"  # state of a job of a dry run
+NOTHING = (
+    "ddrl sweep: nothing to vary and no scheduler named; for example `ddrl sweep scheduler=eft,jsq "
+    "workload.load=0.3,0.6` or `ddrl sweep experiment=quickstart` (`ddrl list` shows the choices)"
+)
 OF_LAUNCHER = ("launcher=", "launcher.", "hydra/launcher", "hydra.launcher")
 
 
@@ -53,6 +71,29 @@ class Told:
     quiet: bool  # no line of its own for each job
     words: Sequence[str] = ()  # of the command line
     reports: list[Report] = field(default_factory=list)  # of all jobs, in order
+
+
+class CheckedFiles(FileConfigSource):
+    """Hydra's reader of yaml files; what it reads is checked first, and an error names the file."""
+
+    folders: ClassVar[list[Path]] = []  # of the current command
+    files: ClassVar[dict[str, Path]] = {}  # read by the current command, by their name in Hydra
+
+    def __init__(self, provider: str, path: str) -> None:
+        super().__init__(provider, path)
+        self.folders.append(Path(self.path))
+
+    def load_config(self, config_path: str) -> Any:
+        file = Path(self.path, self._normalize_file_name(config_path))
+        self.files[config_path] = file
+        check(file)
+        try:
+            found = super().load_config(config_path)
+        except (YAMLError, OmegaConfBaseException, ValueError, OSError) as error:
+            raise unreadable(file, error) from None
+        plain: Any = OmegaConf.to_container(found.config, resolve=False)
+        check_defaults(file, plain.get("defaults", []))
+        return found
 
 
 def launch(
@@ -73,6 +114,12 @@ def launch(
     if any(flag.split("=")[0] in SHOWS for flag in flags):
         _hydra_main(command, [*flags, *overrides], _nothing)
         return DONE
+    for flag, value in pairwise(flags):
+        if flag == "--config-dir":
+            config_folder(value)
+    check_words(overrides)
+    if command == "sweep" and asks_for_nothing(overrides):
+        raise InputError(NOTHING)
     if dry_run:
         plans = plan(command, overrides, flags, options)
         print(plan_table(plans))
@@ -112,12 +159,12 @@ def job(told: Told, config: DictConfig) -> None:
     """One job, called by Hydra. Adds its report; a failure is part of it. One that is to run elsewhere waits in it."""
     about = HydraConfig.get()
     words: Any = OmegaConf.to_container(about.overrides.task, resolve=False)
-    overrides = [word for word in words if not word.startswith(OF_LAUNCHER)]
+    overrides = [canonical(word) for word in words if not word.startswith(OF_LAUNCHER)]
     report: Report = {"code": DONE, "state": "done", "message": "", "overrides": overrides, "label": ""}
     told.reports.append(report)
     try:
         learns = OmegaConf.select(config, "scheduler.name") in (*LEARNED, GYM_AGENT)
-        varied = _varied_budget(overrides, told.words, about.sweeper.get("params")) if learns else ()
+        varied = varied_budget(overrides, told.words, about.sweeper.get("params")) if learns else ()
         name = label(about.runtime.choices["scheduler"], overrides, told.command, varied)
         # with --run and --resume the folder says which scheduler it is
         report["label"] = told.options.get("run") or told.options.get("resume") or name
@@ -138,27 +185,6 @@ def job(told: Told, config: DictConfig) -> None:
         report |= attempt(plan_task if told.phase == "plan" else run_task, task)
     if not told.quiet:
         print(_line(report), flush=True)
-
-
-def _varied_budget(overrides: Sequence[str], words: Sequence[str], params: Any) -> list[str]:
-    """Keys of a job's overrides about its training that have several values in the command or in its experiment."""
-    keys = [word.partition("=")[0].lstrip("+") for word in overrides]
-    of_all = {key.lstrip("+"): value for key, value in dict(params or {}).items()} | {
-        word.partition("=")[0].lstrip("+"): word.partition("=")[2] for word in words
-    }
-    return [key for key in keys if key.partition(".")[0] == "train" and _has_several(key, of_all.get(key))]
-
-
-def _has_several(key: str, text: object) -> bool:
-    """Whether a value as Hydra reads it stands for several."""
-    try:
-        (override,) = OverridesParser.create().parse_overrides([f"{key}={text}"])
-    except HydraException:
-        return False
-    try:
-        return override.is_sweep_override() and len(list(override.sweep_string_iterator())) > 1
-    except HydraException:  # glob(*), which only Hydra itself can read
-        return True
 
 
 def plain(config: DictConfig, overrides: list[str], label: str, cwd: str) -> dict[str, Any]:
@@ -225,7 +251,9 @@ def summary(reports: Sequence[dict[str, Any]]) -> str:
 
 
 def in_users_words(error: Exception) -> Exception:
-    """An InputError that names the key, for what Hydra, OmegaConf and yaml say; any other error as it is."""
+    """An InputError that names the key, for what Hydra and OmegaConf say; any other error as it is."""
+    if (named := _cause(error, InputError)) is not None:  # of a yaml file: CheckedFiles
+        return named
     if isinstance(error, MissingConfigException):
         return InputError(_missing_option(error))
     if isinstance(error, OverrideParseException):
@@ -237,9 +265,29 @@ def in_users_words(error: Exception) -> Exception:
         return InputError(_bad_override(error))
     if isinstance(error, HydraException):
         return InputError(_first_line(str(error)))
-    if isinstance(error, YAMLError):
-        return InputError(f"cannot read yaml: {' '.join(str(error).split())}")
+    if isinstance(error, RecursionError) and (circle := _circle(error)):
+        return InputError(f"defaults name each other in a circle: {circle}")
     return error
+
+
+def _cause(error: BaseException | None, kind: type[Exception]) -> Exception | None:
+    """The first error of a kind among an error and its causes."""
+    while error is not None and not isinstance(error, kind):
+        error = error.__cause__
+    return error if isinstance(error, kind) else None
+
+
+def _circle(error: RecursionError) -> str:
+    """ "env/a -> env/b -> env/a": the yaml files that Hydra went through over and over, "" if it was something else."""
+    calls = (frame.f_locals for frame, _ in traceback.walk_tb(error.__traceback__))
+    paths = [str(names["path"]) for names in calls if "path" in names and "overrides" in names]
+    if len(paths) < MAX_NESTED_DEFAULTS:
+        return ""
+    last = len(paths) - 1
+    first = max(n for n in range(last) if paths[n] == paths[last])
+    return " -> ".join(
+        place(CheckedFiles.files[path]) if path in CheckedFiles.files else path for path in paths[first:]
+    )
 
 
 def _jobs(command: str, words: list[str], options: dict[str, Any], phase: str, *, quiet: bool) -> list[Report]:
@@ -249,7 +297,7 @@ def _jobs(command: str, words: list[str], options: dict[str, Any], phase: str, *
             "hydra/launcher: ddrl sends the jobs itself; launcher=NAME says how: serial, processes, ray, ..."
         )
     if not {"-m", "--multirun"}.isdisjoint(words):
-        words = [_left_to_the_jobs(word) for word in words]
+        words = [left_to_the_jobs(word) for word in words]
     told = Told(command, options, phase, os.getcwd(), quiet, words)
     with tempfile.TemporaryDirectory(prefix="ddrl-") as folder:
         places = ["hydra.sweep.subdir=."] + [f"hydra.{mode}.dir={json.dumps(folder)}" for mode in ("run", "sweep")]
@@ -260,30 +308,6 @@ def _jobs(command: str, words: list[str], options: dict[str, Any], phase: str, *
         report["task"] = replace(report["task"], options=options)
     _send(claimed, told)
     return told.reports
-
-
-def _left_to_the_jobs(word: str) -> str:
-    """A key of a group ("scheduler.congestion=2") as a sweep of one value; any other word as it is.
-
-    Before Hydra composes the jobs of a multirun, it composes what is the same in all of them: the group's default with
-    that key, although scheduler=a,b is swept and the default has no such key. Sweeps are left out there. (Null stays
-    as it is, for Hydra has no sweep of it.)
-    """
-    key, equal, value = word.partition("=")
-    if not equal or key.lstrip("+").partition(".")[0] not in GROUPS or "." not in key:
-        return word
-    parser = OverridesParser.create()
-    changed = f"{key}=choice({value})"
-    try:
-        before, after = parser.parse_overrides([word, changed])
-        if before.is_sweep_override():
-            return word
-        (again,) = parser.parse_overrides([f"{key}={text}" for text in after.sweep_string_iterator()])
-        if repr(again.value()) != repr(before.value()):  # 'true' in quotes, for example, which would lose them
-            return word
-    except HydraException:  # Hydra names what is wrong with the word as it was given
-        return word
-    return changed
 
 
 def _send(waiting: Sequence[Report], told: Told) -> None:
@@ -308,6 +332,11 @@ def _send(waiting: Sequence[Report], told: Told) -> None:
 def _hydra_main(command: str, words: list[str], task: Any) -> None:
     """hydra.main with `words` as its command line. Its errors are raised (not printed) in the user's words."""
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    read_ranges_as_decimals()
+    Plugins.instance()  # registers Hydra's own reader of files
+    SourcesRegistry.instance().types["file"] = CheckedFiles
+    CheckedFiles.folders.clear()
+    CheckedFiles.files.clear()
     before = sys.argv
     sys.argv = [f"ddrl {command}", *words]
     try:
@@ -350,10 +379,32 @@ def _line(report: dict[str, Any]) -> str:
 
 
 def _missing_option(error: MissingConfigException) -> str:
-    group, _, name = (error.missing_cfg_file or "").rpartition("/")
-    if not group or not error.options:
-        return _first_line(str(error))
-    return f"{group}: there is no {name!r}{_hint(name, error.options)}"
+    said = _first_line(str(error))
+    path = error.missing_cfg_file or ""
+    if not path and (named := re.match(r"In '[^']+': Could not load '([^']+)'", said)):
+        path = named[1]
+    group, _, name = path.rpartition("/")
+    for folder in CheckedFiles.folders:
+        if os.path.lexists(file := folder / f"{path}.yaml"):
+            check(file)  # a folder, or a link to nothing
+    if not group:
+        return said
+    known = list(choices(group, CheckedFiles.folders))
+    hint = near(name, known) or _hint(name, [option for option in known if "/" not in option])
+    return f"{group}: there is no {name!r}{hint}{_where(name)}"
+
+
+def _where(word: str, then: str = "") -> str:
+    """ " (own/env/x.yaml, line 3)": the only line of the user's yaml files with a word and `then` after it, or ""."""
+    pattern, ours = re.compile(rf"(?<!\w){re.escape(word)}(?!\w){re.escape(then)}"), str(conf_dir())
+    hits = [
+        place(file, number)
+        for file in dict.fromkeys(CheckedFiles.files.values())
+        if not str(file).startswith(ours)
+        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1)
+        if pattern.search(line.partition("#")[0])
+    ]
+    return f" ({hits[0]})" if len(hits) == 1 else ""
 
 
 def _bad_override(error: ConfigCompositionException) -> str:
@@ -368,7 +419,10 @@ def _bad_override(error: ConfigCompositionException) -> str:
         return f"{message}: several values need `ddrl sweep` or --multirun"
     if named:
         groups = [folder.name for folder in conf_dir().iterdir() if folder.is_dir()]
-        return f"unknown key {named[1]!r}{_hint(named[1], groups)}"
+        key = named[1].partition("@")[0]
+        return f"unknown key {key!r}{_hint(key, groups)}{_where(key)}"
+    if message.endswith("raised while composing config:"):
+        return f"{message} {_first_line(str(error).partition(message)[2])}"
     return message
 
 
@@ -386,7 +440,8 @@ def _bad_key(error: OmegaConfBaseException) -> str:
     if isinstance(error, MissingMandatoryValue):
         return f"{key}: must be given, as {key}=VALUE"
     if not isinstance(error, ConfigAttributeError | ConfigKeyError):
-        return f"{key}: {_first_line(str(error))}" if key else _first_line(str(error))
+        said = _first_line(str(error)) + _where(key.rpartition(".")[2], ": ${")
+        return f"{key}: {said}" if key else said
     parent = error.parent_node
     above, dot, name = key.rpartition(".")
     known = [str(name) for name in parent] if isinstance(parent, DictConfig) else []

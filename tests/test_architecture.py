@@ -19,7 +19,12 @@ FORBIDDEN = {  # part of the package: modules it may not import, at the top or i
     "run": ("ddrl_sched.report",),
     "report": ("torch", "ddrl_sched.edge", "ddrl_sched.agents", "ddrl_sched.schedulers"),
 }
-ABOVE_ALL = ("ddrl_sched.__main__", "ddrl_sched.cli", "ddrl_sched.launch")  # nobody below imports them
+ABOVE_ALL = (
+    "ddrl_sched.__main__",
+    "ddrl_sched.cli",
+    "ddrl_sched.launch",
+    "ddrl_sched.overrides",
+)  # nobody below imports them
 UNSAFE_IMPORTS = ("pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal")
 UNSAFE_CALLS = (
     "eval",
@@ -92,7 +97,7 @@ def parsed(file: Path) -> tuple[ast.AST, str]:
 def rules(name: str) -> tuple[str, ...]:
     """What the module `name` may not import."""
     part = name.split(".")[1]
-    hydra = () if name == "ddrl_sched.launch" else HYDRA
+    hydra = () if name in ("ddrl_sched.launch", "ddrl_sched.overrides") else HYDRA
     return FORBIDDEN.get(part, ()) + hydra + (ABOVE_ALL if part in FORBIDDEN else ()) + UNSAFE_IMPORTS
 
 

@@ -199,10 +199,58 @@ def test_list_of_an_empty_folder_says_so(tmp_path):
     assert listing([tmp_path]).count("\n  none") == 6
 
 
+@pytest.mark.parametrize("group", ["env", "ENV", "envs", "scenarios", "scenario"])
+def test_list_of_one_group(group):
+    done = ddrl("list", group)
+    assert done.exit_code == 0
+    lines = done.stdout.splitlines()
+    assert lines[0] == "scenarios (env=NAME)"
+    assert [line.split()[0] for line in lines[1:]] == sorted(file.stem for file in (conf_dir() / "env").glob("*.yaml"))
+
+
+def test_list_finds_words_in_names_and_comments_and_in_sub_folders():
+    out = ddrl("list", "scheduler", "PRICE", "mlp").stdout
+    assert out.splitlines()[0] == "schedulers in ablation (scheduler=ablation/NAME)"
+    assert [line.split()[0] for line in out.splitlines()[1:]] == ["price_mlp"]
+    assert "none with 'zzz' in its name or description" in ddrl("list", "scheduler", "zzz").stdout
+
+
+def test_list_of_an_unknown_group_names_its_neighbour():
+    done = ddrl("list", "schedulr")
+    assert (done.exit_code, done.stderr.count("did you mean 'scheduler'?")) == (2, 1)
+    assert "known: scheduler, env, workload, train, launcher, experiment" in ddrl("list", "zzz").stderr
+
+
+def test_list_leaves_out_what_cannot_be_used_and_says_why(tmp_path):
+    own = tmp_path / "env"
+    own.mkdir()
+    (own / "good.yaml").write_text("# Good\nname: good\n", encoding="utf-8")
+    (own / "latin.yaml").write_bytes("# F\xfcnf\nname: x\n".encode("latin-1"))
+    (own / "folder.yaml").mkdir()
+    (own / "gone.yaml").symlink_to("nowhere")
+    done = ddrl("list", "env", "--config-dir", tmp_path)
+    assert done.exit_code == 0
+    assert re.search(r"^  good +Good$", done.stdout, re.MULTILINE)
+    assert "latin" not in done.stdout
+    assert sorted(re.findall(r"^left out: .*/(\w+)\.yaml", done.stderr, re.MULTILINE)) == ["folder", "gone", "latin"]
+    assert ddrl("list", "--config-dir", tmp_path / "none").exit_code == 2
+
+
+@pytest.mark.parametrize("columns", [40, 80, 120])
+def test_list_fits_the_terminal_and_breaks_no_word(columns, monkeypatch):
+    wide = ddrl("list").stdout
+    monkeypatch.setenv("COLUMNS", str(columns))
+    narrow = ddrl("list").stdout
+    assert narrow.split() == wide.split()
+    longest = max(map(len, narrow.split())) + 6
+    assert max(map(len, narrow.splitlines())) <= max(columns, longest)
+    assert max(map(len, wide.splitlines())) > columns
+
+
 def test_the_first_folder_wins(tmp_path):
     for folder, text in (("a", "# first"), ("b", "# second")):
         (tmp_path / folder / "env").mkdir(parents=True)
-        (tmp_path / folder / "env" / "x.yaml").write_text(text, encoding="utf-8")
+        (tmp_path / folder / "env" / "x.yaml").write_text(f"{text}\nname: x\n", encoding="utf-8")
     assert options("env", [tmp_path / "a", tmp_path / "b"]) == {"x": "first"}
 
 

@@ -16,6 +16,8 @@ from ddrl_sched.config import InputError
 from ddrl_sched.labels import label
 from ddrl_sched.launch import duration, launch, plan_table
 from ddrl_sched.listing import conf_dir
+from ddrl_sched.overrides import canonical
+from ddrl_sched.yaml_files import check
 
 TOY = {  # a small world of choices beside our own base.yaml, train.yaml, eval.yaml, sweep.yaml and launcher/
     "env/edge5": "# Five servers\nname: edge5\nspeed_gcps: [1.0, 2.0]\n",
@@ -301,6 +303,10 @@ def test_one_job_can_be_sent_away_too(jobs, monkeypatch, capsys):
         (["scheduler.agent.lr=0.1", "train.lr=5", "train=fast"], "sweep", "x(lr=0.1)"),
         (["scheduler.lr=1", "scheduler.agent.lr=2"], "sweep", "x(agent.lr=2,scheduler.lr=1)"),
         (["scheduler.actor.hidden.0=12", "scheduler.k=2"], "sweep", "x(hidden.0=12,k=2)"),
+        (["scheduler.actions.name=gates", "scheduler.k=2"], "sweep", "x(actions=gates,k=2)"),
+        (["scheduler.name=my:Rule"], "sweep", "x(name=my:Rule)"),
+        (["scheduler.a.name=u", "scheduler.a.kind=v"], "sweep", "x(kind=v,name=u)"),
+        (["agent@scheduler.agent=sac", "scheduler.agent.name=dqn"], "sweep", "x(agent=sac,name=dqn)"),
     ],
 )
 def test_label_tells_what_was_changed_about_the_scheduler(overrides, command, expected):
@@ -387,7 +393,7 @@ def test_one_bad_choice_stops_a_sweep_before_any_job(jobs):
 
 def test_broken_yaml_is_named(jobs, tmp_path):
     (tmp_path / "conf" / "env" / "broken.yaml").write_text("name: [1\nother: }", encoding="utf-8")
-    with pytest.raises(InputError, match=r"cannot read yaml: .*broken\.yaml.*line 2"):
+    with pytest.raises(InputError, match=r"broken\.yaml, line 2: cannot read yaml: "):
         start("train", "env=broken")
 
 
@@ -417,3 +423,231 @@ def test_plan_table_with_an_unknown_time():
         "overrides": [],
     }
     assert plan_table([one]).endswith("1 job: 1 to do; one at a time: 0 s")
+
+
+# --- one spelling for each value
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("k=2", "k=2"),
+        ("k=2.0", "k=2"),
+        ("k=2e0", "k=2"),
+        ("k=-0.0", "k=0"),
+        ("k=0.50", "k=0.5"),
+        ("k=1e-3", "k=0.001"),
+        ("k=1_000", "k=1000"),
+        ("k=1e300", "k=1e+300"),
+        ("k=True", "k=true"),
+        ("k=NULL", "k=null"),
+        ("k='eft'", "k=eft"),
+        ('k="a b"', "k=a b"),
+        ("k='7'", "k='7'"),
+        ("k='true'", "k='true'"),
+        ("k='a, b'", "k='a, b'"),
+        ("k=010", "k=010"),
+        ("k=[1, 2.0]", "k=[1,2]"),
+        ("k={b: 2.0, a: [x, 'y']}", "k={a:[x,y],b:2}"),
+        ("+k=2.0", "+k=2"),
+        ("agent@scheduler.agent='sac'", "agent@scheduler.agent=sac"),
+        ("~k", "~k"),
+        ("k=0.30,6e-1", "k=0.3,0.6"),
+        ("k=glob(*)", "k=glob(*)"),
+        ("no word", "no word"),
+    ],
+)
+def test_a_value_has_one_spelling(word, expected):
+    assert canonical(word) == expected
+    assert canonical(expected) == expected
+
+
+def test_labels_and_stored_words_come_from_the_value(jobs):
+    for value in ("2", "2.0", "2e0"):
+        start("eval", "scheduler=best_k", f"scheduler.k={value}")
+    start("sweep", "scheduler=best_k", "scheduler.k=2.0,2e0")
+    assert [job["label"] for job in jobs] == ["best_k(k=2)"] * 5
+    assert {tuple(job["overrides"]) for job in jobs} == {("scheduler=best_k", "scheduler.k=2")}
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("range(0.1,0.5,0.1)", [0.1, 0.2, 0.3, 0.4]),
+        ("range(0.3,0.9,0.3)", [0.3, 0.6]),  # of binary numbers three
+        ("range(0.9,0.3,-0.3)", [0.9, 0.6]),
+        ("range(1,4)", [1, 2, 3]),
+    ],
+)
+@pytest.mark.parametrize("where", ["words", "experiment"])
+def test_a_range_has_the_decimals_that_were_meant(jobs, tmp_path, monkeypatch, given, expected, where):
+    loads = []
+    put_module(
+        monkeypatch, "ddrl_sched.run.job", run_job=lambda data, *_: loads.append(data["workload"]["load"]) or "done"
+    )
+    if where == "words":
+        start("sweep", "scheduler=best_k", f"workload.load={given}")
+    else:
+        study = tmp_path / "conf/experiment/study.yaml"
+        study.write_text(study.read_text().replace("workload.load: 0.3,0.6", f"workload.load: {given}"))
+        start("sweep", "experiment=study", "scheduler=best_k")
+    assert loads == expected
+
+
+@pytest.mark.parametrize("given", ["range(0.1,0.9,1e-9)", "range(0,inf,0.1)", "range(0.5,0.9,0)"])
+def test_a_range_without_an_end_is_refused(jobs, given):
+    with pytest.raises(InputError, match="range"):
+        start("sweep", "scheduler=best_k", f"workload.load={given}")
+
+
+# --- words that the shell has split, and sweeps of nothing
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["env.speed_gcps=[10,", "20]"], "env.speed_gcps=[10,20]"),
+        (["env.speed_gcps=[10,", "20.0,", "30]"], "env.speed_gcps=[10,20,30]"),
+        (["workload.load", "=", "0.6"], "workload.load=0.6"),
+        (["workload.load=", "0.6"], "workload.load=0.6"),
+        (["workload.load", "=0.6"], "workload.load=0.6"),
+        (["scheduler=best_k,", "best_of"], "scheduler=best_k,best_of"),
+        (["scheduler=best_k", ",best_of"], "scheduler=best_k,best_of"),
+        (["launcher.options={qos:", "low}"], "launcher.options={qos:low}"),
+        (["launcher.options={qos:", "low,", "a:", "1}"], "launcher.options={a:1,qos:low}"),
+        (["launcher.options=qos:low", "launcher.options=time:5"], "launcher.options={qos:low,time:5}"),
+    ],
+)
+def test_words_split_by_the_shell_get_the_form_in_quotes(jobs, words, meant):
+    with pytest.raises(InputError, match=re.escape(f"'{meant}'")):
+        start("eval", "seeds=2", *words, "name=x")
+
+
+def test_a_sweep_of_nothing_asks_for_a_scheduler(jobs):
+    for words in ([], ["seeds=2"], ["env=edge5", "workload.load=0.5"]):
+        with pytest.raises(InputError, match=r"no scheduler named; for example `ddrl sweep scheduler=eft,jsq"):
+            start("sweep", *words)
+    assert start("sweep", "scheduler=best_k") == start("sweep", "seed=1,2") == 0
+
+
+# --- yaml files of the user
+
+
+WRONG = {  # name of a yaml in env/: text, what is said
+    "itself": ("defaults: [itself]\n", r"circle: .*env/itself\.yaml -> .*env/itself\.yaml"),
+    "ping": ("defaults: [pong]\n", r"circle: .*ping\.yaml -> .*pong\.yaml -> .*ping\.yaml"),
+    "pong": ("defaults: [ping]\n", r"circle: "),
+    "below": ("defaults: [other, below]\nname: x\n", r"circle: .*below\.yaml -> .*below\.yaml"),
+    "a_list": ("- a\n", r"a_list\.yaml, line 1: a group of keys .* got a list"),
+    "text": ("# x\nhello\n", r"text\.yaml, line 2: a group of keys .* got a single value"),
+    "empty": ("", r"empty\.yaml: no keys in it"),
+    "comments": ("# x\n", r"comments\.yaml: no keys in it"),
+    "defaults": ("name: x\ndefaults: edge5\n", r"defaults\.yaml, line 2: defaults: a list of names"),
+    "numbers": ("defaults: [5]\n", r"numbers\.yaml, line 1: defaults: a list of names"),
+    "unknown": ("defaults:\n  - edge6\n", r"there is no 'edge6'; did you mean 'edge5'\? .*unknown\.yaml, line 2"),
+    "twice": ("name: x\nname: y\n", r"twice\.yaml, line 2: .*duplicate key name"),
+    "tab": ("name: x\nservers:\n\tn: 5\n", r"tab\.yaml, line 3: cannot read yaml: "),
+    "python": ("name: x\nrun: !!python/name:os.system ''\n", r"python\.yaml, line 2: a tag, .*not allowed"),
+    "own_alias": ("name: &a [*a]\n", r"own_alias\.yaml, line 1: \*a refers to nothing before it, or to itself"),
+    "deep": ("a: " + "{a: " * 3000 + "1" + "}" * 3000, r"deep\.yaml, line 1: "),
+    "two": ("name: x\n---\nname: y\n", r"two\.yaml, line 2: .*single document"),
+    "cycle": ("name: ${env.other}\nother: ${env.name}\n", r"env\.(name|other): .*cycle\.yaml, line [12]"),
+    "must": ("name: ???\n", r"env\.name: must be given, as env\.name=VALUE"),
+}
+BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
+    f"{now}: &{now} [{','.join([f'*{before}'] * 9)}]\n" for before, now in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+@pytest.fixture
+def own(tmp_path):
+    """A folder of the user with all that is wrong; what is not chosen hurts nobody."""
+    folder = tmp_path / "own" / "env"
+    folder.mkdir(parents=True)
+    for name, (text, _) in WRONG.items():
+        (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
+    (folder / "bomb.yaml").write_text(BOMB, encoding="utf-8")
+    (folder / "other.yaml").write_text("# Good\nname: other\n", encoding="utf-8")
+    (folder / "latin.yaml").write_bytes("name: x\n# f\xfcnf\n".encode("latin-1"))
+    (folder / "folder.yaml").mkdir()
+    (folder / "gone.yaml").symlink_to("nowhere")
+    return folder.parent
+
+
+def refusal(own, *words):
+    """What is said of words with the user's folder: by an error, or by a job."""
+    try:
+        code = start("eval", "scheduler=best_k", *words, flags=["--config-dir", str(own)])
+    except InputError as error:
+        return str(error)
+    assert code == 2
+    return None
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_yaml_that_cannot_be_composed_is_named(jobs, own, capsys, name):
+    said = refusal(own, f"env={name}") or capsys.readouterr().err
+    assert re.search(WRONG[name][1], said)
+    assert jobs == []
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("bomb", r"bomb\.yaml: more than 1,000,000 values"),
+        ("latin", r"latin\.yaml, line 2: not UTF-8 text \(byte 0xfc\)"),
+        ("folder", r"folder\.yaml: a yaml file expected, this is a folder"),
+        ("gone", r"gone\.yaml: a yaml file expected, this is a link to nothing"),
+    ],
+)
+def test_what_is_no_yaml_is_named(jobs, own, name, message):
+    assert re.search(message, refusal(own, f"env={name}", "env.clock=1"))
+
+
+def test_a_broken_yaml_that_is_not_chosen_stops_no_job(jobs, own):
+    assert start("eval", "scheduler=best_k", "env=other", flags=["--config-dir", str(own)]) == 0
+
+
+@pytest.mark.parametrize(("name", "what"), [("nowhere", "no such folder"), ("env/other.yaml", "not a folder")])
+def test_a_config_dir_must_be_a_folder(jobs, own, name, what):
+    assert re.fullmatch(rf"--config-dir .*{name}: .*{what}", refusal(own / name, "seeds=2"))
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["010", "-010", "0_7", "00", "1:30", "-1:30", "1:30.5", "190:20:30", "yes", "No", "ON", "off", "1_5", "1_", "0x_1"],
+)
+@pytest.mark.parametrize("text", ["name: x\nk: [5, {}]\n", "name: x\nk: {}\n", "name: x\n{}: 5\n"])
+def test_what_yaml_reads_as_something_else_is_refused_with_its_line(tmp_path, word, text):
+    file = tmp_path / "x.yaml"
+    file.write_text(text.format(word), encoding="utf-8")
+    with pytest.raises(InputError, match=rf"x\.yaml, line 2: {re.escape(word)} is "):
+        check(file)
+
+
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [
+        ("10", 10), ("0", 0), ("-0", 0), ("1_000", 1000), ("0x10", 16), ("1e3", 1000.0), ("0.5", 0.5), ("08", "08"),
+        ("true", True), ("y", "y"), ("'010'", "010"), ('"no"', "no"), ("0:30", "0:30"), ("1_a", "1_a"),
+        ("2024-05-10", "2024-05-10"), ("~", None), ("!!str 010", "010"),
+    ],
+)  # fmt: skip
+def test_what_yaml_reads_as_it_was_meant_is_taken(tmp_path, word, value):
+    file = tmp_path / "x.yaml"
+    file.write_text(f"k: {word}\nl: 1\n", encoding="utf-8")
+    check(file)
+    assert OmegaConf.load(file).k == value
+
+
+def test_aliases_and_merged_keys_are_allowed(tmp_path):
+    file = tmp_path / "x.yaml"
+    file.write_text("a: &a {x: 1}\nb: {<<: *a, y: 2}\nc: [*a, *a]\n", encoding="utf-8")
+    check(file)
+
+
+def test_all_yaml_files_of_ours_pass_the_check():
+    files = list(conf_dir().rglob("*.yaml"))
+    assert len(files) > 100
+    for file in files:
+        check(file)
