@@ -138,7 +138,6 @@ def _run_claimed(task: Task, options: Mapping[str, Any]) -> str:
         return "skipped"
     about = task.about()
     if state == "failed" and not (options.get("retry_failed") or options.get("resume")):
-        print(f"{about['scheduler']}: failed before ({folder}); --retry-failed runs it again", file=sys.stderr)
         return "failed"
     records.remove_leftovers(folder)
     if state == "failed" and options.get("retry_failed"):
