@@ -16,8 +16,8 @@ class Row:
         self._live = live
         self._id = None if live is None else live.add_task(label, total=total, news="")
 
-    def update(self, completed: int, news: str) -> None:
-        """Show how far it is, and a few words beside it."""
+    def update(self, completed: int, news: object) -> None:
+        """Show how far it is, and beside it `news`, which is asked for its words again and again."""
         if self._live is not None:
             self._live.update(self._id, completed=completed, news=news)
 

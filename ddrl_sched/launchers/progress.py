@@ -37,7 +37,7 @@ class SweepProgress:
         self._say_if_due()
 
     def _show(self) -> None:
-        self._row.update(self._counts.total(), self._news())
+        self._row.update(self._counts.total(), self)
 
     def _say_if_due(self) -> None:
         """A line for who reads a file or a pipe, but none for the last job, which the summary follows."""
@@ -45,9 +45,10 @@ class SweepProgress:
         due = n_ended - self._said >= EVERY * self._n_jobs and now - self._said_s >= EVERY_S
         if due and n_ended < self._n_jobs and not on_terminal():
             self._said, self._said_s = n_ended, now
-            print(f"{n_ended} of {self._n_jobs} jobs: {self._news()}", file=sys.stderr, flush=True)
+            print(f"{n_ended} of {self._n_jobs} jobs: {self}", file=sys.stderr, flush=True)
 
-    def _news(self) -> str:
+    def __str__(self) -> str:
+        """Counts, and the time that is left as it seems now."""
         counts = {state: self._counts[state] for state in STATES} | {RUNNING: len(self._running)}
         words = [f"{n} {state}" for state, n in counts.items() if n]
         left_s = self._left_s()

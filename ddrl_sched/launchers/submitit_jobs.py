@@ -107,9 +107,11 @@ def limits_of(settings: LocalSettings | SlurmSettings, n_tasks: int) -> Limits:
     """Limits under which no more than n_jobs run at once; arrays that do so side by side share that number."""
     if isinstance(settings, LocalSettings):
         return Limits(1, settings.n_jobs, settings.n_jobs, 1)
-    submitted = settings.max_submitted or n_tasks
-    array = min(settings.max_array or _max_array(), submitted)
-    arrays = min(-(-n_tasks // array), settings.n_jobs, submitted // array)
+    array = settings.max_array or _max_array()
+    array = min(array, settings.max_submitted or array)
+    needed = -(-n_tasks // array)
+    submitted = settings.max_submitted or needed * array
+    arrays = min(needed, settings.n_jobs, submitted // array)
     return Limits(array, arrays, submitted, settings.n_jobs // arrays)
 
 
