@@ -1,6 +1,7 @@
 """Slurm for tests, twice: submitit with a cluster in memory, and commands that run the jobs of arrays here."""
 
 import itertools
+import subprocess
 import sys
 import types
 from pathlib import Path
@@ -86,11 +87,24 @@ class AutoExecutor:
         return Cluster.now.take(tasks)
 
 
+class CommandFunction:
+    """As submitit's: runs a command of this machine."""
+
+    def __init__(self, words, verbose):
+        self._words = words
+
+    def __call__(self):
+        return subprocess.run(self._words, capture_output=True, text=True).stdout
+
+
 module = types.ModuleType("submitit")
 module.AutoExecutor = AutoExecutor
 module.core = types.SimpleNamespace(
     utils=types.SimpleNamespace(
-        FailedJobError=FailedJobError, FailedSubmissionError=FailedSubmissionError, UncompletedJobError=RuntimeError
+        CommandFunction=CommandFunction,
+        FailedJobError=FailedJobError,
+        FailedSubmissionError=FailedSubmissionError,
+        UncompletedJobError=RuntimeError,
     )
 )
 

@@ -19,6 +19,7 @@ class SweepProgress:
         self._n_jobs, self._row = n_jobs, shown
         self._counts: Counter[str] = Counter()
         self._running: set[int] = set()
+        self._worked = 0  # jobs that took time
         self._began = self._said_s = time.monotonic()
         self._said = 0
         self._show()
@@ -30,6 +31,7 @@ class SweepProgress:
 
     def ended(self, number: int, state: str) -> None:
         """A job has come to an end: done, skipped or failed; or it is passed over, and comes again (claimed)."""
+        self._worked += state == "done" or (state == "failed" and number in self._running)
         self._running.discard(number)
         if state != "claimed":
             self._counts[state] += 1
@@ -55,10 +57,9 @@ class SweepProgress:
         return ", ".join(words + ([] if left_s is None else [f"{duration(left_s)} left"]))
 
     def _left_s(self) -> float | None:
-        """Time for the rest at the pace of the jobs that were not skipped; None before there is one."""
-        n_worked = self._counts["done"] + self._counts["failed"]
+        """Time for the rest at the pace of the jobs that took time; None before there is one."""
         n_left = self._n_jobs - self._counts.total()
-        return (time.monotonic() - self._began) / n_worked * n_left if n_worked and n_left else None
+        return (time.monotonic() - self._began) / self._worked * n_left if self._worked and n_left else None
 
 
 @contextmanager

@@ -7,8 +7,6 @@ jobs as arrays, no longer than the site allows; where it refuses one, those that
 
 import io
 import re
-import shutil
-import subprocess
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -103,11 +101,11 @@ class RefusedError(Exception):
     """Slurm takes no more jobs; the message is what it says."""
 
 
-def limits_of(settings: LocalSettings | SlurmSettings, n_tasks: int) -> Limits:
+def limits_of(submitit: Any, settings: LocalSettings | SlurmSettings, n_tasks: int) -> Limits:
     """Limits under which no more than n_jobs run at once; arrays that do so side by side share that number."""
     if isinstance(settings, LocalSettings):
         return Limits(1, settings.n_jobs, settings.n_jobs, 1)
-    array = settings.max_array or _max_array()
+    array = settings.max_array or _max_array(submitit)
     array = min(array, settings.max_submitted or array)
     needed = -(-n_tasks // array)
     submitted = settings.max_submitted or needed * array
@@ -115,16 +113,13 @@ def limits_of(settings: LocalSettings | SlurmSettings, n_tasks: int) -> Limits:
     return Limits(array, arrays, submitted, settings.n_jobs // arrays)
 
 
-def _max_array() -> int:
+def _max_array(submitit: Any) -> int:
     """Jobs that the site allows in an array: their numbers, from 0, stay below MaxArraySize."""
-    scontrol = shutil.which("scontrol")
-    if scontrol is None:
-        return USUAL_ARRAY
     try:
-        asked = subprocess.run([scontrol, "show", "config"], capture_output=True, text=True, timeout=60)  # noqa: S603
-    except (OSError, subprocess.TimeoutExpired):
+        said = submitit.core.utils.CommandFunction(["scontrol", "show", "config"], verbose=False)()
+    except (OSError, submitit.core.utils.FailedJobError):
         return USUAL_ARRAY
-    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", asked.stdout, re.MULTILINE)
+    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", said, re.MULTILINE)
     return max(int(found[1]), 1) if found else USUAL_ARRAY
 
 
@@ -135,7 +130,7 @@ def run(tasks: Sequence[Task], settings: LocalSettings | SlurmSettings) -> Itera
     waiting: deque[Task] = deque()
     yield from unsettled(tasks, waiting)
     if waiting:
-        limits = limits_of(settings, len(waiting))
+        limits = limits_of(submitit, settings, len(waiting))
         if isinstance(settings, SlurmSettings):
             executor.update_parameters(slurm_array_parallelism=limits.parallel)
         yield from _submit_and_wait(submitit, executor, waiting, limits)
