@@ -135,7 +135,7 @@ def write_commands(folder, max_array):
     """sbatch, srun, sacct and scancel in `folder`; sbatch refuses longer arrays."""
     folder.mkdir()
     command(folder / "sbatch", SBATCH.replace("MAX_ARRAY", str(max_array)), sys.executable)
-    command(folder / "srun", 'while [ "${1#-}" != "$1" ]; do [ "${1#*=}" = "$1" ] && shift; shift; done; exec "$@"')
+    command(folder / "srun", f'until [ "$1" = "{sys.executable}" ]; do shift; done; exec "$@"')
     command(folder / "sacct", f"echo 'JobID|State|NodeList'; cat {folder}/ended 2> /dev/null; true")
     command(folder / "scancel", "true")
 
