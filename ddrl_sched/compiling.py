@@ -31,7 +31,8 @@ def watch() -> None:
             self._depth += 1
             if self._depth == 1:
                 self._waiting.enter_context(stopping.postponed())
-                if not self._told and sys.stderr is sys.__stderr__:
+                shown = getattr(sys.stderr, "rich_proxied_file", sys.stderr)  # while there is a bar
+                if not self._told and shown is sys.__stderr__:
                     print("compiling kernels (half a minute at most; they are kept)", file=sys.stderr, flush=True)
                 self._told = True
 

@@ -1,8 +1,7 @@
 """From the command line to jobs: composes them with Hydra, hands plain data to `run.job`, reports.
 
 With `overrides`, which reads the words, it is all that knows Hydra. Hydra composes the jobs one after the other in this
-process. With launcher=serial each runs at once; with any other launcher the composed jobs then go to `launchers`.
-Nothing of Hydra's own is written but in a temporary folder.
+process; then they go to `launchers`, whichever it is. Nothing of Hydra's own is written but in a temporary folder.
 """
 
 import json
@@ -12,11 +11,12 @@ import sys
 import tempfile
 import traceback
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from textwrap import indent
 from typing import Any, ClassVar
 
 import hydra
@@ -30,13 +30,15 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandat
 from yaml import YAMLError  # type: ignore[import-untyped]
 
 from ddrl_sched.config import InputError, clean, near
+from ddrl_sched.display import count, duration
 from ddrl_sched.failures import BAD_INPUT, DONE, FAILED, ExplainedError, explain
 from ddrl_sched.labels import GYM_AGENT, LEARNED, label
+from ddrl_sched.launchers.overload import Overload
+from ddrl_sched.launchers.progress import SweepProgress, say, sweep_progress
 from ddrl_sched.launchers.table import SERIAL, dispatch
-from ddrl_sched.launchers.task import STATES, THREADS, Report, Task, attempt
+from ddrl_sched.launchers.task import RUNNING, STATES, THREADS, Report, Task, attempt
 from ddrl_sched.launchers.task import plan as plan_task
 from ddrl_sched.launchers.task import result as result_of_task
-from ddrl_sched.launchers.task import run as run_task
 from ddrl_sched.listing import choices, conf_dir, config_folder
 from ddrl_sched.overrides import (
     GROUPS,
@@ -58,6 +60,7 @@ NOTHING = (
     "workload.load=0.3,0.6` or `ddrl sweep experiment=quickstart` (`ddrl list` shows the choices)"
 )
 OF_LAUNCHER = ("launcher=", "launcher.", "hydra/launcher", "hydra.launcher")
+OPEN = ("launcher.options",)  # mappings of the config that take any key
 
 
 @dataclass(frozen=True)
@@ -139,7 +142,7 @@ def plan(command: str, overrides: Sequence[str], flags: Sequence[str], options: 
 
     One that is bad input has the state REFUSED and a message; InputError if all are.
     """
-    here = [word for word in overrides if not word.startswith(OF_LAUNCHER)] + ["launcher=serial"]
+    here = [word for word in overrides if not _is_of_launcher(word)] + ["launcher=serial"]
     reports = _jobs(command, ["--multirun", *flags, *here], options, "plan", quiet=True)
     wrong = dict.fromkeys(report["message"] for report in reports if report["code"] == BAD_INPUT)
     if reports and all(report["code"] == BAD_INPUT for report in reports):
@@ -156,10 +159,10 @@ def plan(command: str, overrides: Sequence[str], flags: Sequence[str], options: 
 
 
 def job(told: Told, config: DictConfig) -> None:
-    """One job, called by Hydra. Adds its report; a failure is part of it. One that is to run elsewhere waits in it."""
+    """One job, called by Hydra. Adds its report; a failure is part of it. One that is to run waits in it."""
     about = HydraConfig.get()
     words: Any = OmegaConf.to_container(about.overrides.task, resolve=False)
-    overrides = [canonical(word) for word in words if not word.startswith(OF_LAUNCHER)]
+    overrides = [canonical(word) for word in words if not _is_of_launcher(word)]
     report: Report = {"code": DONE, "state": "done", "message": "", "overrides": overrides, "label": ""}
     told.reports.append(report)
     try:
@@ -178,13 +181,14 @@ def job(told: Told, config: DictConfig) -> None:
     else:
         waits = {} if told.quiet else {"wait": False}  # one of many jobs is passed over while another process has it
         task = Task(len(told.reports) - 1, data, told.command, told.options | waits, told.cwd, "")
-        report |= {"task": task, "launcher": launcher}
-        if told.phase == "run" and launcher.get("name") != SERIAL:
-            report["state"] = "waiting"
-            return
-        report |= attempt(plan_task if told.phase == "plan" else run_task, task)
-    if not told.quiet:
-        print(_line(report), flush=True)
+        report |= {"task": task, "launcher": launcher, "state": "waiting"}
+        if told.phase == "plan":
+            report |= attempt(plan_task, task)
+
+
+def _is_of_launcher(word: str) -> bool:
+    """Whether an override says how jobs run, not what they are."""
+    return word.lstrip("+~").startswith(OF_LAUNCHER)
 
 
 def plain(config: DictConfig, overrides: list[str], label: str, cwd: str) -> dict[str, Any]:
@@ -229,25 +233,17 @@ def _sharing(plans: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return changed
 
 
-def duration(seconds: float | None) -> str:
-    """Seconds in words: "42 s", "3 min", "1.5 h"; "?" where nothing is known."""
-    if seconds is None:
-        return "?"
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
-
-
-def count(number: int, thing: str) -> str:
-    """ "1 job", "2 jobs"."""
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
-
-
 def summary(reports: Sequence[dict[str, Any]]) -> str:
-    """How many jobs ended how, and every failed one by name."""
+    """How many jobs ended how, and every failed one by name; what several have to say is said once, below them."""
     counts = Counter(report["state"] for report in reports)
     lines = [f"{count(len(reports), 'job')}: " + ", ".join(f"{counts[state]} {state}" for state in STATES)]
-    return "\n".join([*lines, *(_line(report) for report in reports if report["code"] != DONE)])
+    failed: dict[str, list[str]] = {}
+    for report in reports:
+        if report["code"] != DONE:
+            failed.setdefault(report["message"], []).append(_line(report))
+    for message, names in failed.items():
+        lines += [*names, *[indent(f"error: {message}", "  ")] * bool(message)]
+    return "\n".join(lines)
 
 
 def in_users_words(error: Exception) -> Exception:
@@ -291,42 +287,86 @@ def _circle(error: RecursionError) -> str:
 
 
 def _jobs(command: str, words: list[str], options: dict[str, Any], phase: str, *, quiet: bool) -> list[Report]:
-    """Let Hydra compose the jobs, and run them here or where their launcher says. Their reports in order."""
+    """Let Hydra compose the jobs, and run them where their launcher says. Their reports in order."""
     if any(word.startswith("hydra/launcher") for word in words):
         raise InputError(
             "hydra/launcher: ddrl sends the jobs itself; launcher=NAME says how: serial, processes, ray, ..."
         )
     if not {"-m", "--multirun"}.isdisjoint(words):
         words = [left_to_the_jobs(word) for word in words]
+    words = [_opened(word) for word in words]
     told = Told(command, options, phase, os.getcwd(), quiet, words)
     with tempfile.TemporaryDirectory(prefix="ddrl-") as folder:
         places = ["hydra.sweep.subdir=."] + [f"hydra.{mode}.dir={json.dumps(folder)}" for mode in ("run", "sweep")]
         _hydra_main(command, [*words, *places], partial(job, told))
-    _send([report for report in told.reports if report["state"] == "waiting"], told)
-    claimed = [report for report in told.reports if report["state"] == "claimed"]
-    for report in claimed:  # wait for the process that works on it, and finish it if that did not
-        report["task"] = replace(report["task"], options=options)
-    _send(claimed, told)
+    overload = _overload(told)
+    if phase == "run":
+        _run(told, overload)
     return told.reports
 
 
-def _send(waiting: Sequence[Report], told: Told) -> None:
+def _opened(word: str) -> str:
+    """A key of an open mapping as one that Hydra adds where it is not there yet; any other word as it is."""
+    return f"++{word}" if word.partition("=")[0].startswith(OPEN) else word
+
+
+def _run(told: Told, overload: Overload) -> None:
+    """Run the composed jobs, and then those that other processes worked on: waited for, and finished if need be."""
+    with sweep_progress(len(told.reports), quiet=told.quiet) as progress:
+        for number, report in enumerate(told.reports):
+            if report["state"] == "failed":  # it could not be composed
+                _ended(number, report, told, progress)
+        _send([report for report in told.reports if report["state"] == "waiting"], told, progress, overload)
+        claimed = [report for report in told.reports if report["state"] == "claimed"]
+        for report in claimed:
+            report["task"] = replace(report["task"], options=told.options)
+        _send(claimed, told, progress, overload)
+
+
+def _send(waiting: Sequence[Report], told: Told, progress: SweepProgress, overload: Overload) -> None:
     """Run jobs by their launcher, and complete their reports as they end."""
     if not waiting:
         return
-    from ddrl_sched.run.records import code_version
-
     launcher = waiting[0]["launcher"]
     if any(report["launcher"] != launcher for report in waiting):
         raise InputError("launcher: must be the same for all jobs of a command")
-    version = code_version()
-    for ended in dispatch([replace(report["task"], code_version=version) for report in waiting], launcher):
-        report = told.reports[ended["number"]]
-        report |= {key: ended[key] for key in ("code", "state", "message")}
-        if ended.get("said"):
-            print(ended["said"], end="", file=sys.stderr, flush=True)
-        if not told.quiet:
-            print(_line(report), flush=True)
+    version = _code_version(launcher)
+    for told_of in dispatch([replace(report["task"], code_version=version) for report in waiting], launcher):
+        number = told_of["number"]
+        if told_of["state"] == RUNNING:
+            progress.running(number)
+            continue
+        report = told.reports[number]
+        report |= {key: told_of[key] for key in ("code", "state", "message")}
+        if told_of.get("said"):
+            print(told_of["said"], end="", file=sys.stderr, flush=True)
+        _ended(number, report, told, progress)
+        overload.ended(report["task"], report["state"])
+
+
+def _ended(number: int, report: Report, told: Told, progress: SweepProgress) -> None:
+    """Name one of many jobs that has come to an end. What went wrong is told when all have."""
+    progress.ended(number, report["state"])
+    if not told.quiet:
+        say(_line(report))
+
+
+def _code_version(launcher: Mapping[str, Any]) -> str:
+    """What processes elsewhere are compared with; jobs of this process need none."""
+    if launcher.get("name") == SERIAL:
+        return ""
+    from ddrl_sched.run.records import code_version  # lazy: pyarrow comes with it
+
+    return code_version()
+
+
+def _overload(told: Told) -> Overload:
+    """Notes on loads above 1: those that the config gives, and those of plans."""
+    overload = Overload.of([report["task"] for report in told.reports if "task" in report])
+    for report in told.reports:
+        if "plan" in report:
+            overload.found(report["plan"]["load"], report["task"])
+    return overload
 
 
 def _hydra_main(command: str, words: list[str], task: Any) -> None:
@@ -373,9 +413,9 @@ def _tell(report: dict[str, Any]) -> int:
 
 
 def _line(report: dict[str, Any]) -> str:
+    """How a job ended, and its name."""
     words = [report["state"], report["label"], *report["overrides"]]
-    line = "  ".join(clean(word) for word in words if word)
-    return f"{line}\n  error: {report['message']}" if report["message"] else line
+    return "  ".join(clean(word) for word in words if word)
 
 
 def _missing_option(error: MissingConfigException) -> str:

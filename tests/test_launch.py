@@ -188,8 +188,10 @@ def test_a_sweep_goes_on_after_a_failing_job_and_names_it(jobs, capsys):
     assert [job["workload"]["load"] for job in jobs] == [0.3]
     out = capsys.readouterr().out
     assert "2 jobs: 1 done, 0 skipped, 1 failed" in out
+    assert "failed  best_k  scheduler=best_k  workload.load=0.6" in out.split("2 jobs:")[0]
     assert "failed  best_k  scheduler=best_k  workload.load=0.6" in out.split("2 jobs:")[1]
     assert "out of luck" in out.split("2 jobs:")[1]
+    assert out.count("out of luck") == 1
 
 
 def test_the_command_line_wins_over_the_combinations_of_an_experiment(jobs):
@@ -284,6 +286,98 @@ def test_one_job_can_be_sent_away_too(jobs, monkeypatch, capsys):
     monkeypatch.setattr(launch_module, "dispatch", dispatch)
     assert start("train", "seed=4", "launcher=processes", "launcher.n_jobs=1") == 4
     assert capsys.readouterr().err == "hello\nerror: disk full\n"
+
+
+def test_what_several_jobs_have_to_say_is_said_once_below_their_names(jobs, capsys):
+    assert start("sweep", "scheduler=best_k,ddrl_amsa", "workload.load=0,0.1") == 2
+    captured = capsys.readouterr()
+    assert captured.out.split("failed\n")[1].splitlines() == [
+        "failed  best_k  scheduler=best_k  workload.load=0",
+        "failed  ddrl_amsa  scheduler=ddrl_amsa  workload.load=0",
+        "  error: workload.load: greater than 0 expected, got 0",
+    ]
+    assert captured.err == ""
+
+
+def sent_with(monkeypatch, *words, flags=()):
+    """What jobs of a sweep are given to the launcher with, and as what they are known."""
+    seen = []
+
+    def dispatch(tasks, launcher):
+        seen.append((launcher, [task.data["overrides"] for task in tasks]))
+        yield from ({"number": task.number, "code": 0, "state": "done", "message": ""} for task in tasks)
+
+    monkeypatch.setattr(launch_module, "dispatch", dispatch)
+    assert start("sweep", "seed=1", *words, flags=flags) == 0
+    ((launcher, [overrides]),) = seen
+    return launcher, overrides
+
+
+@pytest.mark.parametrize(
+    ("word", "options"),
+    [
+        ("launcher.options={qos:low}", {"qos": "low"}),
+        ("launcher.options={qos: low}", {"qos": "low"}),
+        ("launcher.options={qos: low, mem-per-cpu: 2}", {"qos": "low", "mem-per-cpu": 2}),
+        ("launcher.options.qos=low", {"qos": "low"}),
+        ("+launcher.options.qos=low", {"qos": "low"}),
+        ("++launcher.options.qos=low", {"qos": "low"}),
+        ("launcher.options={}", {}),
+    ],
+)
+def test_options_of_sbatch_are_taken_in_any_form_and_name_no_job(jobs, monkeypatch, word, options):
+    launcher, overrides = sent_with(monkeypatch, "launcher=slurm", word)
+    assert launcher["options"] == options
+    assert overrides == ["seed=1"]
+
+
+def test_options_of_sbatch_are_taken_from_yamls_and_merged_with_those_of_the_command(jobs, monkeypatch, tmp_path):
+    own = tmp_path / "own"
+    for name, text in {
+        "launcher/mine": "defaults: [slurm, _self_]\noptions: {qos: low}\n",
+        "experiment/far": "# @package _global_\ndefaults: [override /launcher: mine]\nlauncher: {options: {nice: 5}}\n",
+    }.items():
+        (own / name).parent.mkdir(parents=True)
+        (own / f"{name}.yaml").write_text(text, encoding="utf-8")
+    launcher, _ = sent_with(
+        monkeypatch, "experiment=far", "launcher.options.comment=x", flags=["--config-dir", str(own)]
+    )
+    assert launcher["options"] == {"qos": "low", "nice": 5, "comment": "x"}
+
+
+def test_a_mistyped_key_beside_an_open_mapping_is_named(jobs):
+    with pytest.raises(InputError, match=r"unknown key 'launcher\.option'; did you mean 'launcher\.options'"):
+        start("sweep", "seed=1", "launcher=slurm", "launcher.option={qos:low}")
+    with pytest.raises(InputError, match=r"launcher\.options: unknown key"):
+        start("sweep", "seed=1", "launcher.options.qos=low")
+
+
+NOTE = "note: workload.load=1.2: overload, queues grow as long as a trace lasts\n"
+
+
+@pytest.mark.parametrize("how", [{}, {"dry_run": True}])
+def test_an_overload_is_announced_once_for_each_load(jobs, capsys, how):
+    start("sweep", "scheduler=best_k,ddrl_amsa", "workload.load=0.99,1.2,1.20", **how)
+    assert capsys.readouterr().err == NOTE
+    start("sweep", "workload.load=1,2", **how)
+    assert [line.split(":")[1] for line in capsys.readouterr().err.splitlines()] == [
+        " workload.load=1", " workload.load=2",
+    ]  # fmt: skip
+    start("sweep", "workload.load=0.99", **how)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("command", ["eval", "train"])
+def test_a_single_job_announces_its_overload_too(jobs, capsys, command):
+    start(command, "workload.load=1.2")
+    assert capsys.readouterr().err == NOTE
+
+
+def test_worlds_of_an_overload_are_named_where_there_are_several(jobs, capsys, tmp_path):
+    (tmp_path / "conf/env/edge9.yaml").write_text("# Nine\nname: edge9\n", encoding="utf-8")
+    start("sweep", "env=edge5,edge9", "workload.load=1.2")
+    err = capsys.readouterr().err.splitlines()
+    assert [line.split(": ")[1] for line in err] == ["workload.load=1.2 in edge5", "workload.load=1.2 in edge9"]
 
 
 # --- labels

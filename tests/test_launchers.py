@@ -24,12 +24,13 @@ import pytest
 
 from ddrl_sched.config import InputError
 from ddrl_sched.launch import launch
-from ddrl_sched.launchers import processes, table
+from ddrl_sched.launchers import processes, submitit_jobs, table
 from ddrl_sched.launchers.table import LAUNCHERS, dispatch
-from ddrl_sched.launchers.task import Task, bring_home, carry_out, settled
+from ddrl_sched.launchers.task import RUNNING, Task, bring_home, carry_out, settled
 from ddrl_sched.run import records
 from ddrl_sched.run.claim import FILE as CLAIM
 from ddrl_sched.run.claim import claim
+from tests import fake_slurm
 from tests.conf_files import names, plain
 from tests.resume_jobs import tiny
 from tests.test_job import settings
@@ -118,6 +119,7 @@ def test_a_killed_process_loses_its_own_job_alone_and_the_next_sweep_finishes_it
     assert sweep(names, "launcher=processes", "launcher.n_jobs=2", "name=apart") == 1
     out = capsys.readouterr().out
     assert "3 jobs: 1 done, 0 skipped, 2 failed" in out
+    assert out.count("this job never ended") == 2  # each told once, at the end
     deadly, why_deadly, warned, why_warned = out.split("3 jobs:")[1].splitlines()[1:]
     assert "Deadly" in deadly
     assert "Warned" in warned
@@ -146,6 +148,8 @@ def test_a_process_that_died_between_two_jobs_is_replaced(task):
     reports = processes.run(tasks, processes.ProcessesSettings(name="processes", n_jobs=1))
     got, n_files = [], []
     for report in reports:
+        if report["state"] == RUNNING:
+            continue
         got.append(report)
         for worker in multiprocessing.active_children():
             os.kill(worker.pid, signal.SIGKILL)
@@ -189,7 +193,7 @@ def until(found, seconds=120):
 
 def test_a_process_that_dies_before_its_first_job_is_named(task, monkeypatch):
     monkeypatch.setattr(processes, "_begin", partial(os._exit, 7))
-    (report,) = dispatch([task], {"name": "processes", "n_jobs": 2})
+    report = list(dispatch([task], {"name": "processes", "n_jobs": 2}))[-1]
     assert report["code"] == 1
     assert "this job never ended: its process died, status 7;" in report["message"]
 
@@ -282,6 +286,7 @@ def test_jobs_that_an_engine_still_had_when_it_failed_are_named(task, monkeypatc
     reports = list(dispatch([replace(task, number=n) for n in range(3)], {"name": "ray"}))
     assert [(report["number"], report["state"]) for report in reports] == [(0, "done"), (1, "failed"), (2, "failed")]
     assert "the cluster is gone" in reports[1]["message"]
+    assert "same command" not in reports[1]["message"]  # nobody knows whether that would help
 
 
 @pytest.mark.parametrize(("name", "module", "extra"), [("ray", "ray", "ray"), ("slurm", "submitit", "slurm")])
@@ -298,6 +303,9 @@ def test_every_launcher_has_a_yaml_and_every_yaml_a_launcher():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"name": "serial", "n_jobs": 2}, r"launcher\.n_jobs: unknown key"),
+        ({"name": "slurm", "max_array": 0}, r"launcher\.max_array: must be >= 1, got 0"),
+        ({"name": "slurm", "options": {"array": "0-3"}}, r"launcher\.options\.array: is set by ddrl itself"),
         ({"name": "ray", "n_jobs": 0}, r"launcher\.n_jobs: must be >= 1, got 0"),
         ({"name": "slurm", "setup": "module load x"}, r"launcher\.setup: must be a list"),
         ({"name": "slrum"}, r"launcher\.name: expected one of .*; did you mean 'slurm'"),
@@ -308,9 +316,130 @@ def test_every_launcher_has_a_yaml_and_every_yaml_a_launcher():
 def test_wrong_settings_of_a_launcher_name_their_key(task, tmp_path, monkeypatch, change, message):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "ray", sys.modules.get("ray", types.ModuleType("ray")))
+    monkeypatch.setitem(sys.modules, "submitit", fake_slurm.module)
     base = plain("launcher", change["name"]) if change["name"] in LAUNCHERS else {}
     with pytest.raises(InputError, match=message):
         list(dispatch([task], base | change))
+
+
+# --- Slurm, without a cluster
+
+
+def slurm(**changes):
+    """Settings of launcher=slurm."""
+    return submitit_jobs.SlurmSettings(**plain("launcher", "slurm") | changes)
+
+
+@pytest.mark.parametrize(
+    ("n_tasks", "changes", "limits"),
+    [
+        (7, {"max_array": 5}, (5, 2, 10, 25)),  # two arrays share the 50 jobs at once
+        (7, {"max_array": 5, "n_jobs": 1}, (5, 1, 10, 1)),  # one after the other
+        (3, {"max_array": 1000}, (1000, 1, 1000, 50)),
+        (3, {"max_array": 1000, "max_submitted": 2}, (2, 1, 2, 50)),
+        (9, {"max_array": 2, "max_submitted": 5, "n_jobs": 4}, (2, 2, 5, 2)),
+    ],
+)
+def test_arrays_keep_to_the_limits_of_the_site(n_tasks, changes, limits):
+    found = submitit_jobs.limits_of(fake_slurm.module, slurm(**changes), n_tasks)
+    assert (found.array, found.arrays, found.submitted, found.parallel) == limits
+
+
+@pytest.mark.parametrize(
+    ("said", "limit"),
+    [("MaxArraySize            = 1001\n", 1001), ("MaxArraySize = 0\n", 1), ("nothing\n", 1000), (None, 1000)],
+)
+def test_the_longest_array_is_asked_from_scontrol(tmp_path, monkeypatch, said, limit):
+    """MaxArraySize is one more than the largest number of a job, and the first is 0."""
+    if said is not None:
+        fake_slurm.command(tmp_path / "scontrol", f"printf 'Configuration data\\n{said}'")
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep if said is not None else None)
+    assert submitit_jobs.limits_of(fake_slurm.module, slurm(), 5000).array == limit
+
+
+@pytest.fixture
+def cluster(monkeypatch):
+    """A cluster that works in memory, for arrays of at most 3 jobs and 5 jobs in the queue."""
+    monkeypatch.setitem(sys.modules, "submitit", fake_slurm.module)
+    monkeypatch.setattr(submitit_jobs, "POLL_S", 0.0)
+    monkeypatch.setattr(submitit_jobs, "GRACE_S", 0.0)
+    monkeypatch.setattr(submitit_jobs, "unsettled", lambda tasks, to_send: to_send.extend(tasks) or ())
+    fake_slurm.Cluster.now = fake_slurm.Cluster(max_array=3, max_queue=5)
+    return fake_slurm.Cluster.now
+
+
+def ended(task, n_tasks, **changes):
+    """(number, state, message) of n_tasks jobs, in order of their numbers."""
+    tasks = [replace(task, number=number) for number in range(n_tasks)]
+    reports = list(submitit_jobs.run(tasks, slurm(**changes)))
+    assert len({report["number"] for report in reports if report["state"] == RUNNING}) <= n_tasks
+    return sorted((r["number"], r["state"], r["message"]) for r in reports if r["state"] != RUNNING)
+
+
+def test_no_array_is_longer_and_no_queue_fuller_than_the_settings_say(task, cluster):
+    reports = ended(task, 11, max_array=3, max_submitted=5)
+    assert [state for _, state, _ in reports] == ["done"] * 11
+    assert cluster.arrays == [3, 3, 3, 2]
+    assert cluster.longest_queue <= 5
+
+
+def test_jobs_at_once_count_over_all_arrays(task, cluster):
+    ended(task, 5, max_array=3, n_jobs=4)
+    assert cluster.parallel == 2
+    assert cluster.arrays == [3, 2]
+
+
+def test_an_array_that_is_too_long_is_refused_in_slurms_words(task, cluster):
+    reports = ended(task, 4, max_array=4)
+    assert {state for _, state, _ in reports} == {"failed"}
+    (message,) = {message for *_, message in reports}
+    assert message == (
+        "not submitted: sbatch: error: Batch job submission failed: Invalid job array specification; "
+        "launcher.max_array limits the jobs of an array"
+    )
+
+
+def test_jobs_of_arrays_before_the_refused_one_are_finished(task, cluster):
+    reports = ended(task, 8, max_array=3)
+    assert [state for _, state, _ in reports] == ["done"] * 3 + ["failed"] * 5
+    assert all(
+        message.startswith("not submitted: sbatch: error: AssocMaxSubmitJobLimit; ") for *_, message in reports[3:]
+    )
+    assert reports[-1][2].endswith("; launcher.max_submitted limits the jobs that are queued at once")
+    assert not any("same command" in message for *_, message in reports)
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        ("TIMEOUT", "Slurm says TIMEOUT on n1 (launcher.minutes gives it more time), its log is "),
+        ("OUT_OF_MEMORY", "Slurm says OUT_OF_MEMORY on n1 (launcher.mem_gb gives it more memory), its log is "),
+        ("NODE_FAIL", "Slurm says NODE_FAIL on n1, its log is "),
+        ("CANCELLED by 1000", "Slurm says CANCELLED by 1000 on n1, its log is "),
+    ],
+)
+def test_what_slurm_did_to_a_job_is_said_in_its_word(task, cluster, state, words):
+    cluster.ends_badly = {1: state}
+    reports = ended(task, 3)
+    assert [state for _, state, _ in reports] == ["done", "failed", "done"]
+    assert reports[1][2].startswith(f"this job never ended: {words}")
+    assert reports[1][2].endswith("the same command again goes on with it")
+
+
+@pytest.mark.slow
+def test_jobs_of_several_arrays_run_through_slurms_commands(here, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("submitit")
+    fake_slurm.write_commands(tmp_path / "bin", max_array=2)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parents[1]), str(here)]))
+    words = ("evaluate.seed=1,2", "launcher=slurm", "launcher.options={qos:low}")
+    assert sweep(*words, "scheduler.name=own_rules:Deadly,local", "launcher.max_array=2", "name=array") == 1
+    out = capsys.readouterr().out
+    assert "4 jobs: 2 done, 0 skipped, 2 failed" in out
+    assert "this job never ended: Slurm says FAILED" in out
+    scripts = list((here / "runs/.submitit").glob("*_submission.sh"))
+    assert len(scripts) == 2
+    assert all("#SBATCH --qos=low\n" in script.read_text() for script in scripts)
 
 
 # --- engines that start slowly

@@ -176,7 +176,8 @@ def children(pid: int) -> list[int]:
 @pytest.mark.slow
 def test_two_workers_and_another_order_of_sets_give_the_same_results(processes, undisturbed):
     process, folder = processes(PYTHONHASHSEED="1")
-    assert process.communicate()[1].decode() == ""
+    err = process.communicate()[1].decode().splitlines()
+    assert [line for line in err if f" of {N_FEW} jobs: " not in line] == []  # how far it is, where that takes long
     assert process.returncode == 0
     assert results(folder) == undisturbed(FEW)
 

@@ -22,7 +22,7 @@ from pydantic import Field
 from ddrl_sched import stopping
 from ddrl_sched.config import Settings
 from ddrl_sched.failures import FAILED
-from ddrl_sched.launchers.task import Report, Task, lost, work
+from ddrl_sched.launchers.task import RUNNING, Report, Task, lost, work
 
 PATIENCE_S = 3.0  # for processes that save their state
 LONGEST = 1800  # characters of a text that comes home; what fits into a pipe is written at once, or not at all
@@ -112,6 +112,8 @@ def run(tasks: Sequence[Task], settings: ProcessesSettings) -> Iterator[Report]:
                         yield worker.died_with(task)
                     else:  # it died between two jobs
                         waiting.appendleft(task)
+                else:
+                    yield {"number": task.number, "state": RUNNING}
             for future in wait(sent, return_when=FIRST_COMPLETED).done:
                 worker, task = sent.pop(future)
                 report = worker.report(future, task)

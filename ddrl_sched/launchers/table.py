@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
-from typing import Any
+from typing import Any, Literal
 
-from ddrl_sched.config import InputError, near, shown, validate
-from ddrl_sched.launchers.task import Report, Task, attempt, bring_home, lost, run
+from ddrl_sched.config import InputError, Settings, near, shown, validate
+from ddrl_sched.launchers.task import RUNNING, Report, Task, attempt, bring_home, failed, run
 
 SERIAL = "serial"  # one after the other in the process of the command; needs no module
 LAUNCHERS = {  # module:record of its yaml; the module's run(tasks, settings) yields reports as they come
@@ -16,14 +16,24 @@ LAUNCHERS = {  # module:record of its yaml; the module's run(tasks, settings) yi
 }
 
 
+class SerialSettings(Settings):
+    """conf/launcher/serial.yaml."""
+
+    name: Literal["serial"]
+
+
 def dispatch(tasks: Sequence[Task], launcher: Mapping[str, Any]) -> Iterator[Report]:
     """Run `tasks` by the launcher of a composed config; a report for every task, in the order in which they end.
 
-    A task whose process died has a report too. InputError for wrong settings or an extra that is not installed.
+    Before it there may be one that says no more than that the task is RUNNING. A task whose process died has a report
+    too. InputError for wrong settings or an extra that is not installed.
     """
     name = launcher.get("name")
     if name == SERIAL:
-        yield from ({"number": task.number, **attempt(run, task)} for task in tasks)
+        validate(SerialSettings, launcher, "launcher")
+        for task in tasks:
+            yield {"number": task.number, "state": RUNNING}
+            yield {"number": task.number, **attempt(run, task)}
         return
     if name not in LAUNCHERS:
         known = (SERIAL, *LAUNCHERS)
@@ -34,10 +44,13 @@ def dispatch(tasks: Sequence[Task], launcher: Mapping[str, Any]) -> Iterator[Rep
     waiting = {task.number: task for task in tasks}
     try:
         for report in module.run(tasks, settings):
+            if report["state"] == RUNNING:
+                yield report
+                continue
             task = waiting.pop(report["number"])
             yield bring_home(report, task.data["runs_dir"])
     except InputError:
         raise
     except Exception as error:  # of the engine: what it still had is lost, what has come home is not
         for task in waiting.values():
-            yield lost(task, f"{name} failed: {type(error).__name__}: {error}")
+            yield failed(task, f"this job never ended: {name} failed: {type(error).__name__}: {error}")

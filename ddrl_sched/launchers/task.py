@@ -14,11 +14,12 @@ from typing import Any
 
 from ddrl_sched import stopping
 from ddrl_sched.compiling import watch
-from ddrl_sched.config import InputError
+from ddrl_sched.config import InputError, clean
 from ddrl_sched.failures import DONE, FAILED, explain
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")  # a job computes with one
-STATES = ("done", "skipped", "failed")  # what run_job answers
+STATES = ("done", "skipped", "failed")  # how a job ends
+RUNNING = "running"  # state of a report that says only that a task has begun
 LAST = "manifest.json"  # of a run folder: with it the job counts as done
 Report = dict[str, Any]  # code (exit status), state (of STATES), message; of a task also number, said, files
 
@@ -49,7 +50,9 @@ def run(data: Mapping[str, Any], command: str, options: Mapping[str, Any]) -> Re
     else:
         state = _tuning(command).tune(data, options)
     assert state in (*STATES, "claimed"), state  # claimed: another process works on it
-    return {"code": FAILED if state == "failed" else DONE, "state": state}
+    if state == "failed":
+        return {"code": FAILED, "state": state, "message": _failed_before(data, command, options)}
+    return {"code": DONE, "state": state}
 
 
 def plan(data: Mapping[str, Any], command: str, options: Mapping[str, Any]) -> Report:
@@ -75,6 +78,33 @@ def result(task: Task) -> str:
     from ddrl_sched.report.brief import brief
 
     return brief(folder)
+
+
+def load_of(task: Task) -> float | None:
+    """The load of what a finished job has evaluated, as its folder says; None where it evaluated nothing."""
+    from ddrl_sched.run.identity import ask, done_folder, is_gym
+
+    if task.data.get("tune") is not None or is_gym(task.data):
+        return None
+    folder = done_folder(ask(_without_tune(task.data), task.command, task.options), task.options)
+    if folder is None or not (table := folder / "eval.parquet").is_file():
+        return None
+    from pyarrow import parquet  # the job that wrote it has loaded it
+
+    (load, *_) = parquet.read_table(table, columns=["load"])["load"].to_pylist() or [None]
+    return load
+
+
+def _failed_before(data: Mapping[str, Any], command: str, options: Mapping[str, Any]) -> str:
+    """Why a job is not run again that has failed, with what its folder says about the error."""
+    from ddrl_sched.run.identity import ask, is_gym
+    from ddrl_sched.run.records import read_job
+
+    again = "--retry-failed runs it again"
+    if data.get("tune") is not None or is_gym(data):
+        return f"failed before; {again}"
+    folder = ask(_without_tune(data), command, options).folder
+    return clean(f"failed before: {read_job(folder)['error']} ({folder}); {again}")
 
 
 def _is_finished(data: Mapping[str, Any], command: str, options: Mapping[str, Any]) -> bool:
@@ -139,7 +169,7 @@ def settled(task: Task) -> Report | None:
     if state == "done":
         return {"number": task.number, **checked, "state": "skipped"}
     if state == "failed" and not task.options.get("retry_failed"):
-        message = "failed before; --retry-failed runs it again"
+        message = _failed_before(task.data, task.command, task.options)
         return {"number": task.number, "code": FAILED, "state": "failed", "message": message}
     return None
 
@@ -154,11 +184,15 @@ def unsettled(tasks: Iterable[Task], to_send: deque[Task]) -> Iterator[Report]:
             yield known
 
 
+def failed(task: Task, message: str) -> Report:
+    """The report of a task with which something went wrong outside of it."""
+    return {"number": task.number, "code": FAILED, "state": "failed", "message": clean(message)}
+
+
 def lost(task: Task, why: object) -> Report:
-    """The report of a task that was sent and never answered."""
+    """The report of a task that was sent and never answered: it has begun, perhaps, and is not marked as failed."""
     first = next((line.strip() for line in str(why).splitlines() if line.strip()), type(why).__name__)
-    message = f"this job never ended: {first}; the same command again finishes it"
-    return {"number": task.number, "code": FAILED, "state": "failed", "message": message}
+    return failed(task, f"this job never ended: {first}; the same command again goes on with it")
 
 
 def bring_home(report: Report, runs_dir: str) -> Report:

@@ -1,6 +1,5 @@
 """How a job fills its run folder: claimed by one process, gone on with where it stopped, recorded as it ended."""
 
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -37,7 +36,6 @@ def _run_claimed(task: Task, options: Mapping[str, Any]) -> str:
         return "skipped"
     about = task.about()
     if state == "failed" and not (options.get("retry_failed") or options.get("resume")):
-        print(f"{about['scheduler']}: failed before ({folder}); --retry-failed runs it again", file=sys.stderr)
         return "failed"
     records.remove_leftovers(folder)
     if state == "failed" and options.get("retry_failed"):

@@ -1,29 +1,24 @@
 """Showing a training on the terminal: a bar with delay, tasks per second and time left."""
 
-import sys
+import time
 from collections.abc import Iterator
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
-
+from ddrl_sched.display import duration, row
 from ddrl_sched.run.train import Progress
 
 
 def show(steps: Iterator[Progress], episodes: int, label: str) -> Iterator[Progress]:
     """Pass every step on and show it on standard error, if that is a terminal."""
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[news]}"),
-        TimeRemainingColumn(),
-    )
-    with Bar(*columns, console=console, disable=not sys.stderr.isatty(), transient=True) as bar:
-        shown = bar.add_task(label, total=episodes, news="")
+    began, first = time.monotonic(), 0
+    with row(label, episodes) as shown:
         for step in steps:
+            done = step.episode + 1
             rate = step.tasks_seen.sum() / max(step.elapsed_s, 1e-9)
-            news = f"delay {1e3 * step.delay_s.mean():.1f} ms, {rate:,.0f} tasks/s"
-            bar.update(shown, completed=step.episode + 1, news=news)
+            news = f"{1e3 * step.delay_s.mean():.0f} ms, {rate:,.0f} tasks/s"
+            if first:  # an interrupted training begins somewhere
+                left_s = (time.monotonic() - began) / (done - first) * (episodes - done)
+                news += f", {duration(left_s)} left"
+            else:
+                began, first = time.monotonic(), done
+            shown.update(done, news)
             yield step
