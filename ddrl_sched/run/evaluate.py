@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from ddrl_sched.config import InputError
+from ddrl_sched.config import EnvSettings, InputError
 from ddrl_sched.edge import physics
 from ddrl_sched.edge.types import Decision, Floats, Ints, Outcome, Scenario, Tasks
 from ddrl_sched.edge.workload import TraceFacts
 from ddrl_sched.run.problem import Problem
+from ddrl_sched.run.reading import LARGEST_S
 from ddrl_sched.run.rollout import Step, Traces, rollout, world_of
 from ddrl_sched.run.seeding import stream
 from ddrl_sched.schedulers.base import Scheduler, Trained
@@ -185,6 +186,23 @@ def summarise(outcome: Outcome, replica: int, counted: np.ndarray) -> dict[str, 
         "mean_servers": float((outcome.share[replica, counted] > 0).sum(1).mean()),
         "probes_per_task": float(outcome.probes[replica, counted].mean()),
     }
+
+
+def check_rows(rows: Rows, env: EnvSettings) -> None:
+    """InputError that names keys for a mean delay that a table of results cannot hold."""
+    network = [key for key in type(env.network).model_fields if key.startswith(("latency", "rate", "missing"))]
+    of_network = ", ".join(f"env.network.{key}" for key in network if not key.endswith("seed"))
+    keys = {
+        "wait_s": "workload.load, env.clock.horizon_s",
+        "transfer_s": of_network,
+        "compute_s": "env.servers.speed_gcps, env.tasks",
+        "return_s": of_network,
+    }
+    for row in rows:
+        if not 0.0 < row["mean_delay_s"] <= LARGEST_S:
+            part = max(keys, key=lambda name: row[name])
+            text = f"the mean delay of trace {row['trace']} is {row['mean_delay_s']:g} s, {part} {row[part]:g}"
+            raise InputError(f"{keys[part]}: {text}; results hold delays in (0, {LARGEST_S:g}] s")
 
 
 def _compile(problem: Problem, scheduler: Scheduler) -> None:

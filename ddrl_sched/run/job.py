@@ -19,15 +19,17 @@ from safetensors.torch import save as save_tensors
 from ddrl_sched import stopping
 from ddrl_sched.config import SINGLE_RULES, InputError, clean, near, shown
 from ddrl_sched.edge import published
+from ddrl_sched.run import budget as budgets
 from ddrl_sched.run import checkpoint, records
 from ddrl_sched.run.claim import claim, is_claimed
 from ddrl_sched.run.curve import Curve
 from ddrl_sched.run.estimate import estimate_s
-from ddrl_sched.run.evaluate import check_replay, evaluate
+from ddrl_sched.run.evaluate import check_replay, check_rows, evaluate
 from ddrl_sched.run.evolve import Evolution
 from ddrl_sched.run.identity import WEIGHTS, Asked, JobSettings, ask, finished, is_gym, state
 from ddrl_sched.run.problem import Problem, build_problem
 from ddrl_sched.run.progress import show
+from ddrl_sched.run.reading import check_written
 from ddrl_sched.run.rollout import Traces, check_decision
 from ddrl_sched.run.seeding import stream
 from ddrl_sched.run.train import Progress, Training
@@ -147,11 +149,11 @@ def _run_claimed(task: Task, options: Mapping[str, Any]) -> str:
     records.write_job(folder, about)
     try:
         task.work(clock)
+        check_written(folder, about["scheduler"])
     except OSError:  # the disk is full, ...: the job is not to blame and can go on
         raise
     except Exception as error:
-        failure = {"status": "failed", "error": f"{type(error).__name__}: {error}"}
-        records.write_job(folder, {**about, **clock.state_dict(), **failure})
+        records.write_job(folder, {**about, **clock.state_dict(), **records.failure(error)})
         raise
     records.write_job(folder, {**about, **clock.state_dict(), "status": "done", "numerics": records.numerics()})
     records.write_manifest(folder)
@@ -195,12 +197,18 @@ def build(asked: Asked, options: Mapping[str, Any]) -> Job:
                 _load_weights(asked.weights_of, learner)
         except InputError as error:
             raise error if asked.weights_of is None else InputError(f"{error} ({_size(asked, problem)})") from None
+        if asked.weights_of is None:
+            budgets.check_budget(learner, _trained_on(settings, problem), settings.train)
     else:
         keys = {key: value for key, value in settings.scheduler.items() if key != "name"}
         scheduler = build_scheduler(str(settings.scheduler.get("name")), keys)
         if options.get("try_out", True):
             _try_out(settings, problem, scheduler)
-    return Job(asked, problem, scheduler, options.get("watch"))
+    job = Job(asked, problem, scheduler, options.get("watch"))
+    if asked.command != "train":
+        per_seed = settings.evaluate.traces * (1 if settings.evaluate.replay_rule is None else 2)
+        budgets.check_rows({"seeds, evaluate.policy_seeds, evaluate.traces": _n_seeds(job) * per_seed})
+    return job
 
 
 def _try_out(settings: JobSettings, problem: Problem, scheduler: Scheduler) -> None:
@@ -296,6 +304,7 @@ def _work(job: Job, clock: Clock, turn: ExitStack) -> None:
     evaluation = settings.evaluate
     beside = {"replay_rule": evaluation.replay_rule, "drawn_as": job.asked.drawn_as}
     rows = evaluate(problem, scheduler, job.asked.label, _n_seeds(job), evaluation.traces, **beside)
+    check_rows(rows, settings.env)
     records.write_table(job.asked.folder / "eval.parquet", pd.DataFrame(rows), records.EVAL_SCHEMA)
 
 
@@ -334,7 +343,7 @@ def _copy_training(source: Path, folder: Path) -> None:
 def _train(job: Job, learner: Learner | PricePolicy, clock: Clock) -> None:
     """Train, from the last checkpoint if there is one, then write curves, weights and the log."""
     settings, budget = job.asked.settings, job.asked.settings.train
-    problems = _trained_on(job)
+    problems = _trained_on(settings, job.problem)
     seeds = range(settings.seeds)
 
     def fresh(problem: Problem, episode: int) -> Traces:
@@ -347,17 +356,20 @@ def _train(job: Job, learner: Learner | PricePolicy, clock: Clock) -> None:
         return [fresh(problem, episode) for problem in problems]
 
     looks = _validation(settings, problems, learner.n_learners) if budget.validate_every else None
+    budgets.check_looks(looks)
     training: Training | Evolution
     if isinstance(learner, PricePolicy):
         training = Evolution(learner, budget.episodes, every_load, looks)
     else:
         training = Training(learner, job.problem.scenario, budget.episodes, traces_of, looks)
-    curve = Curve()
+    curve, before = Curve(), learner.weights()
     parts: dict[str, checkpoint.Stateful] = {"training": training, "curve": curve, "clock": clock}
     for progress in show(resumed(job.asked, training, parts), budget.episodes, job.asked.label):
         curve.add(progress)
+        budgets.check_delays(progress)
         if job.watch is not None:
             job.watch(progress)
+    budgets.check_learned(learner, curve.tasks_seen, before, budget)
     records.write_table(job.asked.folder / "curves.parquet", curve.frame(), records.CURVES_SCHEMA)
     records.write_bytes(job.asked.folder / WEIGHTS, save_tensors(learner.weights()))
     records.write_bytes(job.asked.folder / "run.log", ("\n".join(curve.log) + "\n").encode())
@@ -410,9 +422,9 @@ def resumed(job: Resumable, training: Iterable[T | None], parts: Mapping[str, ch
     yield from checkpoint.resumable(training, save, job.checkpoint_s)
 
 
-def _trained_on(job: Job) -> list[Problem]:
+def _trained_on(settings: JobSettings, problem: Problem) -> list[Problem]:
     """The job's problem at each of train.loads."""
-    return [_at_load(job.problem, load) for load in job.asked.settings.train.loads] or [job.problem]
+    return [_at_load(problem, load) for load in settings.train.loads] or [problem]
 
 
 def _at_load(problem: Problem, load: float) -> Problem:
@@ -451,7 +463,7 @@ def _estimate(job: Job) -> dict[str, Any]:
     if done:
         return {"estimate_s": sum(done) / len(done), "training_s": 0.0, "training": None}
     trains = job.asked.learns and job.asked.weights_of is None
-    trained_on = _trained_on(job) if trains else []
+    trained_on = _trained_on(job.asked.settings, job.problem) if trains else []
     training_s, rest_s = estimate_s(job.problem, job.scheduler, job.asked.settings, _n_seeds(job), trained_on)
     training = f"{job.asked.label} {_training_of(job.asked.settings.model_dump())}" if trains else None
     return {"estimate_s": training_s + rest_s, "training_s": training_s, "training": training}

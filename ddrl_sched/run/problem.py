@@ -40,13 +40,17 @@ class Problem:
         """Hash of the files that tasks and network come from: a trace, a graph."""
         return content_sha256(self.env, self.workload)
 
-    def training(self, seed: int, seeds: range, episode: int, slots: int, min_tasks: int) -> tuple[Traces, TraceFacts]:
-        """Fresh traces, one per training seed, of `slots` slots or longer until min_tasks are expected."""
-        horizon_s = max(slots * self.scenario.slot_s, min_tasks / self.plan.demand.tasks_per_s)
+    def training_s(self, slots: int, min_tasks: int) -> float:
+        """Length of a training episode, s: `slots` or as many as min_tasks are expected in, within a file's part."""
+        length_s = max(slots * self.scenario.slot_s, min_tasks / self.plan.demand.tasks_per_s)
         if isinstance(self.workload.arrivals, TraceArrivals) and self.plan.trace is not None:
             part = self.workload.arrivals.train_fraction * self.plan.trace.span_s * self.plan.time_scale
-            horizon_s = min(horizon_s, part)
-        scenario = replace(self.scenario, horizon_s=horizon_s, warm_up_s=0.0)
+            length_s = min(length_s, part)
+        return length_s
+
+    def training(self, seed: int, seeds: range, episode: int, slots: int, min_tasks: int) -> tuple[Traces, TraceFacts]:
+        """Fresh traces, one per training seed, of `slots` slots or longer until min_tasks are expected."""
+        scenario = replace(self.scenario, horizon_s=self.training_s(slots, min_tasks), warm_up_s=0.0)
         names = ("train", self.env.name, self.workload.name)
         replicas = [
             Replica(

@@ -24,6 +24,6 @@ def show(steps: Iterator[Progress], episodes: int, label: str) -> Iterator[Progr
         shown = bar.add_task(label, total=episodes, news="")
         for step in steps:
             rate = step.tasks_seen.sum() / max(step.elapsed_s, 1e-9)
-            news = f"delay {1e3 * step.delay_s.mean():.1f} ms, {rate:,.0f} tasks/s"
+            news = f"{step.told}, {rate:,.0f} tasks/s"
             bar.update(shown, completed=step.episode + 1, news=news)
             yield step
