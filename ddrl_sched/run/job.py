@@ -19,6 +19,7 @@ from safetensors.torch import save as save_tensors
 from ddrl_sched import stopping
 from ddrl_sched.config import SINGLE_RULES, InputError, clean, near, shown
 from ddrl_sched.edge import published
+from ddrl_sched.failures import TrainingError
 from ddrl_sched.run import budget as budgets
 from ddrl_sched.run import checkpoint, records
 from ddrl_sched.run.claim import claim, is_claimed
@@ -464,6 +465,9 @@ def _estimate(job: Job) -> dict[str, Any]:
         return {"estimate_s": sum(done) / len(done), "training_s": 0.0, "training": None}
     trains = job.asked.learns and job.asked.weights_of is None
     trained_on = _trained_on(job.asked.settings, job.problem) if trains else []
-    training_s, rest_s = estimate_s(job.problem, job.scheduler, job.asked.settings, _n_seeds(job), trained_on)
+    try:
+        training_s, rest_s = estimate_s(job.problem, job.scheduler, job.asked.settings, _n_seeds(job), trained_on)
+    except TrainingError:  # it diverges while it is tried; the job itself will tell where
+        return NOT_ESTIMATED
     training = f"{job.asked.label} {_training_of(job.asked.settings.model_dump())}" if trains else None
     return {"estimate_s": training_s + rest_s, "training_s": training_s, "training": training}
