@@ -164,7 +164,8 @@ def _expected(error: Any, keys: list[str]) -> str:
     bounds = {"greater_than": ("gt", ">"), "greater_than_equal": ("ge", ">="), "less_than": ("lt", "<")}
     if kind in bounds or kind == "less_than_equal":
         key, sign = bounds.get(kind, ("le", "<="))
-        return f"must be {sign} {ctx[key]:.12g}"
+        limit = ctx[key]
+        return f"must be {sign} {limit if isinstance(limit, int) else format(limit, '.12g')}"
     texts = {
         "missing": "is missing",
         "finite_number": "must be a finite number",

@@ -15,15 +15,19 @@ DONE, FAILED, BAD_INPUT, IO_ERROR, INTERRUPTED = 0, 1, 2, 4, 130
 
 
 class ExplainedError(Exception):
-    """A mistake of which `explain` has told already: the message is what it said."""
+    """A failure whose message is all that there is to say."""
+
+
+class TrainingError(ExplainedError):
+    """A training that came to nothing: its numbers are not finite any more, or there was nothing to learn from."""
 
 
 def explain(error: BaseException) -> tuple[int, str]:
     """Exit status and message of an error; whatever its text quotes, nothing in it steers a terminal.
 
     2 for a ValueError (InputError among them: the user's input), 4 for an OSError (RecordsError among them: files
-    that cannot be read or written, named where the error names one), 130 for an interrupt from the keyboard, 1 for
-    anything else (a mistake of ours), with file and line.
+    that cannot be read or written, named where the error names one), 130 for an interrupt from the keyboard, 1 for an
+    ExplainedError, and for anything else (a mistake of ours), with file and line.
     """
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED, "interrupted"

@@ -88,6 +88,10 @@ class Agent(Protocol):
         """The critic's numbers [K, n, n_q] (of twins: the elementwise smaller)."""
         ...
 
+    def trained(self) -> dict[str, Tensor]:
+        """All that an update changes by a gradient, by network: rows of learners ([K, ...]; twins: [2 K, ...])."""
+        ...
+
     def weights(self) -> dict[str, Tensor]:
         """A copy of what acting needs, by name."""
         ...

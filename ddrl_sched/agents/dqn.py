@@ -11,6 +11,7 @@ from pydantic import ConfigDict
 from torch import Tensor
 
 from ddrl_sched.agents.base import Acted, Array, Batch, Spaces
+from ddrl_sched.agents.finite import check_answers
 from ddrl_sched.agents.nets import Activation, Hidden, mlp, mlp_leaves
 from ddrl_sched.agents.stack import (
     Adam,
@@ -92,7 +93,9 @@ class DQN:
         Exploring goes by the network as it is, else by the mean of its weights where the settings want one.
         """
         head = self.spaces.head
-        action = head.greedy_q(self._q(self._net if explore else self._mean, torch.from_numpy(obs)))
+        q = self._q(self._net if explore else self._mean, torch.from_numpy(obs))
+        check_answers(q)
+        action = head.greedy_q(q)
         if explore:
             drawn = uniforms(generators or self._generators, (obs.shape[1], 1 + head.n_uniforms), count)
             u = torch.from_numpy(drawn)
@@ -137,6 +140,10 @@ class DQN:
     def q_values(self, obs: Array) -> Array:
         """[K, n, n_q] of the network that decides without exploring."""
         return self._q(self._mean, torch.from_numpy(obs)).numpy()
+
+    def trained(self) -> dict[str, Tensor]:
+        """The network, and the mean of its weights if there is one."""
+        return {"net": self._net.flat} | ({} if self._mean is self._net else {"mean": self._mean.flat})
 
     def weights(self) -> dict[str, Tensor]:
         """Copies of the layers of the network that decides without exploring."""

@@ -16,6 +16,7 @@ from pydantic import ConfigDict
 from torch import Tensor
 
 from ddrl_sched.agents.base import Acted, Array, Batch, Spaces
+from ddrl_sched.agents.finite import check_answers
 from ddrl_sched.agents.heads import Gates, Head
 from ddrl_sched.agents.nets import Activation, Hidden, mlp, mlp_leaves
 from ddrl_sched.agents.stack import (
@@ -243,6 +244,7 @@ class SoftActorCritic:
         head = self.spaces.head
         drawn_by = generators or self._generators
         logits, start = self._actor.act_logits(torch.from_numpy(obs), count, explore, index, drawn_by)
+        check_answers(logits)
         probs = head.probs(logits)
         self._actor.remember(probs, count, index)
         if explore:
@@ -299,6 +301,10 @@ class SoftActorCritic:
     def q_values(self, obs: Array) -> Array:
         """[K, n, n_q], the elementwise smaller of the twins."""
         return self._twins(self._critics, torch.from_numpy(obs)).amin(0).numpy()
+
+    def trained(self) -> dict[str, Tensor]:
+        """Actor, critics (twins) and temperatures."""
+        return {"actor": self._actor.stack.flat, "critics": self._critics.flat, "log_alpha": self._log_alpha}
 
     def weights(self) -> dict[str, Tensor]:
         """Copies of the actor's layers."""

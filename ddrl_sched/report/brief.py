@@ -49,12 +49,15 @@ def _evaluated(rows: pd.DataFrame) -> str:
 
 
 def _trained(curves: pd.DataFrame) -> str:
-    delay_s = curves.groupby("seed").value.last()
+    """An episode may hold no task (NaN): then the last one that did counts."""
+    last = curves[curves.number == curves.number.max()]
+    delay_s = curves.dropna(subset="value").groupby("seed").value.last()
+    if delay_s.empty:
+        return "no episode held a task"
     scale, unit = unit_of(delay_s.mean())
+    which = "of each seed's last episode with a task" if last.value.isna().any() else "of the last episode"
     mean = f"{scale * delay_s.mean():.4g} {unit}"
-    return (
-        f"mean delay of the last episode {mean} over {len(delay_s)} seed{'s' * (len(delay_s) != 1)}, while it explores"
-    )
+    return f"mean delay {which} {mean} over {len(delay_s)} seed{'s' * (len(delay_s) != 1)}, while it explores"
 
 
 def _from_here(folder: Path) -> str:

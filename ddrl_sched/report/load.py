@@ -14,36 +14,21 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ddrl_sched.config import InputError, clean
 from ddrl_sched.labels import LEARNS_THE_SAME, changed, with_changes
 from ddrl_sched.report.differ import differing, leaves
-from ddrl_sched.run import records
+from ddrl_sched.run import reading, records
+from ddrl_sched.run.reading import MAX_REPORT_ROWS, SAME, SAME_ROW, check_delays
 
-MAX_FILE_BYTES = 128_000_000
-MAX_UNPACKED_BYTES = 256_000_000
-MAX_ROWS = 1_000_000  # of one file
-MAX_REPORT_ROWS = 300_000  # of all files of one report, which are held at once; real runs have some hundred each
-MAX_SEEDS = 1000  # of one run of CartPole, as in its settings
-MAX_BASELINES = 100
 MAX_CHANGES = 20  # of a scenario that its name tells; finding short names takes their square
-MAX_SCENARIOS = 8  # in the rows of one run: its own, and the rule under which decisions were placed again
-LARGEST_S = 1e9  # seconds of a mean delay
-LARGEST_COUNT = 10**12  # tasks, updates
-LARGEST_RETURN = 1e6  # steps of an episode
 # one of them makes a folder a run folder
 RUN_FILES = {"job.json", "eval.parquet", "returns.parquet", "curves.parquet", records.MANIFEST}
 
 # label; world, workload and loads; hash of the settings that a training depends on; sha256 of the curves
 OF_TRAINING = ["scheduler", "trained_on", "budget", "training"]
 JOB_COLUMNS = ["job_id", "experiment", "learned", "baselines", "code_version", "created", "folder"]
-SAME = ["scheduler", "scenario_hash"]  # what one curve or one line of a table stands for
-SAME_ROW = [*SAME, "seed", "cluster", "trace"]
-SCENARIO = ["scenario", "workload", "rule", "scenario_hash", "load", "info"]
 BESIDE = ("name", "baselines", "seeds")  # settings that do not make two runs of a scheduler different schedulers
 
 
@@ -108,8 +93,6 @@ def read_folder(
     `most`: rows that a report still has room for; a folder of more is refused before it is unpacked.
     """
     job, manifest = records.read_finished(folder)
-    if len(job["baselines"]) > MAX_BASELINES:
-        raise ValueError(f"job.json: at most {MAX_BASELINES} baselines expected, got {len(job['baselines'])}")
     wanted = {"eval": records.EVAL_SCHEMA, "returns": records.RETURNS_SCHEMA} if evaluations else {}
     wanted |= {"curves": records.CURVES_SCHEMA} if curves else {}
     tables = {}
@@ -118,14 +101,13 @@ def read_folder(
         if file not in manifest and not os.path.lexists(folder / file):
             continue
         room = None if name == "curves" else most  # most of its rows are other metrics
-        frame = parse_table(records.read_verified(folder, file, manifest, MAX_FILE_BYTES), schema, file, room)
+        data = records.read_verified(folder, file, manifest, reading.MAX_FILE_BYTES)
+        frame = reading.parse_table(data, schema, file, room)
         if name == "curves":
             frame = _of_metrics(frame, curves, job, manifest[file], most)
         most = None if most is None else most - len(frame)
-        if name == "eval":
-            _check_rows(frame, clean(job["scheduler"]))
-        if name == "returns":
-            _check_returns(frame, clean(job["scheduler"]))
+        if name != "curves":
+            reading.check_table(name, frame, clean(job["scheduler"]))
         tables[name] = _with_job(frame, job, folder)
     return tables
 
@@ -140,14 +122,7 @@ def _of_metrics(
     frame = frame[frame.metric.isin(metrics)].reset_index(drop=True)
     if most is not None and len(frame) > most:
         raise ValueError(f"curves.parquet: with the folders before it more than {MAX_REPORT_ROWS:,} rows in one report")
-    for column in ("seed", "update", "tasks_seen"):
-        if not frame[column].between(0, LARGEST_COUNT).all():
-            raise ValueError(f"curves.parquet: {column} must lie in 0 .. 10^12")
-    if not (frame.value.between(1e-12, LARGEST_S) | frame.value.isna()).all():
-        raise ValueError(f"curves.parquet: delays must lie in 10^-12 .. {LARGEST_S:g} s")
-    lengths = frame.groupby(["metric", "seed"]).size().groupby("metric")
-    if (lengths.max() != lengths.min()).any() or frame.seed.nunique() > MAX_SEEDS:
-        raise ValueError(f"curves.parquet: expected as many rows for each of at most {MAX_SEEDS:,} seeds")
+    check_delays(frame)
     number = frame.groupby(["metric", "seed"]).cumcount()
     trained_on, budget = _trained_on(job)
     named = {"scheduler": clean(job["scheduler"]), "trained_on": trained_on, "budget": budget}
@@ -183,28 +158,6 @@ def _trained_on(job: dict[str, Any]) -> tuple[str, str]:
     return text[: records.MAX_NAME].strip(), records.canonical_hash(groups)
 
 
-def parse_table(data: bytes, schema: pa.Schema, name: str, most: int | None = None) -> pd.DataFrame:
-    """A parquet file of exactly `schema`, page checksums verified. A text that stands in many rows is unpacked once.
-
-    `most`: as in read_folder.
-    """
-    footer = pq.read_metadata(pa.BufferReader(data))
-    if footer.num_columns != len(schema) or not footer.schema.to_arrow_schema().equals(schema):
-        raise ValueError(f"{name} has another schema than version {records.SCHEMA_VERSION}")
-    unpacked = sum(footer.row_group(i).total_byte_size for i in range(footer.num_row_groups))
-    if not 0 <= footer.num_rows <= MAX_ROWS or not 0 <= unpacked <= MAX_UNPACKED_BYTES:
-        raise ValueError(f"{name} is too large: {footer.num_rows:,} rows, {unpacked:,} bytes unpacked")
-    if most is not None and footer.num_rows > most:
-        raise ValueError(
-            f"{name} has {footer.num_rows:,} rows; with the folders before it that is more than the "
-            f"{MAX_REPORT_ROWS:,} of one report: report fewer folders at once"
-        )
-    text = [f.name for f in schema if f.type == pa.string()]
-    file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True, read_dictionary=text)
-    table = file.read(use_threads=False)
-    return pd.DataFrame({f.name: _values(table[f.name], name) for f in schema})
-
-
 def _run_folders(paths: Sequence[Path | str], skipped: list[tuple[str, str]]) -> Iterator[Path]:
     seen = set()
     for path in map(Path, paths):
@@ -236,63 +189,6 @@ def _below(path: Path, skipped: list[tuple[str, str]]) -> Iterator[Path]:
 def _reason(error: Exception) -> str:
     text = " ".join(clean(" ".join(str(error).split())).split())[:300]
     return text if isinstance(error, ValueError | OSError) and text else f"{type(error).__name__}: {text}"
-
-
-def _values(column: pa.ChunkedArray, name: str) -> Any:
-    if not pa.types.is_dictionary(column.type):
-        return column.to_numpy()
-    texts = np.empty(len(column), dtype=object)
-    start = 0
-    for chunk in column.chunks:
-        words = chunk.dictionary.to_pylist()
-        if any(len(word) > records.MAX_NAME for word in words):
-            raise ValueError(f"{name} holds a text of more than {records.MAX_NAME} characters")
-        cleaned = np.array([clean(word) for word in words], dtype=object)
-        texts[start : start + len(chunk)] = cleaned[chunk.indices.to_numpy()]
-        start += len(chunk)
-    return texts
-
-
-def _check_rows(rows: pd.DataFrame, scheduler: str) -> None:
-    """ValueError if rows are not of the job's scheduler or cannot be averaged: the rule for each column, in words."""
-    if rows.empty:
-        raise ValueError("eval.parquet has no rows")
-    other = rows.scheduler[rows.scheduler != scheduler]
-    if len(other):
-        raise ValueError(f"eval.parquet is of scheduler {other.iloc[0]}, job.json of {scheduler}")
-    if len(rows[SCENARIO].drop_duplicates()) > MAX_SCENARIOS:
-        raise ValueError(f"eval.parquet: more than {MAX_SCENARIOS} scenarios in one run")
-    rules = {
-        "mean_delay_s": (f"in (0, {LARGEST_S:g}]", (rows.mean_delay_s > 0) & (rows.mean_delay_s <= LARGEST_S)),
-        "n_tasks": ("1 .. 10^12", rows.n_tasks.between(1, 10**12)),
-        "load": ("finite and not negative", np.isfinite(rows.load) & (rows.load >= 0)),
-        "time_scale": ("finite and positive", np.isfinite(rows.time_scale) & (rows.time_scale > 0)),
-        "seed": ("not negative", rows.seed >= 0),
-        "trace": ("not negative", rows.trace >= 0),
-        "cluster": ("not negative", rows.cluster >= 0),
-        "late_rate": ("between 0 and 1", rows.late_rate.between(0, 1)),
-    }
-    for column, (expected, fits) in rules.items():
-        if not fits.all():
-            row = int(np.flatnonzero(~fits)[0])
-            raise ValueError(f"eval.parquet: {column} is {rows[column].iloc[row]} in row {row}, expected {expected}")
-    if rows.duplicated(SAME_ROW).any():
-        raise ValueError("eval.parquet: a scheduler has two rows for one seed and trace")
-
-
-def _check_returns(rows: pd.DataFrame, scheduler: str) -> None:
-    """ValueError if rows of returns.parquet are not of the job's scheduler or cannot be averaged."""
-    if rows.empty:
-        raise ValueError("returns.parquet has no rows")
-    if (rows.scheduler != scheduler).any() or rows.scenario_hash.nunique() > 1:
-        raise ValueError(f"returns.parquet: all rows must be of scheduler {scheduler} and one scenario")
-    for column in ("episode_mean", "step_mean", "final_greedy"):
-        if not (rows[column].between(0, LARGEST_RETURN) | rows[column].isna()).all():
-            raise ValueError(f"returns.parquet: {column} must lie in 0 .. {LARGEST_RETURN:g}")
-    if rows.seed.nunique() > MAX_SEEDS:
-        raise ValueError(f"returns.parquet: more than {MAX_SEEDS:,} seeds")
-    if (rows.steps < 1).any() or (rows.seed < 0).any() or rows.duplicated([*SAME, "seed", "steps"]).any():
-        raise ValueError("returns.parquet: each seed needs one row for each number of steps")
 
 
 def _newest_returns(tables: list[pd.DataFrame], notes: list[str]) -> pd.DataFrame:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from ddrl_sched.agents.base import Agent, Spaces
+from ddrl_sched.agents.finite import AnswerError, check_update
 from ddrl_sched.agents.heads import Categorical
 from ddrl_sched.agents.n_step import NStep, Stepped
 from ddrl_sched.agents.replay import Replay
@@ -165,7 +166,7 @@ class Training:
         self._poles = CartPoles(starts)
         n = who.agent.n_learners
         self._one, self._index = np.ones(n, np.int64), np.zeros((n, 1), np.int64)
-        self._steps = self._updates = 0
+        self._steps = self.updates = 0  # of every learner, since the start
         self._length = np.zeros(n, np.int64)
         self._lengths: list[list[int]] = [[] for _ in range(n)]
         self._metrics: dict[str, Any] = {}
@@ -180,7 +181,10 @@ class Training:
 
     def _step(self) -> None:
         who, agent, learning = self._who, self._who.agent, self._who.learning
-        acted = agent.act(self._poles.obs[:, None], self._one, True, self._index)
+        try:
+            acted = agent.act(self._poles.obs[:, None], self._one, True, self._index)
+        except AnswerError as error:
+            raise error.at(1, self.updates) from None
         stepped = self._poles.step(acted.action[:, 0])
         if acted.latent is not None and agent.latent is not None:
             stepped = replace(stepped, latent=acted.latent[:, 0], next_latent=agent.latent[:, 0])
@@ -194,16 +198,17 @@ class Training:
             return
         for _ in range(learning.updates):
             self._metrics = agent.update(who.memory.sample(learning.batch, who.draws))
-            self._updates += 1
+            self.updates += 1
+            check_update(agent, self._metrics, self.updates)
 
     def _look(self) -> Look:
         greedy = greedy_returns(self._who.agent, self._budget.evaluate_episodes)
-        return Look(self._steps, self._updates, self._lengths, greedy, self._metrics)
+        return Look(self._steps, self.updates, self._lengths, greedy, self._metrics)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that evolves, the learners' generators included (they are their agent's)."""
         parts = {name: part.state_dict() for name, part in self._parts().items()}
-        counts = {"steps": self._steps, "updates": self._updates, "lengths": self._lengths}
+        counts = {"steps": self._steps, "updates": self.updates, "lengths": self._lengths}
         metrics = {name: torch.from_numpy(value) for name, value in self._metrics.items()}
         return parts | counts | {"length": torch.from_numpy(self._length), "metrics": metrics}
 
@@ -211,7 +216,7 @@ class Training:
         """Continue from what `state_dict` gave."""
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
-        self._steps, self._updates, self._lengths = state["steps"], state["updates"], state["lengths"]
+        self._steps, self.updates, self._lengths = state["steps"], state["updates"], state["lengths"]
         self._length = state["length"].numpy().copy()
         self._metrics = {name: value.numpy() for name, value in state["metrics"].items()}
 

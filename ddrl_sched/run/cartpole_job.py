@@ -14,8 +14,11 @@ from rich.console import Console
 from rich.progress import track
 from safetensors.torch import save as save_tensors
 
+from ddrl_sched.agents.finite import check_weights
 from ddrl_sched.config import InputError, Name, Seed, Settings, shown, validate
+from ddrl_sched.failures import TrainingError
 from ddrl_sched.run import records
+from ddrl_sched.run.budget import MOST_METRICS, check_changed, check_steps
 from ddrl_sched.run.cartpole import (
     ID,
     SOLVED,
@@ -28,10 +31,12 @@ from ddrl_sched.run.cartpole import (
     learners,
     step_mean,
 )
-from ddrl_sched.run.identity import WEIGHTS, SavingSettings, state_of, take_saving_settings
+from ddrl_sched.run.identity import WEIGHTS, Baselines, SavingSettings, state_of, take_saving_settings
 from ddrl_sched.run.learning import resumed
 from ddrl_sched.run.lifecycle import Clock, Task, carry_out, stamp
+from ddrl_sched.run.reading import MAX_REPORT_ROWS, MAX_ROWS, check_n_rows
 from ddrl_sched.run.seeding import stream
+from ddrl_sched.run.strict_json import check_plain
 from ddrl_sched.schedulers.learned import agent_settings
 
 Steps = Annotated[int, Field(ge=1, le=10**8)]
@@ -81,7 +86,7 @@ class GymSettings(Settings):
     env: GymEnv
     scheduler: GymAgent
     train: GymTrain
-    baselines: list[str]
+    baselines: Baselines
 
 
 @dataclass(frozen=True)
@@ -136,10 +141,23 @@ def prepare(data: Mapping[str, Any], command: str) -> GymJob:
     plain = {key: value for key, value in data.items() if key not in beside}
     checkpoint_s = validate(SavingSettings, take_saving_settings(plain), "train").checkpoint_s
     settings = _validated(plain)
+    check_plain(settings.model_dump(), overrides)
+    if len(label) > records.MAX_NAME:
+        raise InputError(f"scheduler: its name in tables must be at most {records.MAX_NAME} characters, got {label}")
+    _check_budget(settings)
     _learners(settings)
     identity = {"settings": settings.model_dump(exclude={"name", "baselines"}), "label": label}
     job_id = records.job_id(identity, "", records.SCHEMA_VERSION, records.code_version())
     return GymJob(settings, label, overrides, job_id, Path(data["runs_dir"]) / settings.name / job_id, checkpoint_s)
+
+
+def _check_budget(settings: GymSettings) -> None:
+    """InputError, naming keys, for a training that cannot make one update, or whose results nobody could read."""
+    learning, budget, n = settings.scheduler.learning, settings.train, settings.seeds
+    check_steps(learning.start_steps, learning.batch, learning.memory, budget.horizons[-1])
+    looks = n * math.ceil(budget.horizons[-1] / budget.evaluate_every)
+    curve = MOST_METRICS * looks * MAX_REPORT_ROWS // MAX_ROWS  # a curve may have more rows than results
+    check_n_rows({"train.horizons, seeds": len(budget.horizons) * n, "train.evaluate_every, seeds": curve})
 
 
 def _validated(plain: Mapping[str, Any]) -> GymSettings:
@@ -189,9 +207,15 @@ def _work(job: GymJob, clock: Clock) -> None:
     starts = [stream(settings.seed, "cartpole", "env", seed) for seed in range(settings.seeds)]
     training = Training(who, starts, Budget(budget.horizons[-1], budget.evaluate_every, budget.evaluate_episodes))
     seen = Seen(budget.horizons)
+    before = who.agent.weights()
     happened = resumed(job, training, {"training": training, "seen": seen, "clock": clock})
     for look in _shown(happened, budget.horizons[-1] // budget.evaluate_every, job.label):
         seen.add(look)
+    if training.updates == 0:
+        text = "the memory never held a batch: see scheduler.learning.batch, n_steps and train.horizons"
+        raise TrainingError(f"nothing was learned: 0 updates, {text}")
+    check_weights(who.agent.weights())
+    check_changed(before, who.agent.weights(), settings.seeds)
     about = {"scheduler": job.label, "scenario_hash": _scenario_hash(settings)}
     records.write_table(folder / "returns.parquet", pd.DataFrame(seen.returns).assign(**about), records.RETURNS_SCHEMA)
     records.write_table(folder / "curves.parquet", pd.DataFrame(seen.curve), records.CURVES_SCHEMA)

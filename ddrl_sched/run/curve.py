@@ -31,8 +31,13 @@ class Curve:
             for name, value in row.items():
                 self._columns[name].append(value)
             self._metrics.append(metric)
-        mean_s = progress.delay_s.mean()
-        self.log.append(f"episode {progress.episode} {progress.elapsed_s:.1f} s mean delay {mean_s:.6f} s")
+        self.log.append(f"episode {progress.episode} {progress.elapsed_s:.1f} s {progress.told}")
+
+    @property
+    def tasks_seen(self) -> NDArray[np.int64]:
+        """[seeds] since the start."""
+        seen: NDArray[np.int64] = self._columns["tasks_seen"][-1]
+        return seen
 
     def frame(self) -> pd.DataFrame:
         """The rows so far, in the columns of CURVES_SCHEMA."""

@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from ddrl_sched.config import InputError
+from ddrl_sched.config import EnvSettings, InputError
 from ddrl_sched.edge import physics
 from ddrl_sched.edge.sizes import MAX_SPEEDS, n_speeds
 from ddrl_sched.edge.types import Decision, Floats, Ints, Outcome, Scenario, Tasks
 from ddrl_sched.edge.workload import TraceFacts
 from ddrl_sched.failures import blamed_on
 from ddrl_sched.run.problem import Problem
+from ddrl_sched.run.reading import LARGEST_S
 from ddrl_sched.run.rollout import Step, Traces, rollout, world_of
 from ddrl_sched.run.seeding import stream
 from ddrl_sched.schedulers.base import Scheduler, Trained
@@ -22,7 +23,6 @@ Decided = tuple[Decision, Ints, Ints]  # arrays [R, M, ...] about tasks lo[r]..h
 _MAX_CELLS = 40_000_000  # replicas x tasks x servers held at once
 _MOST_CELLS = 400_000_000  # the same where one trace has more: replicas x (tasks x servers + what is known of a task)
 _MAX_STATE = 400_000_000  # replicas x stations x servers, of the several arrays of a state
-_MAX_ROWS = 500_000
 _OF_A_TASK = 20  # numbers beside its shares
 _PERCENTILES = (50, 95, 99)
 
@@ -75,8 +75,8 @@ def with_rule(problem: Problem, rule: str) -> Problem:
     return replace(problem, env=env, scenario=replace(problem.scenario, rule=rule))
 
 
-def check_size(problem: Problem, n_seeds: int, n_traces: int) -> None:
-    """InputError naming keys if one trace with all seeds, or the rows of all traces, are more than memory holds."""
+def check_size(problem: Problem, n_seeds: int) -> None:
+    """InputError naming keys if one trace with all seeds is more than memory holds."""
     scenario = problem.scenario
     n_tasks = problem.plan.demand.tasks_per_s * scenario.horizon_s
     cells = n_seeds * n_tasks * (scenario.n_servers + _OF_A_TASK)
@@ -86,9 +86,6 @@ def check_size(problem: Problem, n_seeds: int, n_traces: int) -> None:
     if n_speeds(scenario, problem.env) * n_seeds > MAX_SPEEDS:
         text = f"{about} has {n_speeds(scenario, problem.env):.4g} changes of speed, too many to be held at once"
         raise InputError(f"env.slowdowns.mean_between_s, env.slowdowns.mean_duration_s: {text}")
-    if n_seeds * n_traces > _MAX_ROWS:
-        text = f"{n_traces} traces with {n_seeds} seeds or draws are {n_seeds * n_traces:,} rows, at most {_MAX_ROWS:,}"
-        raise InputError(f"evaluate.traces, seeds, evaluate.policy_seeds: {text}")
 
 
 def _state_cells(problem: Problem) -> float:
@@ -226,6 +223,23 @@ def summarise(outcome: Outcome, replica: int, counted: np.ndarray) -> dict[str, 
         "mean_servers": float((outcome.share[replica, counted] > 0).sum(1).mean()),
         "probes_per_task": float(outcome.probes[replica, counted].mean()),
     }
+
+
+def check_rows(rows: Rows, env: EnvSettings) -> None:
+    """InputError that names keys for a mean delay that a table of results cannot hold."""
+    network = [key for key in type(env.network).model_fields if key.startswith(("latency", "rate", "missing"))]
+    of_network = ", ".join(f"env.network.{key}" for key in network if not key.endswith("seed"))
+    keys = {
+        "wait_s": "workload.load, env.clock.horizon_s",
+        "transfer_s": of_network,
+        "compute_s": "env.servers.speed_gcps, env.tasks",
+        "return_s": of_network,
+    }
+    for row in rows:
+        if not 0.0 < row["mean_delay_s"] <= LARGEST_S:
+            part = max(keys, key=lambda name: row[name])
+            text = f"the mean delay of trace {row['trace']} is {row['mean_delay_s']:g} s, {part} {row[part]:g}"
+            raise InputError(f"{keys[part]}: {text}; results hold delays in (0, {LARGEST_S:g}] s")
 
 
 def _compile(problem: Problem, scheduler: Scheduler) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ddrl_sched.agents.finite import check_generation
 from ddrl_sched.edge.types import Floats, Ints
 from ddrl_sched.run import records
 from ddrl_sched.run.rollout import Traces, mean_delay_s, rollout
@@ -15,7 +16,7 @@ from ddrl_sched.run.train import Progress
 from ddrl_sched.run.validate import Validation, due, look
 from ddrl_sched.schedulers.price_policy import PricePolicy
 
-Trial = tuple[Floats, Floats, Ints]  # mean delay [seeds, candidates], late rate, tasks of a trace [seeds]
+Trial = tuple[Floats, Floats, Ints]  # mean delay [seeds, candidates], late rate, both NaN without a task; tasks [seeds]
 
 
 class Evolution:
@@ -66,12 +67,13 @@ class Evolution:
         search, generation = self._policy.search, self._generation
         delay_s = np.stack([delay for delay, _, _ in per_load])  # [loads, seeds, candidates]
         late = np.stack([rate for _, rate, _ in per_load])
-        metrics = search.tell(np.log(delay_s), generation / max(self._generations - 1, 1))
+        cost = np.log(np.where(np.isnan(delay_s), 1.0, delay_s))  # a trace without a task: the same for all candidates
+        metrics = search.tell(cost, generation / max(self._generations - 1, 1))
+        check_generation({"log_delay": cost, **metrics}, search.stack.flat, generation)
         seen = self._tasks_seen + sum(n_tasks for _, _, n_tasks in per_load) * delay_s.shape[2]
-        values: dict[str, Floats] = {"log_delay": np.log(delay_s).mean((0, 2)), **metrics}
+        values: dict[str, Floats] = {"log_delay": _mean(np.log(delay_s)), **metrics}
         elapsed_s = time.monotonic() - self._began
-        delay = delay_s.mean((0, 2))
-        return Progress(generation, seen, generation + 1, delay, late.mean((0, 2)), values, elapsed_s)
+        return Progress(generation, seen, generation + 1, _mean(delay_s), _mean(late), values, elapsed_s)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that evolves, as it was when the generation began: what it has tried so far is tried again."""
@@ -90,6 +92,17 @@ class Evolution:
         self._began = time.monotonic() - state["elapsed_s"]
 
 
+def _mean(values: Floats) -> Floats:
+    """[seeds] mean of values [loads, seeds, candidates] over candidates and over the loads whose trace held a task."""
+    if not np.isnan(values).any():
+        mean: Floats = values.mean((0, 2))
+        return mean
+    some = ~np.isnan(values)
+    n = some.sum((0, 2))
+    part: Floats = np.where(n > 0, np.where(some, values, 0.0).sum((0, 2)) / np.maximum(n, 1), np.nan)
+    return part
+
+
 def trial(
     policy: PricePolicy, traces: Traces, n_candidates: int, rng: np.random.Generator
 ) -> Generator[None, None, Trial]:
@@ -103,7 +116,7 @@ def trial(
     n_tasks = traces.tasks.valid.sum(1)
     shape, some = (policy.n_seeds, n_candidates), np.maximum(n_tasks, 1)[:, None]
     if outcome is None:
-        return np.ones(shape), np.zeros(shape), n_tasks
+        return np.full(shape, np.nan), np.full(shape, np.nan), n_tasks
     delay_s = mean_delay_s(outcome, tasks).reshape(shape)
     late = outcome.late.sum(1).reshape(shape) / some
-    return np.where(n_tasks[:, None] > 0, delay_s, 1.0), late, n_tasks
+    return delay_s, np.where(n_tasks[:, None] > 0, late, np.nan), n_tasks

@@ -12,14 +12,16 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field
 
-from ddrl_sched.config import EnvSettings, InputError, Settings, WorkloadSettings, clean, shown, validate
+from ddrl_sched.config import EnvSettings, InputError, Seed, Settings, WorkloadSettings, clean, shown, validate
 from ddrl_sched.edge.input_file import MAX_GML_BYTES, MAX_TRACE_BYTES, read_bytes
 from ddrl_sched.labels import GYM_AGENT, LEARNED, with_changes
 from ddrl_sched.run import records
+from ddrl_sched.run.strict_json import check_plain
 from ddrl_sched.schedulers.table import own_source
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$", max_length=80)]
 Loads = Annotated[list[Annotated[float, Field(gt=0, le=10)]], Field(max_length=1000)]
+Baselines = Annotated[list[Annotated[str, Field(max_length=records.MAX_NAME)]], Field(max_length=records.MAX_BASELINES)]
 OWN_RULES = {"rand_coedge": "randcoedge", "optimal": "optimal"}  # of schedulers without learning, by yaml name
 COMMON_RULE = "amcoedge"
 WEIGHTS = "weights.safetensors"
@@ -47,7 +49,7 @@ class SavingSettings(Settings):
 class EvaluateSettings(Settings):
     """The held-out traces."""
 
-    seed: Annotated[int, Field(ge=0)]  # root of their streams, apart from training
+    seed: Seed  # root of their streams, apart from training
     traces: Annotated[int, Field(ge=1, le=10_000)]  # published worlds: per draw
     policy_seeds: Annotated[int, Field(ge=1, le=1000)]  # repetitions of schedulers that draw random numbers
     replay_rule: str | None  # place the decisions again under this published rule
@@ -57,14 +59,14 @@ class JobSettings(Settings):
     """Everything that decides a job's result."""
 
     name: Name
-    seed: Annotated[int, Field(ge=0)]
+    seed: Seed
     seeds: Annotated[int, Field(ge=1, le=1000)]
     env: EnvSettings
     workload: WorkloadSettings
     scheduler: dict[str, Any]
     train: TrainSettings
     evaluate: EvaluateSettings
-    baselines: Annotated[list[Annotated[str, Field(max_length=records.MAX_NAME)]], Field(max_length=100)]
+    baselines: Baselines
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,7 @@ def ask(data: Mapping[str, Any], command: str, options: Mapping[str, Any]) -> As
         raise InputError(f"scheduler: its name in tables must be at most {records.MAX_NAME} characters, got {label}")
     _refuse_gym(plain, label, source or begun)
     settings = _validated(_with_own_rule(_with_whole_paths(plain), label))
+    check_plain(settings.model_dump(), overrides)
     learns = settings.scheduler.get("name") in LEARNED
     _check_command(command, label, learns, source)
     identity = {"settings": by_content(_identity(settings, learns)), "label": label, "weights": manifest.get(WEIGHTS)}

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from ddrl_sched.config import SINGLE_RULES, InputError, near, shown
 from ddrl_sched.edge import published
-from ddrl_sched.failures import blamed_on
+from ddrl_sched.failures import TrainingError, blamed_on
 from ddrl_sched.run import records
 from ddrl_sched.run.claim import claim, is_claimed
 from ddrl_sched.run.estimate import durations_s, rule_s
-from ddrl_sched.run.evaluate import check_replay, check_size, evaluate
+from ddrl_sched.run.evaluate import check_replay, check_rows, check_size, evaluate
 from ddrl_sched.run.identity import Asked, JobSettings, ask, finished, is_gym, state, training_hash
 from ddrl_sched.run.lifecycle import Clock, Task, carry_out, stamp
 from ddrl_sched.run.problem import Problem, build_problem
+from ddrl_sched.run.reading import check_n_rows
 from ddrl_sched.run.rollout import check_decision
 from ddrl_sched.schedulers.base import Scheduler
 from ddrl_sched.schedulers.table import build as build_scheduler
@@ -116,7 +117,10 @@ def build(asked: Asked, options: Mapping[str, Any]) -> Job:
         if options.get("try_out", True):
             _try_out(settings, problem, scheduler)
     job = Job(asked, problem, scheduler, options.get("watch"))
-    check_size(problem, _n_seeds(job), settings.evaluate.traces)
+    check_size(problem, _n_seeds(job))
+    if asked.command != "train":
+        per_seed = settings.evaluate.traces * (1 if settings.evaluate.replay_rule is None else 2)
+        check_n_rows({"seeds, evaluate.policy_seeds, evaluate.traces": _n_seeds(job) * per_seed})
     return job
 
 
@@ -179,6 +183,7 @@ def _work(job: Job, clock: Clock, turn: ExitStack) -> None:
         return
     beside = {"replay_rule": evaluation.replay_rule, "drawn_as": asked.drawn_as}
     rows = evaluate(job.problem, job.scheduler, asked.label, _n_seeds(job), evaluation.traces, **beside)
+    check_rows(rows, asked.settings.env)
     columns = {name: [row[name] for row in rows] for name in rows[0]}
     records.write_table(asked.folder / "eval.parquet", columns, records.EVAL_SCHEMA)
 
@@ -198,6 +203,10 @@ def _estimate(job: Job) -> dict[str, Any]:
     from ddrl_sched.run.estimate_training import learner_s  # lazy, as above
     from ddrl_sched.run.learning import trained_on
 
-    training_s, rest_s = learner_s(problem, job.scheduler, settings, trained_on(asked, problem) if _trains(job) else [])
+    problems = trained_on(asked, problem) if _trains(job) else []
+    try:
+        training_s, rest_s = learner_s(problem, job.scheduler, settings, problems)
+    except TrainingError:  # it diverges while it is tried; the job itself will tell where
+        return NOT_ESTIMATED
     training = f"{asked.label} {_training_of(job)}" if _trains(job) else None
     return {"estimate_s": training_s + rest_s, "training_s": training_s, "training": training}

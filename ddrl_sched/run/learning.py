@@ -17,6 +17,7 @@ from safetensors.torch import save as save_tensors
 
 from ddrl_sched import stopping
 from ddrl_sched.config import InputError, clean, shown
+from ddrl_sched.run import budget as budgets
 from ddrl_sched.run import checkpoint, records
 from ddrl_sched.run.curve import Curve
 from ddrl_sched.run.evolve import Evolution
@@ -49,6 +50,8 @@ def build_learner(asked: Asked, problem: Problem) -> Learner | PricePolicy:
             _load_weights(asked.weights_of, learner)
     except InputError as error:
         raise error if asked.weights_of is None else InputError(f"{error} ({_size(asked, problem)})") from None
+    if asked.weights_of is None:
+        budgets.check_budget(learner, trained_on(asked, problem), settings.train)
     return learner
 
 
@@ -139,17 +142,20 @@ def _train(asked: Asked, problem: Problem, learner: Learner | PricePolicy, clock
         return [fresh(problem, episode) for problem in problems]
 
     looks = _validation(settings, problems, learner.n_learners) if budget.validate_every else None
+    budgets.check_looks(looks)
     training: Training | Evolution
     if isinstance(learner, PricePolicy):
         training = Evolution(learner, budget.episodes, every_load, looks)
     else:
         training = Training(learner, problem.scenario, budget.episodes, traces_of, looks)
-    curve = Curve()
+    curve, before = Curve(), learner.weights()
     parts: dict[str, checkpoint.Stateful] = {"training": training, "curve": curve, "clock": clock}
     for progress in show(resumed(asked, training, parts), budget.episodes, asked.label):
         curve.add(progress)
+        budgets.check_delays(progress)
         if watch is not None:
             watch(progress)
+    budgets.check_learned(learner, curve.tasks_seen, before, budget)
     records.write_table(asked.folder / "curves.parquet", curve.frame(), records.CURVES_SCHEMA)
     records.write_bytes(asked.folder / WEIGHTS, save_tensors(learner.weights()))
     records.write_bytes(asked.folder / "run.log", ("\n".join(curve.log) + "\n").encode())

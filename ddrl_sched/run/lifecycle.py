@@ -9,6 +9,7 @@ from typing import Any
 
 from ddrl_sched.run import checkpoint, records
 from ddrl_sched.run.claim import claim
+from ddrl_sched.run.reading import check_written
 
 
 @dataclass(frozen=True)
@@ -44,11 +45,11 @@ def _run_claimed(task: Task, options: Mapping[str, Any]) -> str:
     records.write_job(folder, about)
     try:
         task.work(clock)
+        check_written(folder, about["scheduler"])
     except OSError:  # the disk is full, ...: the job is not to blame and can go on
         raise
     except Exception as error:
-        failure = {"status": "failed", "error": f"{type(error).__name__}: {error}"}
-        records.write_job(folder, {**about, **clock.state_dict(), **failure})
+        records.write_job(folder, {**about, **clock.state_dict(), **records.failure(error)})
         raise
     records.write_job(folder, {**about, **clock.state_dict(), "status": "done", "numerics": records.numerics()})
     records.write_manifest(folder)

@@ -26,7 +26,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ddrl_sched.config import shown
+from ddrl_sched.config import clean, shown
+from ddrl_sched.run.strict_json import MAX_JSON_BYTES, json_text, parse_json
 from ddrl_sched.saving import RecordsError as RecordsError
 from ddrl_sched.saving import remove_leftovers as remove_leftovers
 from ddrl_sched.saving import write_bytes as write_bytes
@@ -34,11 +35,11 @@ from ddrl_sched.saving import write_bytes as write_bytes
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 RESUME = "resume"  # folder of a job's checkpoints
-MAX_JSON_BYTES = 1_000_000
-MAX_JSON_DEPTH = 20
 MAX_FILE_BYTES = 1 << 30
 MAX_FILES = 32  # of one manifest
 MAX_NAME = 200  # characters of a name that is read
+MAX_BASELINES = 100
+MAX_ERROR = 10_000  # characters of an error that are kept
 PUBLISHED_SUFFIXES = (".json", ".parquet", ".safetensors")  # what a manifest covers; run.log still grows
 PACKAGES = (
     "ddrl-sched", "torch", "numpy", "numba", "scipy", "pandas", "pyarrow", "hydra-core", "omegaconf", "pydantic",
@@ -136,10 +137,19 @@ _PLAIN: dict[str, Any] = {
 
 
 def write_job(folder: Path | str, job: Mapping[str, Any]) -> None:
-    """Write job.json. ValueError if a key of JOB_FIELDS is missing, unknown or of another type, or a number is NaN."""
+    """Write job.json. ValueError if a key of JOB_FIELDS is missing, unknown or of another type.
+
+    Also if it is more than `read_job` reads: too large or too deep, a number that is not finite or of more than 64
+    bits, text that is not UTF-8.
+    """
     check_job(job)
-    text = json.dumps(dict(job), indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False)
-    write_bytes(Path(folder) / "job.json", text.encode())
+    write_bytes(Path(folder) / "job.json", json_text(dict(job), "job.json"))
+
+
+def failure(error: BaseException) -> dict[str, Any]:
+    """What job.json says of a job that failed: printable, and not longer than it can be read."""
+    text = "\n".join(clean(line) for line in f"{type(error).__name__}: {error}".split("\n"))
+    return {"status": "failed", "error": text[:MAX_ERROR]}
 
 
 def write_table(path: Path | str, frame: Any, schema: pa.Schema) -> None:
@@ -163,6 +173,7 @@ def write_manifest(folder: Path | str) -> None:
     try:
         names = sorted(p.name for p in folder.iterdir() if p.suffix in PUBLISHED_SUFFIXES and p.name[0] != ".")
         hashes = {name: file_hash(folder / name) for name in names if name != MANIFEST}
+        _check_manifest(hashes)
     except (OSError, ValueError) as error:  # what stands there under a published file's name may be a stranger's
         raise RecordsError(f"cannot read {folder}: {getattr(error, 'strerror', None) or error}") from error
     write_bytes(folder / MANIFEST, _manifest_text(hashes))
@@ -250,6 +261,14 @@ def read_manifest(folder: Path | str) -> dict[str, str]:
     """manifest.json as {file: sha256}. ValueError or OSError if it is missing or not, byte for byte, of that form."""
     data = read_regular(Path(folder) / MANIFEST, MAX_JSON_BYTES)
     manifest = parse_json(data, MANIFEST)
+    _check_manifest(manifest)
+    if data != _manifest_text(manifest):
+        raise ValueError(f"{MANIFEST} is not as it was written: changed or damaged")
+    return manifest
+
+
+def _check_manifest(manifest: Any) -> None:
+    """ValueError unless it is an object of some file names with their sha256."""
     if not isinstance(manifest, dict):
         raise ValueError(f"{MANIFEST}: expected an object")
     if len(manifest) > MAX_FILES:
@@ -257,9 +276,6 @@ def read_manifest(folder: Path | str) -> dict[str, str]:
     for name, sha in manifest.items():
         if not _FILE_NAME.fullmatch(name) or not isinstance(sha, str) or not _SHA256.fullmatch(sha):
             raise ValueError(f"{MANIFEST}: expected file names with their sha256")
-    if data != _manifest_text(manifest):
-        raise ValueError(f"{MANIFEST} is not as it was written: changed or damaged")
-    return manifest
 
 
 def _manifest_text(hashes: Mapping[str, str]) -> bytes:
@@ -297,20 +313,6 @@ def file_hash(path: Path | str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def parse_json(data: bytes, name: str) -> Any:
-    """Strict JSON: UTF-8, finite numbers, integers of 64 bits, no key twice, at most MAX_JSON_DEPTH levels.
-
-    ValueError names the file `name`.
-    """
-    hooks: Any = {"parse_constant": _refuse_number, "parse_float": _finite, "parse_int": _whole}
-    try:
-        value = json.loads(data.decode(), object_pairs_hook=_unique_keys, **hooks)
-        _check_depth(value)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{name} is not strict JSON: {error}") from None
-    return value
-
-
 def check_job(job: Any) -> None:
     """ValueError unless `job` has exactly the keys and types of JOB_FIELDS, this schema version and a known status."""
     if not isinstance(job, Mapping):
@@ -326,6 +328,8 @@ def check_job(job: Any) -> None:
         if not _is_of(job[key], kind):
             wanted = kind.replace("name", f"text of at most {MAX_NAME} characters")
             raise ValueError(f"job.json: {key} is not {wanted}")
+    if len(job["baselines"]) > MAX_BASELINES:
+        raise ValueError(f"job.json: at most {MAX_BASELINES} baselines expected, got {len(job['baselines'])}")
     if job["status"] not in STATUSES:
         raise ValueError(f"job.json: status is {shown(job['status'])}, expected one of {', '.join(STATUSES)}")
 
@@ -366,35 +370,6 @@ def _is_time(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _refuse_number(text: str) -> Any:
-    raise ValueError(f"{text[:MAX_NAME]} is not a finite number of 64 bits")
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    return value if math.isfinite(value) else _refuse_number(text)
-
-
-def _whole(text: str) -> int:
-    return int(text) if len(text) < 21 and -(2**63) <= int(text) < 2**63 else _refuse_number(text)
-
-
-def _check_depth(value: Any) -> None:
-    level = [value]
-    for _ in range(MAX_JSON_DEPTH):
-        inner = [v for v in level if isinstance(v, dict | list)]
-        level = [v for group in inner for v in (group.values() if isinstance(group, dict) else group)]
-    if level:
-        raise ValueError(f"more than {MAX_JSON_DEPTH} levels")
-
-
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    keys = dict(pairs)
-    if len(keys) < len(pairs):
-        raise ValueError("a key stands twice")
-    return keys
 
 
 # Identity

@@ -5,17 +5,18 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from ddrl_sched.config import InputError, Settings, shown, validate
+from ddrl_sched.config import InputError, Seed, Settings, shown, validate
 
 Count = Annotated[int, Field(ge=1, le=10**6)]
 Whole = Annotated[int, Field(ge=0, le=10**6)]
+Number = Annotated[int, Field(ge=-(2**63), lt=2**63)] | float
 
 
 class Span(Settings):
     """Numbers low..high, whole ones if both ends are."""
 
-    low: int | float
-    high: int | float
+    low: Number
+    high: Number
     log: bool = False  # uniform in the logarithm
 
     @model_validator(mode="after")
@@ -53,8 +54,8 @@ class TuneSettings(Settings):
     """The group `tune`."""
 
     n_trials: Count
-    evaluate_seed: Annotated[int, Field(ge=0)]  # root of the traces of the search, apart from the held-out ones
-    seed: Annotated[int, Field(ge=0)]  # of the proposals
+    evaluate_seed: Seed  # root of the traces of the search, apart from the held-out ones
+    seed: Seed  # of the proposals
     startup_trials: Whole  # drawn at random before the sampler (TPE) learns from them
     pruner: Annotated[MedianPruner | HalvingPruner, Field(discriminator="kind")] | None  # null: all go to their end
     space: dict[str, dict[str, Any]]  # `all`, and the name of an agent (of a rule): keys of the scheduler's yaml

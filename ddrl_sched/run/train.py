@@ -29,6 +29,12 @@ class Progress:
     metrics: dict[str, Floats]  # [seeds] of the last update, mean over a seed's learners
     elapsed_s: float  # wall clock of training since the start
 
+    @property
+    def told(self) -> str:
+        """The mean delay over the seeds whose episode held a task, in words."""
+        some = self.delay_s[~np.isnan(self.delay_s)]
+        return f"mean delay {some.mean():.6f} s" if len(some) else "no task"
+
 
 class Training:
     """The training of all seeds side by side, to be iterated once; its state can be saved whenever it has yielded.

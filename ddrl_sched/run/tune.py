@@ -28,6 +28,7 @@ from ddrl_sched.run.identity import by_content
 from ddrl_sched.run.job import Job, plan_job, prepare, run_job
 from ddrl_sched.run.search_space import Choices, HalvingPruner, MedianPruner, Span, TuneSettings, space_of
 from ddrl_sched.run.seeding import stream
+from ddrl_sched.run.strict_json import check_plain
 from ddrl_sched.run.train import Progress
 from ddrl_sched.saving import make_folder
 
@@ -106,6 +107,7 @@ def plan_tune(data: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, 
 
 def _search(data: Mapping[str, Any], options: Mapping[str, Any]) -> Search:
     settings = validate(TuneSettings, data["tune"], "tune")
+    check_plain({"tune": settings.model_dump()}, [])
     job_data = copy.deepcopy({key: value for key, value in data.items() if key != "tune"})
     if job_data["evaluate"]["seed"] == settings.evaluate_seed:
         raise InputError("tune.evaluate_seed: must differ from evaluate.seed, whose traces are held out")

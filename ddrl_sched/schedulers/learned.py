@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from ddrl_sched.agents.base import Agent, Batch, Spaces
+from ddrl_sched.agents.finite import AnswerError, check_seen, check_update
 from ddrl_sched.agents.heads import Categorical, Gates, Head
 from ddrl_sched.agents.replay import Replay
 from ddrl_sched.config import LARGEST, InputError, Rule, Settings, near, shown, validate, validate_record
@@ -20,6 +21,8 @@ from ddrl_sched.schedulers.base import View
 MAX_GB = 32  # of replay memory, of weights, ...
 _COPIES = 9  # networks and their targets, gradients and moments of Adam
 _LONGEST = 1e6  # no deadline looks like one of so many time_s
+_OBSERVED = "scheduler.observation, env"  # keys that decide how large an observation is
+_REWARDED = "scheduler.learning.reward_scale_s, env, workload.load"  # and a reward
 LATENT = "latent_actions"  # among the weights
 Positive = Annotated[float, Field(gt=0.0, le=LARGEST)]
 Count = Annotated[int, Field(ge=1, le=10**9)]
@@ -185,9 +188,13 @@ class Learner:
         replica, item, learner, place, count = self._pack(view)
         packed = np.zeros((self.n_learners, int(count.max(initial=0)), obs.shape[-1]), np.float32)
         packed[learner, place] = obs[replica, item]
+        check_seen("an observation", obs[replica, item], learner, self._per_seed, _OBSERVED)
         index = self._latent_index(view, packed.shape[:2], replica, item, learner, place)
         drawn = self.exploring or self.settings.decisions == "sample"
-        acted = self.agent.act(packed, count, drawn, index, self._drawn_by)
+        try:
+            acted = self.agent.act(packed, count, drawn, index, self._drawn_by)
+        except AnswerError as error:
+            raise error.at(self._per_seed, self.updates) from None
         chosen = acted.action[learner, place]
         select = np.zeros((*view.tasks.shape, view.scenario.n_servers), np.bool_)
         select[replica, item] = self._sets(chosen, view.tasks.origin[replica, item])
@@ -303,6 +310,7 @@ class Learner:
         }
         if "latent" in o and self.agent.keeps_latent:
             flat |= {"latent": o["latent"][here], "next_latent": o["latent"][after]}
+        check_seen("a reward", flat["reward"], learner, self._per_seed, _REWARDED)
         packed = {}
         for key, value in flat.items():
             packed[key] = np.zeros((self.n_learners, int(count.max(initial=0)), *value.shape[1:]), value.dtype)
@@ -363,6 +371,7 @@ class Learner:
         for _ in range(learning.updates):
             metrics = self.agent.update(self.memory.sample(learning.batch, self._generators).tensors(), rate)
             self.updates += 1
+            check_update(self.agent, metrics, self.updates, self._per_seed)
         return metrics
 
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ddrl_sched.agents.diffusion import Denoiser, Schedule, betas, denoiser_leaves, reverse_chain, time_embedding
 from ddrl_sched.agents.evolution import EvolutionSettings, EvolutionStrategy
+from ddrl_sched.agents.finite import AnswerError, check_answers
 from ddrl_sched.agents.nets import Hidden, mlp, mlp_leaves
 from ddrl_sched.agents.stack import Generators, Leaf, Stack, first_weights, quieten
 from ddrl_sched.config import LARGEST, InputError, Settings, validate, validate_record
@@ -188,6 +189,10 @@ class PricePolicy:
             noise = [self._drawn_by[i].standard_normal(start.shape[1:], np.float32) for i in sorted(set(drawn))]
             start = torch.from_numpy(np.stack(noise)).repeat_interleave(k // len(noise), 0)
         output = self._actor(self._stack.leaves, seen, start) + torch.bmm(seen, self._stack.leaves["linear"])
+        try:
+            check_answers(output)
+        except AnswerError as error:  # a seed has k / n_seeds candidates
+            raise error.at(k // self.n_seeds, self.search.generation, "candidate") from None
         bound = self.settings.actor.bound
         return output.clamp_(-bound, bound).view(k, n, e, -1).numpy()
 
