@@ -7,14 +7,15 @@ from pathlib import Path
 import pandas as pd
 
 from ddrl_sched.config import clean
-from ddrl_sched.report.load import read_folder
+from ddrl_sched.report.read import read_folder
 from ddrl_sched.report.sheets import unit_of
 from ddrl_sched.report.statistics import delay_sums, mean_delay_s, task_mean
 
 
 def brief(folder: Path) -> str:
     """Result and place of a finished run folder. ValueError or OSError if it cannot be read."""
-    found = read_folder(folder, curves=("delay_s",))
+    tables = read_folder(folder, curves=("delay_s",)).tables
+    found = {name: pd.DataFrame(table) for name, table in tables.items()}
     place = clean(_from_here(folder))
     if "eval" in found:
         lines = [_evaluated(rows) for _, rows in found["eval"].groupby("rule", sort=False)]

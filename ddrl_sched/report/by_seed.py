@@ -13,7 +13,8 @@ from ddrl_sched.config import InputError, clean
 from ddrl_sched.report.load import load, tell
 from ddrl_sched.report.sheets import Sheet, number, unit_of
 from ddrl_sched.report.statistics import delay_sums
-from ddrl_sched.report.tables import SCENARIO, by_load, publish, remark, told, told_apart
+from ddrl_sched.report.tables import SCENARIO, by_load, publish, remark, told
+from ddrl_sched.report.worlds import title
 
 FAILED = 2.0  # times the least median of a table: a seed beyond is counted
 COLUMNS = [*SCENARIO, "scheduler", "seed", "n_traces", "n_tasks", "mean_delay_s"]
@@ -46,7 +47,7 @@ def seed_rows(df: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
         seeds = sorted(group.seed.unique().tolist())
         if len(seeds) < 2:
             continue
-        where = f"{key[5]} in {key[0]} {key[1]} {key[2]} load {key[4]:.3g}"
+        where = f"{key[5]} in {title(key[0], key[1], key[2], key[4])}"
         sums = delay_sums(group)
         for text in sums.notes:
             remark(remarks, text, where)
@@ -66,11 +67,7 @@ def seed_rows(df: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
 
 def _sheets(rows: pd.DataFrame) -> list[Sheet]:
     sheets = []
-    scenarios = by_load(rows)
-    titles = told_apart(
-        {key[3]: "{}, workload {}, rule {}, load {:.3g}".format(*key[:3], key[4]) for key, _ in scenarios}
-    )
-    for key, group in scenarios:
+    for key, group in by_load(rows):
         scale, unit = unit_of(group.mean_delay_s.median())
         header = ["scheduler", "seeds", f"median, {unit}", f"least, {unit}", f"greatest, {unit}", "greatest / median"]
         header.append(f"above {FAILED:g} x the least median")
@@ -81,5 +78,5 @@ def _sheets(rows: pd.DataFrame) -> list[Sheet]:
             median, least, greatest = delay_s.median(), delay_s.min(), delay_s.max()
             numbers = [number(scale * x, 4) for x in (median, least, greatest)] + [f"{greatest / median:,.2f}"]
             cells.append([name, str(len(delay_s)), *numbers, str(int((delay_s > limit_s).sum()))])
-        sheets.append(Sheet(titles[key[3]], header, cells))
+        sheets.append(Sheet(title(key[0], key[1], key[2], key[4]), header, cells))
     return sheets

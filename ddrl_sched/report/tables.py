@@ -3,7 +3,6 @@
 import json
 import math
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from ddrl_sched.report.statistics import (
     task_mean,
     unpaired_reduction_pct,
 )
+from ddrl_sched.report.worlds import load_text, title
 from ddrl_sched.run import records
 
 SCENARIO = ["scenario", "workload", "rule", "scenario_hash", "load"]
@@ -130,7 +130,7 @@ def over_loads(rows: pd.DataFrame) -> pd.DataFrame:
         if len(loads) < 2 or group.scenario_hash.nunique() != len(loads):
             continue
         world = dict(zip(("scenario", "workload", "rule"), key, strict=True))
-        world["loads"] = ", ".join(f"{load:.3g}" for load in loads)
+        world["loads"] = ", ".join(f"{load:.6g}" for load in loads)
         means = [
             world | {"scheduler": name, "baseline": baseline, **of_pair[ends].mean()}
             for (name, baseline), of_pair in group.groupby(["scheduler", "baseline"])
@@ -164,24 +164,16 @@ def published_rows(df: pd.DataFrame, notes: list[str] | None = None) -> pd.DataF
 def captions(df: pd.DataFrame) -> dict[str, str]:
     """{scenario_hash: caption} of a table; real arrivals are named with the factor by which they were stretched."""
     texts = {}
-    for key, group in df.groupby(SCENARIO):
-        scenario, workload, rule, scenario_hash, load_ = key
-        text = f"{scenario}, workload {workload}, rule {rule}, load {load_:.3g} (realised {_realised(group):.3g})"
+    for (scenario, workload, rule, scenario_hash, load_), group in df.groupby(SCENARIO):
+        text = f"{title(scenario, workload, rule, load_)} (realised {_realised(group):.3g})"
         low, high = group.time_scale.min(), group.time_scale.max()
         if (low, high) != (1, 1):
             factor = f"{low:.3g}" if f"{low:.3g}" == f"{high:.3g}" else f"{low:.3g} - {high:.3g}"
-            what = (
-                "real arrival pattern of language-model requests" if workload in AZURE else "arrivals of a trace file"
-            )
+            azure = workload.partition("(")[0] in AZURE
+            what = "real arrival pattern of language-model requests" if azure else "arrivals of a trace file"
             text += f"; {what}, time-scaled by a factor {factor}"
         texts[str(scenario_hash)] = text
-    return told_apart(texts)
-
-
-def told_apart(texts: Mapping[str, str]) -> dict[str, str]:
-    """{scenario_hash: text} in which texts that several scenarios share are followed by the hash."""
-    common = Counter(texts.values())
-    return {key: text if common[text] == 1 else f"{text}; scenario {key[:8]}" for key, text in texts.items()}
+    return texts
 
 
 def render(
@@ -232,7 +224,7 @@ def _scenario_rows(
 ) -> list[dict[str, Any]]:
     by_scheduler = {str(name): rows for name, rows in group.groupby("scheduler")}
     sums = {name: delay_sums(rows) for name, rows in by_scheduler.items()}
-    where = f"{scenario['scenario']} {scenario['workload']} {scenario['rule']} load {scenario['load']:.3g}"
+    where = title(*(scenario[name] for name in ("scenario", "workload", "rule", "load")))
     rows = []
     for name in sums:
         about = scenario | _scheduler_row(by_scheduler[name], sums[name])
@@ -365,13 +357,13 @@ def _three(estimate: Estimate) -> tuple[float, float, float]:
 def _sheets(rows: pd.DataFrame, captions: Mapping[str, str]) -> Iterator[Sheet]:
     for key, group in rows.groupby(SCENARIO, sort=False):
         scenario, workload, rule, scenario_hash, load_ = key
-        title = f"{scenario}, workload {workload}, rule {rule}, load {load_:.3g}"
-        yield _scenario_sheet(group, captions.get(str(scenario_hash), title))
+        text = captions.get(str(scenario_hash)) or title(scenario, workload, rule, load_)
+        yield _scenario_sheet(group, text)
 
 
 def _sheets_over_loads(rows: pd.DataFrame) -> Iterator[Sheet]:
-    for (*world, loads), group in over_loads(rows).groupby(["scenario", "workload", "rule", "loads"], sort=False):
-        of_world = rows[(rows[["scenario", "workload", "rule"]] == world).all(axis=1)]
+    for world, group in over_loads(rows).groupby(["scenario", "workload", "rule"], sort=False):
+        of_world = rows[(rows[["scenario", "workload", "rule"]] == list(world)).all(axis=1)]
         baselines = [name for name in dict.fromkeys(of_world.baseline) if name]
         cells = []
         for name, of_one in group.groupby("scheduler", sort=False):
@@ -382,11 +374,12 @@ def _sheets_over_loads(rows: pd.DataFrame) -> Iterator[Sheet]:
             cells.append(
                 [name, *(with_interval(gains.get(baseline, [math.nan] * 3), percentage) for baseline in baselines)]
             )
-        title = "{}, workload {}, rule {}".format(*world) + f": means over the loads {loads}"
-        yield Sheet(title, ["scheduler", *(f"reduction vs {name}, % [95%]" for name in baselines)], cells)
+        every = ", ".join(map(load_text, sorted(of_world.load[of_world.baseline != ""].unique())))
+        text = "{}, workload {}, rule {}".format(*world) + f": means over the loads {every}"
+        yield Sheet(text, ["scheduler", *(f"reduction vs {name}, % [95%]" for name in baselines)], cells)
 
 
-def _scenario_sheet(group: pd.DataFrame, title: str) -> Sheet:
+def _scenario_sheet(group: pd.DataFrame, text: str) -> Sheet:
     """Reductions stand last, so that a narrow page has them in a table of their own."""
     scale, unit = unit_of(group.mean_delay_s.median())
     baselines = [name for name in dict.fromkeys(group.baseline) if name]
@@ -414,7 +407,7 @@ def _scenario_sheet(group: pd.DataFrame, title: str) -> Sheet:
     measures = [f"mean delay, {unit} [95%]", f"p95, {unit}", f"p99, {unit}", "late, %"]
     measures += ["servers", "probes", "decide, us"]
     reductions = [f"reduction vs {name}, % [95%]" for name in baselines]
-    return Sheet(title, ["scheduler", "info", *measures, "seeds x traces", *reductions], cells)
+    return Sheet(text, ["scheduler", "info", *measures, "seeds x traces", *reductions], cells)
 
 
 def _published_sheets(published: pd.DataFrame | None) -> Iterator[Sheet]:
@@ -446,7 +439,9 @@ def _published_sheets(published: pd.DataFrame | None) -> Iterator[Sheet]:
             for row in group.itertuples()
         ]
         yield Sheet(
-            f"{scenario}, workload {workload}, load {load_:.3g}: {reference} as published and fairly", header, cells
+            f"{scenario}, workload {workload}, load {load_text(load_)}: {reference} as published and fairly",
+            header,
+            cells,
         )
 
 
