@@ -10,8 +10,8 @@ from pathlib import Path
 import pandas as pd
 
 from ddrl_sched.config import InputError, clean
-from ddrl_sched.report.load import load, tell
-from ddrl_sched.report.sheets import Sheet, number, unit_of
+from ddrl_sched.report.load import load, tell, why_nothing
+from ddrl_sched.report.sheets import Sheet, number, terminal_width, unit_of
 from ddrl_sched.report.statistics import delay_sums
 from ddrl_sched.report.tables import SCENARIO, by_load, publish, remark, told
 from ddrl_sched.report.worlds import title
@@ -20,7 +20,9 @@ FAILED = 2.0  # times the least median of a table: a seed beyond is counted
 COLUMNS = [*SCENARIO, "scheduler", "seed", "n_traces", "n_tasks", "mean_delay_s"]
 
 
-def main(paths: Sequence[Path | str], format: str, out: Path | str | None, strict: bool = False) -> int:
+def main(
+    paths: Sequence[Path | str], format: str, out: Path | str | None, strict: bool = False, *, wide: bool = False
+) -> int:
     """Print how far apart seeds are in the run folders at or below `paths`; with `out`, write it there too.
 
     Returns and raises what report.tables.main does.
@@ -29,10 +31,10 @@ def main(paths: Sequence[Path | str], format: str, out: Path | str | None, stric
     rows = seed_rows(found.rows, found.notes)
     tell(found)
     if rows.empty:
-        raise InputError(
-            f"no results of a training with several seeds on edge servers at or below {', '.join(map(clean, paths))}"
-        )
-    publish(rows, "by_seed", _sheets, format, out)
+        why = "train with seeds=N and evaluate, as ddrl sweep does" if len(found.rows) else why_nothing(found)
+        where = ", ".join(map(clean, paths))
+        raise InputError(f"no results of a training with several seeds on edge servers at or below {where}: {why}")
+    publish(rows, "by_seed", _sheets, format, out, width=terminal_width(wide))
     return 3 if strict and found.skipped else 0
 
 

@@ -43,6 +43,7 @@ class Loaded:
     skipped: list[tuple[str, str]] = field(default_factory=list)  # (folder, reason)
     notes: list[str] = field(default_factory=list)
     n_read: int = 0  # folders
+    n_learned: int = 0  # those of a scheduler that learns
 
 
 def load(paths: Sequence[Path | str], curves: Collection[str] = (), *, evaluations: bool = True) -> Loaded:
@@ -69,13 +70,22 @@ def load(paths: Sequence[Path | str], curves: Collection[str] = (), *, evaluatio
         folders.append(folder)
         if evaluations and not {"eval", "returns"} & folder.tables.keys():
             found.notes.append(f"{clean(path)}: trained, not evaluated: nothing to compare")
-    found.n_read = len(folders)
+    found.n_read, found.n_learned = len(folders), sum(bool(folder.about["learned"]) for folder in folders)
     found.rows = _newest(folders, found.notes)
     found.returns = _newest_returns(folders, found.notes)
     found.curves = _trainings(folders)
     used = {*found.rows.folder, *found.curves.folder}
     found.notes += _learnt_nothing([folder for folder in folders if folder.about["folder"] in used])
     return found
+
+
+def why_nothing(found: Loaded) -> str:
+    """Why no evaluation was found, and what to do."""
+    if found.n_read:
+        return "what is there was only trained; ddrl eval --run DIR evaluates it, --training tells how it ended"
+    if found.skipped:
+        return f"all run folders there were skipped ({len(found.skipped)}, named above)"
+    return "there is no run folder; ddrl eval, ddrl train and ddrl sweep write them (runs/NAME, or runs_dir=DIR)"
 
 
 def tell(found: Loaded) -> None:

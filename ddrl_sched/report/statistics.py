@@ -50,7 +50,7 @@ class Estimate:
     hi: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class DelaySums:
     """What one scheduler did in one scenario. Axes: S seeds, U traces (sorted by cluster, then trace)."""
 
@@ -70,24 +70,27 @@ def delay_sums(rows: pd.DataFrame) -> DelaySums:
     Every seed on every trace: S = number of seeds; traces that only some seeds have are left out with a note. No trace
     that all seeds have: seeds go with their clusters, S = 1 and each trace counts as the mean over its own seeds.
     """
-    unit = ["cluster", "trace"]
-    data = rows[["seed", *unit, "n_tasks"]].assign(delay_s=rows.mean_delay_s * rows.n_tasks)
-    n_seeds = data.seed.nunique()
-    whole = data.groupby(unit).seed.transform("size") == n_seeds
+    seed, cluster, trace = (rows[name].to_numpy(np.int64) for name in ("seed", "cluster", "trace"))
+    n_tasks = rows.n_tasks.to_numpy(np.float64)
+    delay_s = rows.mean_delay_s.to_numpy(np.float64) * n_tasks
+    n_seeds = len(np.unique(seed))
+    units, unit, n_rows = np.unique(np.stack([cluster, trace], 1), axis=0, return_inverse=True, return_counts=True)
+    unit = unit.reshape(-1)
+    whole = n_rows == n_seeds  # [U]
     notes: tuple[str, ...] = ()
     if whole.any():
-        n_partial = len(data.loc[~whole, unit].drop_duplicates())
-        if n_partial:
-            notes = (f"{n_partial} traces left out: not run with every seed",)
-        data = data[whole].sort_values(["seed", *unit])
+        if not whole.all():
+            notes = (f"{(~whole).sum()} traces left out: not run with every seed",)
+        order = np.lexsort((unit, seed))
+        order = order[whole[unit[order]]]
+        units, delay_s, n_tasks = units[whole], delay_s[order], n_tasks[order]
     else:
-        data = data.groupby(unit, as_index=False).mean().assign(seed=0)
-    units = data.loc[data.seed == data.seed.iloc[0], unit].to_numpy(np.int64)  # [U, 2]
+        delay_s, n_tasks = (np.bincount(unit, weights) / n_rows for weights in (delay_s, n_tasks))
     return DelaySums(
         scenario_hash=str(rows.scenario_hash.iloc[0]),
         scheduler=str(rows.scheduler.iloc[0]),
-        delay_s=data.delay_s.to_numpy(np.float64).reshape(-1, len(units)),
-        n_tasks=data.n_tasks.to_numpy(np.float64).reshape(-1, len(units)),
+        delay_s=delay_s.reshape(-1, len(units)),
+        n_tasks=n_tasks.reshape(-1, len(units)),
         cluster=units[:, 0],
         trace=units[:, 1],
         n_seeds=n_seeds,
@@ -134,8 +137,9 @@ def unpaired_reduction_pct(sums: DelaySums, baseline: DelaySums) -> Estimate:
 
 def task_mean(rows: pd.DataFrame, column: str) -> float:
     """Mean of a column of eval.parquet over traces and seeds, weighted by tasks; NaN rows are left out."""
-    known = rows[rows[column].notna()]
-    return float(np.average(known[column], weights=known.n_tasks)) if len(known) else math.nan
+    values, n_tasks = rows[column].to_numpy(np.float64), rows.n_tasks.to_numpy()
+    known = ~np.isnan(values)
+    return float(np.average(values[known], weights=n_tasks[known])) if known.any() else math.nan
 
 
 def t_975(dof: float) -> float:
@@ -209,6 +213,7 @@ def _seed_effects(sums: DelaySums) -> Floats:
     return ratio / ratio.mean()
 
 
+@lru_cache(maxsize=16)  # a baseline is met once for each scheduler
 def _resampled_log_means(sums: DelaySums) -> Floats:
     """[resamples] log of the mean delay; row i has the same clusters for every scheduler of a scenario."""
     starts = np.arange(0, len(sums.delay_s), math.ceil(len(sums.delay_s) / MAX_SEEDS))  # of groups of seeds
