@@ -141,15 +141,14 @@ def report(
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 if a folder had to be left out.")] = False,
     training: Annotated[bool, typer.Option("--training", help="How trainings ended, instead of results.")] = False,
     by_seed: Annotated[bool, typer.Option("--by-seed", help="How far apart seeds are, instead of results.")] = False,
+    wide: Annotated[bool, typer.Option("--wide", help="All columns in one line, however wide the terminal.")] = False,
     debug: Debug = False,
 ) -> None:
     """Compare what has been run."""
     with _plain_errors(debug):
         with stopping.postponed():
             from ddrl_sched.config import InputError
-            from ddrl_sched.report.by_seed import main as seeds
             from ddrl_sched.report.tables import main as tables
-            from ddrl_sched.report.training import main as trainings
 
         if training and by_seed:
             raise InputError("--by-seed: not with --training, which is another table")
@@ -157,9 +156,15 @@ def report(
             raise InputError(
                 f"--baseline: not with {'--training' if training else '--by-seed'}, which compares nothing"
             )
-        if training or by_seed:
-            raise typer.Exit((trainings if training else seeds)(paths, format, out, strict))
-        raise typer.Exit(tables(paths, baseline or [], format, out, strict))
+        if training:
+            from ddrl_sched.report.training import main as trainings
+
+            raise typer.Exit(trainings(paths, format, out, strict, wide=wide))
+        if by_seed:
+            from ddrl_sched.report.by_seed import main as seeds
+
+            raise typer.Exit(seeds(paths, format, out, strict, wide=wide))
+        raise typer.Exit(tables(paths, baseline or [], format, out, strict, wide=wide))
 
 
 @app.command(name="list")

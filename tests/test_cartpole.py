@@ -245,7 +245,14 @@ def frame(**agents):
     """Rows of Loaded.returns: one list of returns per agent, after 100 steps."""
     return pd.DataFrame(
         [
-            {"scenario_hash": "a", "steps": 100, "scheduler": name, "seed": seed, "steps_to_solve": np.nan}
+            {
+                "scenario": "c",
+                "scenario_hash": "a",
+                "steps": 100,
+                "scheduler": name,
+                "seed": seed,
+                "steps_to_solve": np.nan,
+            }
             | dict.fromkeys(returns.MEASURES, value)
             for name, values in agents.items()
             for seed, value in enumerate(values)

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from ddrl_sched.config import InputError
-from ddrl_sched.report.sheets import WIDTH
+from ddrl_sched.report.sheets import terminal_width, write_out
 from ddrl_sched.report.tables import (
     COLUMNS,
     PUBLISHED_COLUMNS,
@@ -241,8 +241,8 @@ def test_latex_is_a_booktabs_table():
 def test_text_fits_the_page_and_shows_the_unit():
     names = [f"equal_finish_announced_{i}" for i in range(5)]
     frame = together(*(rows(n, np.linspace(0.1, 0.2, 8) * (1 + i), baselines=names) for i, n in enumerate(names)))
-    text = render(report_rows(frame, []), "table", captions(frame))
-    assert max(map(len, text.splitlines())) <= WIDTH
+    text = render(report_rows(frame, []), "table", captions(frame), width=120)
+    assert max(map(len, text.splitlines())) <= 120
     assert all(text.count(name) >= 3 for name in names)  # a line in each part, and a column of its own
     assert "150 [" in text  # ms
     assert "mean delay, ms" in " ".join(text.split())
@@ -251,11 +251,66 @@ def test_text_fits_the_page_and_shows_the_unit():
     assert "ms" not in slow
 
 
-def test_a_name_as_long_as_a_page_is_folded():
-    name = "x" * 200
-    text = render(report_rows(rows(name), []), "table")
-    assert max(map(len, text.splitlines())) <= WIDTH
-    assert text.count("x" * 40) == 2 * 5  # in both parts
+def test_a_name_as_long_as_a_page_is_cut_and_marked():
+    text = render(report_rows(together(rows("x" * 200), rows("x" * 199)), []), "table", width=120)
+    assert max(map(len, text.splitlines())) <= 120
+    names = [line.split()[0] for line in text.splitlines() if line.startswith("x")]
+    assert len(set(names)) == 2
+    assert all("..." in name for name in names)
+    assert "x" * 200 in render(report_rows(rows("x" * 200), []), "table")
+
+
+MANY = [f"sched_{i}" for i in range(17)] + [
+    "ddrl_amsa_images_searched",
+    "best_k(k=2,announce_s=1,something_else=12345)",
+]
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_twenty_schedulers_and_two_baselines_are_never_broken_inside_a_word(width):
+    names = ["eft", *MANY]
+    frame = together(
+        *(rows(n, np.linspace(0.1, 0.2, 8) * (1 + i) ** 2, baselines=["eft", MANY[-2]]) for i, n in enumerate(names))
+    )
+    table = report_rows(frame, [])
+    wide, text = (render(table, "table", captions(frame), width=w) for w in (None, width))
+    assert max(map(len, text.splitlines())) <= width
+    known = set(re.split(r"\s+|(?<=[,(])", wide))
+    tables = text.partition("not shown")[0]
+    assert {word for word in re.split(r"\s+|(?<=[,(])", tables) if not set(word) <= {"-"}} <= known
+    assert tables.count("[95%]") >= 3
+    left_out = text.partition("not shown at this width: ")[2]
+    shown = {name for name in ("late", "p95", "p99", "probes", "servers", "decide") if name in " ".join(tables.split())}
+    assert all(name in left_out for name in {"p99", "probes", "servers", "decide"} - shown)
+    assert "--wide" in left_out
+    assert "not shown" not in wide
+
+
+def test_the_most_important_columns_stay():
+    frame = together(rows("eft", np.linspace(0.1, 0.2, 8), baselines=["eft"]))
+    text = render(report_rows(frame, []), "table", captions(frame), width=74)
+    assert "late" in text.partition("not shown")[0]
+    assert re.search(r"not shown at this width: .*decide, us\. --wide shows all", " ".join(text.split()))
+
+
+def test_the_width_is_that_of_the_terminal(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "77")
+    assert (terminal_width(), terminal_width(wide=True)) == (77, None)
+    for wrong in ("", "0", "-3", "x", "9" * 5000):
+        monkeypatch.setenv("COLUMNS", wrong)
+        assert terminal_width() is None  # standard output is no terminal here
+
+
+def test_a_stream_of_ascii_gets_ascii(monkeypatch):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr("sys.stdout", stream)
+    write_out(render(report_rows(rows("é"), []), "table"))
+    stream.flush()
+    assert b"\\xe9" in stream.buffer.getvalue()
+
+
+def test_rules_are_of_ascii():
+    assert render(report_rows(rows(), []), "table", width=80).isascii()
 
 
 def test_names_cannot_leave_their_cell():
@@ -337,8 +392,8 @@ def test_published_table_stands_in_every_form_but_csv():
         assert "0.2611" in text
         assert "amcoedge as published" in text.replace("\\_", "_")
     assert render(table, "csv", None, special) == render(table, "csv")
-    lines = render(table, "table", None, special).splitlines()
-    assert max(map(len, lines)) <= WIDTH
+    lines = render(table, "table", None, special, width=120).splitlines()
+    assert max(map(len, lines)) <= 120
 
 
 def test_no_published_table_without_several_rules():

@@ -72,13 +72,14 @@ def test_seeds_with_traces_of_their_own_are_said(tmp_path):
 
 
 def test_loads_ascend_and_scenarios_of_one_name_are_told_apart(tmp_path, capsys):
+    """Two worlds at load 0.5 come one after the other."""
     for number, load_ in enumerate((0.9, 0.1, 0.5, 0.5)):
         hashes = f"{9 - number}hash{number}"
         write_seeds(tmp_path / str(number), [[1.0], [2.0]], load=load_, scenario_hash=hashes)
     main([tmp_path], "markdown", None)
     titles = [line for line in capsys.readouterr().out.splitlines() if line.startswith("**")]
-    assert [title.split(" load ")[1][:3] for title in titles] == ["0.1", "0.5", "0.5", "0.9"]
-    assert ["; scenario" in title for title in titles] == [False, True, True, False]
+    assert [title.split(" load ")[1][:3] for title in titles] == ["0.1", "0.9", "0.5", "0.5"]
+    assert ["; scenario" in title for title in titles] == [False, False, True, True]
 
 
 def test_nothing_to_tell(tmp_path, capsys):

@@ -151,15 +151,16 @@ def test_trainings_of_different_budgets_under_one_name_are_said(tmp_path):
 
 
 def test_loads_ascend_and_scenarios_of_one_name_are_told_apart(tmp_path, capsys):
+    """Two worlds at load 0.5 come one after the other."""
     for number, load_ in enumerate((0.9, 0.1, 0.5, 0.5)):
         rows = eval_frame(2, load=load_, scenario_hash=f"{9 - number}hash{number}", realised_load=0.5)
         write_run(tmp_path / str(number), rows=rows)
     assert report([tmp_path], [], "csv", None) == 0
     lines = capsys.readouterr().out.splitlines()[1:]
-    assert [line.split(",")[4] for line in lines] == ["0.1", "0.5", "0.5", "0.9"]
+    assert [line.split(",")[4] for line in lines] == ["0.1", "0.9", "0.5", "0.5"]
     assert report([tmp_path], [], "markdown", None) == 0
     titles = [line for line in capsys.readouterr().out.splitlines() if line.startswith("**")]
-    assert ["; scenario" in title for title in titles] == [False, True, True, False]
+    assert ["; scenario" in title for title in titles] == [False, False, True, True]
     assert len(set(titles)) == 4
 
 

@@ -8,6 +8,7 @@ import pytest
 from scipy.stats import t as student
 
 from ddrl_sched.config import InputError
+from ddrl_sched.report.tables import main as report
 from ddrl_sched.report.training import COLUMNS, fitted_change, main, mean_and_interval, training_rows
 from ddrl_sched.run import records
 from ddrl_sched.run.records import LOOKS
@@ -146,7 +147,7 @@ def test_settings_of_strangers_name_what_they_can(tmp_path, settings, capsys):
 
 
 def test_without_looks_there_is_nothing_to_say(tmp_path):
-    records.write_job(tmp_path / "a", job())
+    records.write_job(tmp_path / "a", job(learned=True))
     records.write_table(tmp_path / "a" / "curves.parquet", looks([[1.0]], metric="loss"), records.CURVES_SCHEMA)
     records.write_manifest(tmp_path / "a")
     with pytest.raises(InputError, match=r"train\.validate_every"):
@@ -184,3 +185,25 @@ def test_a_bad_evaluation_does_not_hide_a_training(tmp_path, capsys):
     records.write_table(tmp_path / "a" / "eval.parquet", eval_frame(1, mean_delay_s=-1.0), records.EVAL_SCHEMA)
     records.write_manifest(tmp_path / "a")
     assert main([tmp_path], "table", None, strict=True) == 0
+
+
+@pytest.mark.parametrize(
+    ("learned", "metric", "why"),
+    [(True, "loss", r"train\.validate_every=N"), (False, "loss", "rules do not learn"), (None, "", "no run folder")],
+)
+def test_nothing_to_show_says_why(tmp_path, learned, metric, why):
+    if learned is not None:
+        write_run(tmp_path / "a", rows=eval_frame(3), learned=learned)
+    with pytest.raises(InputError, match=why):
+        main([tmp_path], "table", None)
+
+
+@pytest.mark.parametrize(("update", "tasks", "text"), [(0, 5, "made 0 updates"), (0, 0, "saw no task"), (3, 5, None)])
+def test_a_training_that_learnt_nothing_is_told_of(tmp_path, capsys, update, tasks, text):
+    folder = write_run(tmp_path / "a", rows=eval_frame(3, scheduler="mine"), learned=True)
+    frame = pd.DataFrame({"seed": [0, 1], "tasks_seen": tasks, "update": update, "metric": "delay_s", "value": 0.5})
+    records.write_table(folder / "curves.parquet", frame, records.CURVES_SCHEMA)
+    records.write_manifest(folder)
+    report([tmp_path], [], "csv", None)
+    err = capsys.readouterr().err
+    assert (f"note: mine: its training {text} ({folder})" in err) if text else ("its training" not in err)

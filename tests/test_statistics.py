@@ -178,6 +178,7 @@ def test_very_many_seeds_are_resampled_in_groups(monkeypatch):
     delays = sums(np.random.default_rng(0).uniform(1.0, 2.0, (120, 6)))
     each = mean_delay_s(delays)
     monkeypatch.setattr(statistics, "MAX_SEEDS", 40)
+    statistics._resampled_log_means.cache_clear()
     drawn = []
     counts = statistics._counts
     monkeypatch.setattr(statistics, "_counts", lambda n, *name: drawn.append(n) or counts(n, *name))

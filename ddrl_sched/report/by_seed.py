@@ -10,16 +10,19 @@ from pathlib import Path
 import pandas as pd
 
 from ddrl_sched.config import InputError, clean
-from ddrl_sched.report.load import load, tell
-from ddrl_sched.report.sheets import Sheet, number, unit_of
+from ddrl_sched.report.load import load, tell, why_nothing
+from ddrl_sched.report.sheets import Sheet, number, terminal_width, unit_of
 from ddrl_sched.report.statistics import delay_sums
-from ddrl_sched.report.tables import SCENARIO, by_load, publish, remark, told, told_apart
+from ddrl_sched.report.tables import SCENARIO, by_load, publish, remark, told
+from ddrl_sched.report.worlds import title
 
 FAILED = 2.0  # times the least median of a table: a seed beyond is counted
 COLUMNS = [*SCENARIO, "scheduler", "seed", "n_traces", "n_tasks", "mean_delay_s"]
 
 
-def main(paths: Sequence[Path | str], format: str, out: Path | str | None, strict: bool = False) -> int:
+def main(
+    paths: Sequence[Path | str], format: str, out: Path | str | None, strict: bool = False, *, wide: bool = False
+) -> int:
     """Print how far apart seeds are in the run folders at or below `paths`; with `out`, write it there too.
 
     Returns and raises what report.tables.main does.
@@ -28,10 +31,10 @@ def main(paths: Sequence[Path | str], format: str, out: Path | str | None, stric
     rows = seed_rows(found.rows, found.notes)
     tell(found)
     if rows.empty:
-        raise InputError(
-            f"no results of a training with several seeds on edge servers at or below {', '.join(map(clean, paths))}"
-        )
-    publish(rows, "by_seed", _sheets, format, out)
+        why = "train with seeds=N and evaluate, as ddrl sweep does" if len(found.rows) else why_nothing(found)
+        where = ", ".join(map(clean, paths))
+        raise InputError(f"no results of a training with several seeds on edge servers at or below {where}: {why}")
+    publish(rows, "by_seed", _sheets, format, out, width=terminal_width(wide))
     return 3 if strict and found.skipped else 0
 
 
@@ -46,7 +49,7 @@ def seed_rows(df: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
         seeds = sorted(group.seed.unique().tolist())
         if len(seeds) < 2:
             continue
-        where = f"{key[5]} in {key[0]} {key[1]} {key[2]} load {key[4]:.3g}"
+        where = f"{key[5]} in {title(key[0], key[1], key[2], key[4])}"
         sums = delay_sums(group)
         for text in sums.notes:
             remark(remarks, text, where)
@@ -66,11 +69,7 @@ def seed_rows(df: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
 
 def _sheets(rows: pd.DataFrame) -> list[Sheet]:
     sheets = []
-    scenarios = by_load(rows)
-    titles = told_apart(
-        {key[3]: "{}, workload {}, rule {}, load {:.3g}".format(*key[:3], key[4]) for key, _ in scenarios}
-    )
-    for key, group in scenarios:
+    for key, group in by_load(rows):
         scale, unit = unit_of(group.mean_delay_s.median())
         header = ["scheduler", "seeds", f"median, {unit}", f"least, {unit}", f"greatest, {unit}", "greatest / median"]
         header.append(f"above {FAILED:g} x the least median")
@@ -81,5 +80,5 @@ def _sheets(rows: pd.DataFrame) -> list[Sheet]:
             median, least, greatest = delay_s.median(), delay_s.min(), delay_s.max()
             numbers = [number(scale * x, 4) for x in (median, least, greatest)] + [f"{greatest / median:,.2f}"]
             cells.append([name, str(len(delay_s)), *numbers, str(int((delay_s > limit_s).sum()))])
-        sheets.append(Sheet(titles[key[3]], header, cells))
+        sheets.append(Sheet(title(key[0], key[1], key[2], key[4]), header, cells))
     return sheets

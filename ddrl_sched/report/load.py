@@ -1,35 +1,33 @@
-"""Run folders in, one table of evaluations out. A folder may come from a stranger: it is read as data or skipped.
-
-Nothing of a folder is executed, instantiated, resolved or unpickled. JSON is limited in size, parquet must have the
-exact schema of `run.records` and fit the manifest; links, pipes and devices are not followed; text loses control
-characters.
-"""
+"""Run folders in, one table of evaluations out; a folder that cannot be read is named and left out."""
 
 import os
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from ddrl_sched.config import InputError, clean
-from ddrl_sched.labels import LEARNS_THE_SAME, changed, with_changes
-from ddrl_sched.report.differ import differing, leaves
-from ddrl_sched.run import reading, records
-from ddrl_sched.run.reading import MAX_REPORT_ROWS, SAME, SAME_ROW, check_delays
+from ddrl_sched.report.differ import differing
+from ddrl_sched.report.read import Folder, read_folder
+from ddrl_sched.report.worlds import World, decisive, load_text, names, with_own_settings
+from ddrl_sched.run import records
+from ddrl_sched.run.reading import MAX_REPORT_ROWS, SAME, SAME_ROW, Columns, n_rows
 
-MAX_CHANGES = 20  # of a scenario that its name tells; finding short names takes their square
 # one of them makes a folder a run folder
 RUN_FILES = {"job.json", "eval.parquet", "returns.parquet", "curves.parquet", records.MANIFEST}
 
 # label; world, workload and loads; hash of the settings that a training depends on; sha256 of the curves
 OF_TRAINING = ["scheduler", "trained_on", "budget", "training"]
 JOB_COLUMNS = ["job_id", "experiment", "learned", "baselines", "code_version", "created", "folder"]
-BESIDE = ("name", "baselines", "seeds")  # settings that do not make two runs of a scheduler different schedulers
+FOR_CHOICE = ["variant", "trained_by", "settings", "changes"]  # columns that are gone when rows are chosen and named
+WORLD = ["scenario", "workload", "rule", "scenario_hash", "load"]
+GYM_SCENARIO = "CartPole-v1"
+OF_GYM = ("env.", "seed", "train."), ("train.name", "train.horizons")  # settings that decide what returns mean
 
 
 @dataclass
@@ -45,6 +43,8 @@ class Loaded:
     returns: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=records.RETURNS_SCHEMA.names))
     skipped: list[tuple[str, str]] = field(default_factory=list)  # (folder, reason)
     notes: list[str] = field(default_factory=list)
+    n_read: int = 0  # folders
+    n_learned: int = 0  # those of a scheduler that learns
 
 
 def load(paths: Sequence[Path | str], curves: Collection[str] = (), *, evaluations: bool = True) -> Loaded:
@@ -52,110 +52,47 @@ def load(paths: Sequence[Path | str], curves: Collection[str] = (), *, evaluatio
 
     Of curves these metrics are read; evaluations and returns are left alone if not wanted.
 
-    A scenario is named after its yaml file and what was changed about it: edge5(probe_s=0.005).
+    A scenario is named after its yaml file and what was changed about it: edge5(probe_s=0.005). No two scenarios of
+    one load have the same names.
 
     Where a scheduler has several runs in the same scenario, the newest counts, and a note says so: all of it if
     settings or code differ, else row by row.
     """
-    tables: dict[str, list[pd.DataFrame]] = {"eval": [], "curves": [], "returns": []}
     found = Loaded(pd.DataFrame(), pd.DataFrame())
+    folders: list[Folder] = []
     left = MAX_REPORT_ROWS
-    for folder in _run_folders(paths, found.skipped):
+    for path in _run_folders(paths, found.skipped):
         try:
-            read = read_folder(folder, curves, left, evaluations=evaluations)
+            folder = read_folder(path, curves, left, evaluations=evaluations)
         except Exception as error:  # whatever a stranger's bytes provoke is the reason why they are left out
-            found.skipped.append((clean(folder), _reason(error)))
+            found.skipped.append((clean(path), _reason(error)))
             continue
-        left -= sum(map(len, read.values()))
-        for name, table in read.items():
-            tables[name].append(table)
-        if evaluations and not {"eval", "returns"} & read.keys():
-            found.notes.append(f"{clean(folder)}: trained, not evaluated: nothing to compare")
-    found.rows = _newest(tables["eval"], found.notes)
-    if tables["returns"]:
-        found.returns = _newest_returns(tables["returns"], found.notes)
-    if tables["curves"]:
-        found.curves = pd.concat(tables["curves"], ignore_index=True)
+        left -= folder.n_rows
+        folders.append(folder)
+        if evaluations and not {"eval", "returns"} & folder.tables.keys():
+            found.notes.append(f"{clean(path)}: trained, not evaluated: nothing to compare")
+    found.n_read, found.n_learned = len(folders), sum(bool(folder.about["learned"]) for folder in folders)
+    found.rows = _newest(folders, found.notes)
+    found.returns = _newest_returns(folders, found.notes)
+    found.curves = _trainings(folders)
+    used = {*found.rows.folder, *found.curves.folder}
+    found.notes += _learnt_nothing([folder for folder in folders if folder.about["folder"] in used])
     return found
+
+
+def why_nothing(found: Loaded) -> str:
+    """Why no evaluation was found, and what to do."""
+    if found.n_read:
+        return "what is there was only trained; ddrl eval --run DIR evaluates it, --training tells how it ended"
+    if found.skipped:
+        return f"all run folders there were skipped ({len(found.skipped)}, named above)"
+    return "there is no run folder; ddrl eval, ddrl train and ddrl sweep write them (runs/NAME, or runs_dir=DIR)"
 
 
 def tell(found: Loaded) -> None:
     """Say on standard error what was left out, and the notes."""
     lines = [f"skipped: {path}: {reason}" for path, reason in found.skipped]
     sys.stderr.write("".join(line + "\n" for line in [*lines, *(f"note: {text}" for text in found.notes)]))
-
-
-def read_folder(
-    folder: Path, curves: Collection[str] = (), most: int | None = None, *, evaluations: bool = True
-) -> dict[str, pd.DataFrame]:
-    """{"eval": rows, "curves": rows of these metrics} of one run folder, those it has. ValueError, OSError say why not.
-
-    `most`: rows that a report still has room for; a folder of more is refused before it is unpacked.
-    """
-    job, manifest = records.read_finished(folder)
-    wanted = {"eval": records.EVAL_SCHEMA, "returns": records.RETURNS_SCHEMA} if evaluations else {}
-    wanted |= {"curves": records.CURVES_SCHEMA} if curves else {}
-    tables = {}
-    for name, schema in wanted.items():
-        file = f"{name}.parquet"
-        if file not in manifest and not os.path.lexists(folder / file):
-            continue
-        room = None if name == "curves" else most  # most of its rows are other metrics
-        data = records.read_verified(folder, file, manifest, reading.MAX_FILE_BYTES)
-        frame = reading.parse_table(data, schema, file, room)
-        if name == "curves":
-            frame = _of_metrics(frame, curves, job, manifest[file], most)
-        most = None if most is None else most - len(frame)
-        if name != "curves":
-            reading.check_table(name, frame, clean(job["scheduler"]))
-        tables[name] = _with_job(frame, job, folder)
-    return tables
-
-
-def _of_metrics(
-    frame: pd.DataFrame, metrics: Collection[str], job: dict[str, Any], sha256: str, most: int | None
-) -> pd.DataFrame:
-    """Rows of the metrics with the columns OF_TRAINING, and `number`: how many rows of its seed and metric came before.
-
-    ValueError for more rows than `most`, numbers out of range, and seeds of different length.
-    """
-    frame = frame[frame.metric.isin(metrics)].reset_index(drop=True)
-    if most is not None and len(frame) > most:
-        raise ValueError(f"curves.parquet: with the folders before it more than {MAX_REPORT_ROWS:,} rows in one report")
-    check_delays(frame)
-    number = frame.groupby(["metric", "seed"]).cumcount()
-    trained_on, budget = _trained_on(job)
-    named = {"scheduler": clean(job["scheduler"]), "trained_on": trained_on, "budget": budget}
-    return frame.assign(number=number, training=sha256, **named)
-
-
-def _learns_by(train: Any) -> Any:
-    """The settings of a training, but for those that leave what is learned as it is."""
-    if not isinstance(train, dict):
-        return train
-    return {key: value for key, value in train.items() if f"train.{key}" not in LEARNS_THE_SAME}
-
-
-def _trained_on(job: dict[str, Any]) -> tuple[str, str]:
-    """ "edge5(overhead_gcycle=0) poisson 0.36, 0.8" as far as the settings tell, and their hash."""
-    groups = {name: job["settings"].get(name) for name in ("seed", "env", "workload", "scheduler", "train")}
-    groups["train"] = _learns_by(groups["train"])
-    env, workload, train = (
-        groups[name] if isinstance(groups[name], dict) else {} for name in ("env", "workload", "train")
-    )
-    loads = train.get("loads")
-    if isinstance(loads, list) and loads:
-        groups["workload"] = {key: value for key, value in workload.items() if key != "load"}
-    else:
-        loads = [workload.get("load")]
-    words = [word for word in job["overrides"] if len(word) <= records.MAX_NAME]
-    changes = changed(words, ("env.", "workload.", "train."), ("workload.load", "train.loads", *LEARNS_THE_SAME))
-    world = with_changes(str(env.get("name", "")), dict(islice(changes.items(), MAX_CHANGES)))
-    rule = env.get("rule")
-    names = [world, workload.get("name"), f"rule {rule}" if rule not in (None, "clean") else None]
-    numbers = [f"{x:g}" for x in loads if isinstance(x, int | float)]
-    text = " ".join([*(clean(name) for name in names if isinstance(name, str)), ", ".join(numbers)])
-    return text[: records.MAX_NAME].strip(), records.canonical_hash(groups)
 
 
 def _run_folders(paths: Sequence[Path | str], skipped: list[tuple[str, str]]) -> Iterator[Path]:
@@ -191,41 +128,70 @@ def _reason(error: Exception) -> str:
     return text if isinstance(error, ValueError | OSError) and text else f"{type(error).__name__}: {text}"
 
 
-def _newest_returns(tables: list[pd.DataFrame], notes: list[str]) -> pd.DataFrame:
+def _learnt_nothing(folders: Sequence[Folder]) -> list[str]:
+    """A note per scheduler and remark, with the first of its folders."""
+    places: dict[str, list[str]] = defaultdict(list)
+    for folder in folders:
+        if folder.remark:
+            places[f"{folder.scheduler}: {folder.remark}"].append(folder.about["folder"])
+    return [
+        f"{text} ({of[0]}" + (f" and {len(of) - 1} more" if len(of) > 1 else "") + ")" for text, of in places.items()
+    ]
+
+
+def _joined(folders: Sequence[Folder], name: str) -> pd.DataFrame:
+    """The tables of this name one after the other, the newest run last, with a column per entry of `about`."""
+    some = [folder for folder in folders if name in folder.tables]
+    if not some:
+        return pd.DataFrame()
+    some.sort(key=lambda folder: (folder.about["created"], folder.about["folder"]))
+    tables: list[Columns] = [folder.tables[name] for folder in some]
+    columns = {column: np.concatenate([table[column] for table in tables]) for column in tables[0]}
+    of_row = np.repeat(np.arange(len(some)), [n_rows(table) for table in tables])
+    for column in some[0].about:
+        values = np.empty(len(some), dtype=object)
+        values[:] = [folder.about[column] for folder in some]
+        columns[column] = values[of_row]
+    return pd.DataFrame(columns).astype({"created": float, "learned": bool})
+
+
+def _newest_returns(folders: Sequence[Folder], notes: list[str]) -> pd.DataFrame:
     """Of an agent in a scenario, all rows of its newest run."""
-    rows = _in_order_of_time(tables)
+    rows = _joined(folders, "returns")
+    if rows.empty:
+        return pd.DataFrame(columns=["scenario", *records.RETURNS_SCHEMA.names])
     winner = rows.groupby(SAME).folder.transform("last")
     of_folder = rows.drop_duplicates("folder").set_index("folder")
     old = rows.assign(winner=winner)[rows.folder != winner]
     for (folder, scheduler, newer), _ in old.groupby(["folder", "scheduler", "winner"]):
         why = _other(of_folder.loc[folder], of_folder.loc[newer])
         notes.append(f"{folder}: {scheduler} left out, made with other {why}: the newer {newer} counts")
-    return rows[rows.folder == winner].drop(columns=["variant", "settings", "trained_by"]).reset_index(drop=True)
+    newest = rows[rows.folder == winner]
+    of_hash = newest.drop_duplicates("scenario_hash", keep="last")
+    worlds = [
+        World(GYM_SCENARIO, "", {}, decisive(of.settings, *OF_GYM), of.scenario_hash) for of in of_hash.itertuples()
+    ]
+    named = dict(zip(of_hash.scenario_hash, (scenario for scenario, _ in names(worlds)), strict=True))
+    newest = newest.assign(scenario=newest.scenario_hash.map(named))
+    return newest.drop(columns=FOR_CHOICE).reset_index(drop=True)
 
 
-def _with_job(frame: pd.DataFrame, job: dict[str, Any], folder: Path) -> pd.DataFrame:
-    created = datetime.fromisoformat(job["created"])
-    settings = {key: value for key, value in job["settings"].items() if key not in BESIDE}
-    about = {
-        "job_id": clean(job["job_id"]),
-        "experiment": clean(job["experiment"]),
-        "learned": job["learned"],
-        "code_version": clean(job["code_version"]),
-        "created": created.replace(tzinfo=created.tzinfo or UTC).timestamp(),
-        "folder": clean(folder),
-        "variant": f"{records.canonical_hash(settings)[:16]} {clean(job['code_version'])}",
-    }
-    if "scenario_hash" in frame:
-        compared = leaves(settings)
-        budget = records.canonical_hash([_learns_by(settings.get("train"))])[:16] if job["learned"] else ""
-        frame = frame.assign(settings=[compared] * len(frame), trained_by=budget)
-    baselines = tuple(clean(name) for name in job["baselines"])
-    words = [word for word in job["overrides"] if len(word) <= records.MAX_NAME]
-    changes = dict(islice(changed(words, ("env.",), ("env.rule",)).items(), MAX_CHANGES))  # the rule has its column
-    if changes and "scenario" in frame:
-        names = {name: with_changes(name, changes)[: records.MAX_NAME] for name in frame.scenario.unique()}
-        frame = frame.assign(scenario=frame.scenario.map(names))
-    return frame.assign(**about, baselines=[baselines] * len(frame))
+def _trainings(folders: Sequence[Folder]) -> pd.DataFrame:
+    """Rows of curves with the columns OF_TRAINING; no two worlds have one name, no two trainings one label in it."""
+    rows = _joined(folders, "curves")
+    if rows.empty:
+        return pd.DataFrame(columns=[*records.CURVES_SCHEMA.names, *OF_TRAINING, "folder"])
+    of_folder = rows.drop_duplicates("folder")
+    worlds = of_folder.world.tolist()
+    texts = [" ".join(filter(None, [*name, *world.cell])) for name, world in zip(names(worlds), worlds, strict=True)]
+    learners = [
+        with_own_settings(of.scheduler, text, of.settings, of.budget)
+        for of, text in zip(of_folder.itertuples(), texts, strict=True)
+    ]
+    labels = [label for label, _ in names(learners)]
+    of_row = rows.folder.map({folder: place for place, folder in enumerate(of_folder.folder)})
+    named = {"trained_on": np.array(texts, dtype=object)[of_row], "scheduler": np.array(labels, dtype=object)[of_row]}
+    return rows.assign(**named).drop(columns=[*FOR_CHOICE, "world"])
 
 
 def _other(old: pd.Series, new: pd.Series) -> str:
@@ -235,14 +201,12 @@ def _other(old: pd.Series, new: pd.Series) -> str:
     return " and ".join(filter(None, words)) or "settings"
 
 
-def _newest(tables: list[pd.DataFrame], notes: list[str]) -> pd.DataFrame:
+def _newest(folders: Sequence[Folder], notes: list[str]) -> pd.DataFrame:
     """All rows; of a scheduler in a scenario only those of the newest settings and code, and no row twice."""
-    if not tables:
+    rows = _joined(folders, "eval")
+    if rows.empty:
         return pd.DataFrame(columns=[*records.EVAL_SCHEMA.names, *JOB_COLUMNS])
-    rows = _in_order_of_time(tables)
-    plain = rows.scenario.str.partition("(")[0]
-    alike = rows.groupby([plain, "workload", "rule", "scenario_hash"])
-    rows["scenario"] = alike.scenario.transform("min")  # one name, though one command may have stated a default
+    rows = _named(rows)
     current = rows.variant == rows.groupby(SAME).variant.transform("last")
     kept = current & ~rows[current].duplicated(SAME_ROW, keep="last").reindex(rows.index, fill_value=False)
     rows["winner"] = rows.groupby(SAME).folder.transform("last")
@@ -259,12 +223,26 @@ def _newest(tables: list[pd.DataFrame], notes: list[str]) -> pd.DataFrame:
         if len(trainings) > 1:
             what = differing(list(trainings), "train.") or "train"
             notes.append(f"{scheduler} in {' '.join(map(str, world))}: trained with different {what}")
-    return rows[kept].drop(columns=["variant", "trained_by", "winner", "settings"]).reset_index(drop=True)
+    return rows[kept].drop(columns=[*FOR_CHOICE, "winner"]).reset_index(drop=True)
 
 
-def _in_order_of_time(tables: list[pd.DataFrame]) -> pd.DataFrame:
-    """All rows, the newest run last; empties `tables`, for rows may be many and need not be held twice."""
-    tables.sort(key=lambda table: (table.created.iloc[0], table.folder.iloc[0]))
-    rows = pd.concat(tables, ignore_index=True)
-    tables.clear()
-    return rows
+def _named(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows with the names of their scenarios and workloads: one for one world, whatever its commands stated."""
+    groups = rows.groupby(WORLD, sort=False)
+    worlds = [
+        _world(dict(zip(WORLD, key, strict=True)), group) for key, group in groups[["folder", "changes", "settings"]]
+    ]
+    named = np.array(names(worlds), dtype=object)[groups.ngroup()]
+    return rows.assign(scenario=named[:, 0], workload=named[:, 1])
+
+
+def _world(key: Mapping[str, Any], group: pd.DataFrame) -> World:
+    """The world of rows; of the names of its jobs the least counts, for a longer one may state a default."""
+    of_folders = group.drop_duplicates("folder")
+    settings = decisive(of_folders.settings.iloc[-1])
+    cell = str(key["rule"]), load_text(key["load"])
+    same = [
+        World(key["scenario"], key["workload"], changes, settings, key["scenario_hash"], cell)
+        for changes in of_folders.changes
+    ]
+    return min(same, key=World.names)

@@ -19,7 +19,7 @@ from ddrl_sched.run.seeding import stream
 CLAIMED_GAIN_PCT = {"dqn": 9.57, "sac": 18.36}  # of DSAC over it: "average reward", abstract
 MEASURES = {"episode_mean": "mean return over training, per episode", "step_mean": "the same, step-weighted",
             "final_greedy": "final greedy return"}  # fmt: skip
-KEY = ["scenario_hash", "steps"]
+KEY = ["scenario", "scenario_hash", "steps"]  # name of the environment, of which no two have one
 
 
 def return_rows(df: pd.DataFrame) -> pd.DataFrame:
@@ -28,8 +28,8 @@ def return_rows(df: pd.DataFrame) -> pd.DataFrame:
     `df` is Loaded.returns. `steps_to_solve`: median over all seeds, infinite where half of them never did.
     """
     rows = []
-    for (scenario, steps, name), group in df.groupby([*KEY, "scheduler"]):
-        row = {"scenario_hash": scenario, "steps": steps, "scheduler": name, "n_seeds": len(group)}
+    for (*key, name), group in df.groupby([*KEY, "scheduler"]):
+        row = {**dict(zip(KEY, key, strict=True)), "scheduler": name, "n_seeds": len(group)}
         for measure in MEASURES:
             row |= _three(measure, mean_of(group[measure].to_numpy()))
         solved = group.steps_to_solve
@@ -44,11 +44,11 @@ def gain_rows(df: pd.DataFrame, baselines: Sequence[str]) -> pd.DataFrame:
     Without `baselines` those of the published claim: DSAC against DQN and SAC of the same kind of settings.
     """
     rows = []
-    for (scenario, steps), group in df.groupby(KEY):
+    for key, group in df.groupby(KEY):
         by_name = {str(name): rows.set_index("seed") for name, rows in group.groupby("scheduler")}
         for name, baseline in _pairs(list(by_name), baselines):
             one, other = by_name[name].align(by_name[baseline], join="inner", axis=0)
-            row = {"scenario_hash": scenario, "steps": steps, "scheduler": name, "baseline": baseline}
+            row = {**dict(zip(KEY, key, strict=True)), "scheduler": name, "baseline": baseline}
             row |= {"n_seeds": len(one), "claimed_pct": _claimed(name, baseline)}
             for measure in MEASURES:
                 row |= _three(f"{measure}_gain_pct", gain_pct(one[measure].to_numpy(), other[measure].to_numpy()))
@@ -58,15 +58,15 @@ def gain_rows(df: pd.DataFrame, baselines: Sequence[str]) -> pd.DataFrame:
 
 def return_sheets(rows: pd.DataFrame, gains: pd.DataFrame) -> Iterator[Sheet]:
     """Tables of `return_rows` and `gain_rows`."""
-    for (_, steps), group in rows.groupby(KEY) if len(rows) else ():
+    for (scenario, _, steps), group in rows.groupby(KEY) if len(rows) else ():
         header = ["scheduler", *(f"{text} [95%]" for text in MEASURES.values()), "solved", "median steps to solve"]
         cells = []
         for row in group.sort_values("step_mean", ascending=False).to_dict("records"):
             values = [_shown(row, measure, "{:.0f}") for measure in MEASURES]
             when = f"{row['steps_to_solve']:,.0f}" if math.isfinite(row["steps_to_solve"]) else "-"
             cells.append([row["scheduler"], *values, f"{row['n_solved']} of {row['n_seeds']}", when])
-        yield Sheet(f"CartPole-v1 after {steps:,} steps, {group.n_seeds.max()} seeds", header, cells)
-    if len(gains):
+        yield Sheet(f"{scenario} after {steps:,} steps, {group.n_seeds.max()} seeds", header, cells)
+    for scenario, some in gains.groupby("scenario") if len(gains) else ():
         header = ["scheduler", "steps", "claimed, %", *(f"gain in {text}, % [95%]" for text in MEASURES.values())]
         cells = [
             [
@@ -75,9 +75,9 @@ def return_sheets(rows: pd.DataFrame, gains: pd.DataFrame) -> Iterator[Sheet]:
                 f"{row['claimed_pct']:+.2f}" if math.isfinite(row["claimed_pct"]) else "-",
                 *(_shown(row, f"{measure}_gain_pct", "{:+.1f}") for measure in MEASURES),
             ]
-            for row in gains.sort_values(["scheduler", "baseline", "steps"]).to_dict("records")
+            for row in some.sort_values(["scheduler", "baseline", "steps"]).to_dict("records")
         ]
-        yield Sheet("CartPole-v1: gains, claimed and measured (seeds resampled in pairs)", header, cells)
+        yield Sheet(f"{scenario}: gains, claimed and measured (seeds resampled in pairs)", header, cells)
 
 
 def mean_of(values: Floats) -> Estimate:

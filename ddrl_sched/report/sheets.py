@@ -1,37 +1,76 @@
-"""Tables of text: the same sheet as plain text, markdown and LaTeX."""
+"""Tables of text: the same sheet as plain text of any width, markdown and LaTeX.
 
-import io
+Plain text holds ASCII beside the names that it is given, for a terminal may show no more. Headers and titles wrap
+between words, names between their changes; a number is never broken.
+"""
+
 import math
+import os
+import re
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-WIDTH = 120  # characters of a text table
-MAX_NAME = 40  # characters of the first column before it is folded
+from rich.cells import cell_len
+
+from ddrl_sched.report.differ import shortened
+
 WORDS = ("scheduler", "info", "own rules")  # columns of words; all others hold numbers
+GAP = "  "  # between two columns
+LEAST_NAME = 32  # characters of the first column before its names are folded, or a third of the page
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """A table of text."""
+    """A table of text. `optional`: headers of columns that a narrow page may leave out, the most important first."""
 
     title: str
     header: list[str]
     cells: list[list[str]]  # rows of len(header)
+    optional: tuple[str, ...] = ()
 
 
-def as_text(sheet: Sheet) -> str:
-    """Plain text of at most WIDTH characters; columns that do not fit follow in a table of their own."""
-    from rich.console import Console  # lazy: only this form needs it
-    from rich.text import Text
+@dataclass(frozen=True)
+class Column:
+    """A column as it is drawn: the lines of its header and of its cells."""
 
-    file = io.StringIO()
-    console = Console(file=file, width=WIDTH, color_system=None, emoji=False, legacy_windows=False)
-    console.print(Text(sheet.title))
-    for part in _fitting(sheet):
-        console.print()
-        console.print(_rich_table(part))
-    return "\n".join(line.rstrip() for line in file.getvalue().splitlines()) + "\n"
+    name: str
+    header: list[str]
+    cells: list[list[str]]
+    width: int
+
+
+def draw(sheet: Sheet, format: str, width: int | None = None) -> str:
+    """The sheet as "table" (of at most `width` characters, as far as words allow), "markdown" or "latex"."""
+    return as_text(sheet, width) if format == "table" else DRAW[format](sheet)
+
+
+def terminal_width(wide: bool = False) -> int | None:
+    """Characters of a line on standard output: COLUMNS, or the terminal's; None for any number."""
+    columns = os.environ.get("COLUMNS", "")
+    if wide or re.fullmatch("0*[1-9][0-9]{0,5}", columns):
+        return None if wide else int(columns)
+    try:
+        return os.get_terminal_size(sys.stdout.fileno()).columns or None
+    except (OSError, ValueError):  # a pipe, a file, or nothing of that kind
+        return None
+
+
+def write_out(text: str) -> None:
+    """Print text as it is; characters that the encoding of standard output lacks become \\x.. or \\u...."""
+    encoding = sys.stdout.encoding or "utf-8"
+    sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
+
+
+def as_text(sheet: Sheet, width: int | None = None) -> str:
+    """Plain text. What `width` leaves no room for: optional columns are left out and named, others follow below."""
+    parts, left_out = _parts(sheet, width)
+    lines = _wrapped(sheet.title, width)
+    for part in parts:
+        lines += ["", *_table(part)]
+    if left_out:
+        lines += ["", *_wrapped(f"not shown at this width: {'; '.join(left_out)}. --wide shows all", width)]
+    return "\n".join(lines) + "\n"
 
 
 def as_markdown(sheet: Sheet) -> str:
@@ -82,44 +121,96 @@ def percentage(value: float) -> str:
     return f"{round(value, digits) + 0.0:,.{digits}f}"
 
 
-DRAW = {"table": as_text, "markdown": as_markdown, "latex": as_latex}  # by form
+DRAW = {"markdown": as_markdown, "latex": as_latex}  # by form
 
 
-def _rich_table(sheet: Sheet) -> Any:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), pad_edge=False)
-    for number, name in enumerate(sheet.header):
-        justify: Any = "left" if name in WORDS else "right"
-        width = _width(sheet, number)
-        table.add_column(Text(name), justify=justify, min_width=width, max_width=width)
-    for cells in sheet.cells:
-        table.add_row(*(Text(cell, overflow="fold") for cell in cells))
-    return table
-
-
-def _fitting(sheet: Sheet) -> Iterator[Sheet]:
-    """The sheet in parts of at most WIDTH characters; each begins with the first column."""
-    widths = [_width(sheet, column) + 2 for column in range(len(sheet.header))]
-    columns: list[int] = []
-    for i in range(1, len(widths)):
-        if columns and widths[0] + sum(widths[c] for c in columns) + widths[i] > WIDTH:
-            yield _columns(sheet, [0, *columns])
-            columns = []
-        columns.append(i)
-    yield _columns(sheet, [0, *columns])
+def _parts(sheet: Sheet, width: int | None) -> tuple[list[list[Column]], list[str]]:
+    """Columns of tables that fit, each beginning with the first one; headers of those that are left out."""
+    first, *others = [_column(sheet, i, width) for i in range(len(sheet.header))]
+    room = math.inf if width is None else width - first.width
+    parts: list[list[Column]] = [[]]
+    for column in (one for one in others if one.name not in sheet.optional):
+        if parts[-1] and _total([*parts[-1], column]) > room:
+            parts.append([])
+        parts[-1].append(column)
+    left_out = []
+    for column in sorted(
+        (one for one in others if one.name in sheet.optional), key=lambda one: sheet.optional.index(one.name)
+    ):
+        part = next((part for part in parts if not part or _total([*part, column]) <= room), None)
+        left_out += [column.name] if part is None else []
+        (part if part is not None else []).append(column)
+    return [[first, *sorted(part, key=lambda one: sheet.header.index(one.name))] for part in parts], left_out
 
 
-def _width(sheet: Sheet, column: int) -> int:
-    """Of the widest cell and the widest word of the header, which may take several lines."""
-    widest = max(map(len, [*sheet.header[column].split(), *(row[column] for row in sheet.cells)]))
-    return min(widest, WIDTH - MAX_NAME - 4 if column else MAX_NAME)
+def _total(columns: Sequence[Column]) -> int:
+    return sum(column.width + len(GAP) for column in columns)
 
 
-def _columns(sheet: Sheet, columns: list[int]) -> Sheet:
-    return Sheet(sheet.title, [sheet.header[i] for i in columns], [[row[i] for i in columns] for row in sheet.cells])
+def _column(sheet: Sheet, i: int, width: int | None) -> Column:
+    limit = None if width is None else max(LEAST_NAME, width // 3)
+    name, cells = sheet.header[i], [_folded(row[i], limit) for row in sheet.cells]
+    of_cells = max((cell_len(line) for cell in cells for line in cell), default=0)
+    header = [name] if limit is None else _header(name, of_cells, limit)
+    return Column(name, header, cells, max(of_cells, *map(cell_len, header)))
+
+
+def _header(name: str, of_cells: int, limit: int) -> list[str]:
+    """At most two lines for a short header, three for a long one; as wide as the cells if that is enough."""
+    words = [piece for word in name.split() for piece in _folded(word, limit)]
+    most = 2 if len(name) <= LEAST_NAME else 3
+    for size in range(max(of_cells, *map(cell_len, words)), cell_len(name)):
+        lines = _joined(words, " ", size)
+        if len(lines) <= most:
+            return lines
+    return _joined(words, " ", max(limit, *map(cell_len, words)))
+
+
+def _folded(text: str, limit: int | None) -> list[str]:
+    """Lines of a name: broken after a comma or bracket; what is longer without one is cut, and ends in ..."""
+    if limit is None or cell_len(text) <= limit:
+        return [text]
+    pieces = re.findall(r"[^,(;]*[,(;]+ *|[^,(;]+$", text)
+    return _joined([shortened(piece, limit) for piece in pieces], "", limit)
+
+
+def _joined(words: Sequence[str], between: str, size: int) -> list[str]:
+    """Words in lines of at most `size` characters, as far as words allow."""
+    lines = [words[0]]
+    for word in words[1:]:
+        longer = lines[-1] + between + word
+        lines[-1:] = [longer] if cell_len(longer.rstrip()) <= size else [lines[-1], word]
+    return [line.rstrip() for line in lines]
+
+
+def _wrapped(text: str, width: int | None) -> list[str]:
+    """A text in lines; names longer than a line are broken after a comma."""
+    if width is None or cell_len(text) <= width:
+        return [text]
+    return _joined([piece for word in re.findall(r"\S+ *", text) for piece in _broken(word, width)], "", width)
+
+
+def _broken(word: str, width: int) -> list[str]:
+    return [word] if cell_len(word.rstrip()) <= width else re.findall(r"[^,(;]*[,(;]+ *|[^,(;]+$", word)
+
+
+def _table(columns: Sequence[Column]) -> Iterator[str]:
+    height = max(len(column.header) for column in columns)
+    yield from _lines(columns, [[""] * (height - len(column.header)) + column.header for column in columns])
+    yield "-" * (_total(columns) - len(GAP))
+    for row in zip(*(column.cells for column in columns), strict=True):
+        yield from _lines(columns, row)
+
+
+def _lines(columns: Sequence[Column], cells: Sequence[Sequence[str]]) -> Iterator[str]:
+    for number in range(max(map(len, cells))):
+        texts = [cell[number] if number < len(cell) else "" for cell in cells]
+        yield GAP.join(_aligned(text, column) for text, column in zip(texts, columns, strict=True)).rstrip()
+
+
+def _aligned(text: str, column: Column) -> str:
+    spaces = " " * (column.width - cell_len(text))
+    return text + spaces if column.name in WORDS else spaces + text
 
 
 def _escape_markdown(text: str) -> str:

@@ -18,17 +18,18 @@ traces nor seeds matter but only their interplay.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from ddrl_sched.run.seeding import stream
 
 Floats = npt.NDArray[np.float64]
+Table = Mapping[str, Any]  # column -> [rows]
 
 N_RESAMPLES = 10_000
 MAX_CLUSTERS = 2_000  # neighbours are resampled together beyond that
@@ -50,7 +51,7 @@ class Estimate:
     hi: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class DelaySums:
     """What one scheduler did in one scenario. Axes: S seeds, U traces (sorted by cluster, then trace)."""
 
@@ -64,30 +65,33 @@ class DelaySums:
     notes: tuple[str, ...] = ()
 
 
-def delay_sums(rows: pd.DataFrame) -> DelaySums:
-    """Rows of eval.parquet of one scheduler in one scenario -> DelaySums.
+def delay_sums(rows: Table) -> DelaySums:
+    """Columns of eval.parquet (a dict of arrays, or a DataFrame) of one scheduler in one scenario -> DelaySums.
 
     Every seed on every trace: S = number of seeds; traces that only some seeds have are left out with a note. No trace
     that all seeds have: seeds go with their clusters, S = 1 and each trace counts as the mean over its own seeds.
     """
-    unit = ["cluster", "trace"]
-    data = rows[["seed", *unit, "n_tasks"]].assign(delay_s=rows.mean_delay_s * rows.n_tasks)
-    n_seeds = data.seed.nunique()
-    whole = data.groupby(unit).seed.transform("size") == n_seeds
+    seed, cluster, trace = (np.asarray(rows[name], np.int64) for name in ("seed", "cluster", "trace"))
+    n_tasks = np.asarray(rows["n_tasks"], np.float64)
+    delay_s = np.asarray(rows["mean_delay_s"], np.float64) * n_tasks
+    n_seeds = len(np.unique(seed))
+    units, unit, n_rows = np.unique(np.stack([cluster, trace], 1), axis=0, return_inverse=True, return_counts=True)
+    unit = unit.reshape(-1)
+    whole = n_rows == n_seeds  # [U]
     notes: tuple[str, ...] = ()
     if whole.any():
-        n_partial = len(data.loc[~whole, unit].drop_duplicates())
-        if n_partial:
-            notes = (f"{n_partial} traces left out: not run with every seed",)
-        data = data[whole].sort_values(["seed", *unit])
+        if not whole.all():
+            notes = (f"{(~whole).sum()} traces left out: not run with every seed",)
+        order = np.lexsort((unit, seed))
+        order = order[whole[unit[order]]]
+        units, delay_s, n_tasks = units[whole], delay_s[order], n_tasks[order]
     else:
-        data = data.groupby(unit, as_index=False).mean().assign(seed=0)
-    units = data.loc[data.seed == data.seed.iloc[0], unit].to_numpy(np.int64)  # [U, 2]
+        delay_s, n_tasks = (np.bincount(unit, weights) / n_rows for weights in (delay_s, n_tasks))
     return DelaySums(
-        scenario_hash=str(rows.scenario_hash.iloc[0]),
-        scheduler=str(rows.scheduler.iloc[0]),
-        delay_s=data.delay_s.to_numpy(np.float64).reshape(-1, len(units)),
-        n_tasks=data.n_tasks.to_numpy(np.float64).reshape(-1, len(units)),
+        scenario_hash=str(np.asarray(rows["scenario_hash"])[0]),
+        scheduler=str(np.asarray(rows["scheduler"])[0]),
+        delay_s=delay_s.reshape(-1, len(units)),
+        n_tasks=n_tasks.reshape(-1, len(units)),
         cluster=units[:, 0],
         trace=units[:, 1],
         n_seeds=n_seeds,
@@ -132,10 +136,11 @@ def unpaired_reduction_pct(sums: DelaySums, baseline: DelaySums) -> Estimate:
     return _reduction(sums, baseline, [_cluster_effects(sums), _cluster_effects(baseline)])
 
 
-def task_mean(rows: pd.DataFrame, column: str) -> float:
+def task_mean(rows: Table, column: str) -> float:
     """Mean of a column of eval.parquet over traces and seeds, weighted by tasks; NaN rows are left out."""
-    known = rows[rows[column].notna()]
-    return float(np.average(known[column], weights=known.n_tasks)) if len(known) else math.nan
+    values, n_tasks = np.asarray(rows[column], np.float64), np.asarray(rows["n_tasks"])
+    known = ~np.isnan(values)
+    return float(np.average(values[known], weights=n_tasks[known])) if known.any() else math.nan
 
 
 def t_975(dof: float) -> float:
@@ -209,6 +214,7 @@ def _seed_effects(sums: DelaySums) -> Floats:
     return ratio / ratio.mean()
 
 
+@lru_cache(maxsize=16)  # a baseline is met once for each scheduler
 def _resampled_log_means(sums: DelaySums) -> Floats:
     """[resamples] log of the mean delay; row i has the same clusters for every scheduler of a scenario."""
     starts = np.arange(0, len(sums.delay_s), math.ceil(len(sums.delay_s) / MAX_SEEDS))  # of groups of seeds

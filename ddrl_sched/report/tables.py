@@ -2,18 +2,26 @@
 
 import json
 import math
-import sys
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from ddrl_sched.config import InputError, clean, near
-from ddrl_sched.report.load import load, tell
+from ddrl_sched.report.load import load, tell, why_nothing
 from ddrl_sched.report.returns import gain_rows, return_rows, return_sheets
-from ddrl_sched.report.sheets import DRAW, Sheet, number, percentage, unit_of, with_interval
+from ddrl_sched.report.sheets import (
+    Sheet,
+    draw,
+    number,
+    percentage,
+    terminal_width,
+    unit_of,
+    with_interval,
+    write_out,
+)
 from ddrl_sched.report.statistics import (
     DelaySums,
     Estimate,
@@ -24,6 +32,7 @@ from ddrl_sched.report.statistics import (
     task_mean,
     unpaired_reduction_pct,
 )
+from ddrl_sched.report.worlds import load_text, title
 from ddrl_sched.run import records
 
 SCENARIO = ["scenario", "workload", "rule", "scenario_hash", "load"]
@@ -31,6 +40,11 @@ COLUMNS = [
     *SCENARIO, "realised_load", "scheduler", "info", "n_seeds", "n_traces", "baseline", "mean_delay_s",
     "mean_delay_lo_s", "mean_delay_hi_s", "reduction_pct", "reduction_lo_pct", "reduction_hi_pct", "p95_delay_s",
     "p99_delay_s", "late_rate", "probes_per_task", "decide_us", "mean_servers",
+]  # fmt: skip
+MEANS = ("p95_delay_s", "p99_delay_s", "late_rate", "probes_per_task", "decide_us", "mean_servers")
+OF_ROWS = [
+    "scheduler", "scenario_hash", "seed", "cluster", "trace", "n_tasks", "mean_delay_s", "realised_load", "info",
+    "learned", *MEANS,
 ]  # fmt: skip
 OVER_LOADS = [
     "scenario", "workload", "rule", "loads", "scheduler", "baseline", "reduction_pct", "reduction_lo_pct",
@@ -60,13 +74,19 @@ NO_ESTIMATE = Estimate(math.nan, math.nan, math.nan)
 
 
 def main(
-    paths: Sequence[Path | str], baselines: Sequence[str], format: str, out: Path | str | None, strict: bool = False
+    paths: Sequence[Path | str],
+    baselines: Sequence[str],
+    format: str,
+    out: Path | str | None,
+    strict: bool = False,
+    *,
+    wide: bool = False,
 ) -> int:
     """Print the report of the run folders at or below `paths`; with `out`, write it there in every form too.
 
-    Data goes to stdout, notes and skipped folders to stderr. Returns the exit code: 3 if `strict` and a folder was
-    skipped, else 0. InputError if nothing can be read, a path is missing or a baseline unknown; RecordsError if `out`
-    cannot be written.
+    Data goes to stdout, notes and skipped folders to stderr; tables of text are as wide as the terminal unless `wide`.
+    Returns the exit code: 3 if `strict` and a folder was skipped, else 0. InputError if nothing can be read, a path is
+    missing or a baseline unknown; RecordsError if `out` cannot be written.
     """
     if format not in FORMATS:
         raise InputError(f"--format: unknown form {clean(format)!r}{near(format, list(FORMATS))}")
@@ -74,8 +94,7 @@ def main(
     notes = found.notes
     try:
         if found.rows.empty and found.returns.empty:
-            trained = "; of what was only trained tells --training" if notes else ""
-            raise InputError(f"no finished evaluation at or below {', '.join(clean(p) for p in paths)}{trained}")
+            raise InputError(f"no finished evaluation at or below {', '.join(map(clean, paths))}: {why_nothing(found)}")
         of_returns = set(found.returns.scheduler)
         _check_baselines(baselines, sorted({*found.rows.scheduler, *of_returns}))
         rows = report_rows(found.rows, [name for name in baselines if name not in of_returns], notes)
@@ -86,7 +105,7 @@ def main(
         tell(found)
     about = captions(found.rows)
     returns = return_rows(found.returns), gain_rows(found.returns, baselines)
-    sys.stdout.write(render(rows, format, about, published, returns))
+    write_out(render(rows, format, about, published, returns, width=terminal_width(wide)))
     if out is not None:
         for name, data in _files(rows, about, published, returns):
             records.write_bytes(Path(out) / name, data.encode())
@@ -130,7 +149,7 @@ def over_loads(rows: pd.DataFrame) -> pd.DataFrame:
         if len(loads) < 2 or group.scenario_hash.nunique() != len(loads):
             continue
         world = dict(zip(("scenario", "workload", "rule"), key, strict=True))
-        world["loads"] = ", ".join(f"{load:.3g}" for load in loads)
+        world["loads"] = ", ".join(f"{load:.6g}" for load in loads)
         means = [
             world | {"scheduler": name, "baseline": baseline, **of_pair[ends].mean()}
             for (name, baseline), of_pair in group.groupby(["scheduler", "baseline"])
@@ -164,24 +183,16 @@ def published_rows(df: pd.DataFrame, notes: list[str] | None = None) -> pd.DataF
 def captions(df: pd.DataFrame) -> dict[str, str]:
     """{scenario_hash: caption} of a table; real arrivals are named with the factor by which they were stretched."""
     texts = {}
-    for key, group in df.groupby(SCENARIO):
-        scenario, workload, rule, scenario_hash, load_ = key
-        text = f"{scenario}, workload {workload}, rule {rule}, load {load_:.3g} (realised {_realised(group):.3g})"
+    for (scenario, workload, rule, scenario_hash, load_), group in df.groupby(SCENARIO):
+        text = f"{title(scenario, workload, rule, load_)} (realised {_realised(group):.3g})"
         low, high = group.time_scale.min(), group.time_scale.max()
         if (low, high) != (1, 1):
             factor = f"{low:.3g}" if f"{low:.3g}" == f"{high:.3g}" else f"{low:.3g} - {high:.3g}"
-            what = (
-                "real arrival pattern of language-model requests" if workload in AZURE else "arrivals of a trace file"
-            )
+            azure = workload.partition("(")[0] in AZURE
+            what = "real arrival pattern of language-model requests" if azure else "arrivals of a trace file"
             text += f"; {what}, time-scaled by a factor {factor}"
         texts[str(scenario_hash)] = text
-    return told_apart(texts)
-
-
-def told_apart(texts: Mapping[str, str]) -> dict[str, str]:
-    """{scenario_hash: text} in which texts that several scenarios share are followed by the hash."""
-    common = Counter(texts.values())
-    return {key: text if common[text] == 1 else f"{text}; scenario {key[:8]}" for key, text in texts.items()}
+    return texts
 
 
 def render(
@@ -190,8 +201,12 @@ def render(
     captions: Mapping[str, str] | None = None,
     published: pd.DataFrame | None = None,
     returns: tuple[pd.DataFrame, pd.DataFrame] = NO_RETURNS,
+    *,
+    width: int | None = None,
 ) -> str:
     """The rows of report_rows (of published_rows, and of CartPole) as "table", "markdown", "csv", "latex" or "json".
+
+    `width`: characters of a line of the form "table"; None for any number.
 
     csv has one table: that of report_rows, or the returns where there are only those.
     """
@@ -209,7 +224,7 @@ def render(
         *_published_sheets(published),
         *return_sheets(*returns),
     ]
-    return "\n".join(DRAW[format](sheet) for sheet in sheets)
+    return "\n".join(draw(sheet, format, width) for sheet in sheets)
 
 
 # Rows
@@ -230,9 +245,10 @@ def _baselines_of_jobs(group: pd.DataFrame) -> list[str]:
 def _scenario_rows(
     scenario: dict[str, Any], group: pd.DataFrame, baselines: list[str], remarks: dict[str, list[str]]
 ) -> list[dict[str, Any]]:
-    by_scheduler = {str(name): rows for name, rows in group.groupby("scheduler")}
+    needed = [name for name in OF_ROWS if name in group]  # rows of few columns are cut out faster
+    by_scheduler = {str(name): rows for name, rows in group[needed].groupby("scheduler")}
     sums = {name: delay_sums(rows) for name, rows in by_scheduler.items()}
-    where = f"{scenario['scenario']} {scenario['workload']} {scenario['rule']} load {scenario['load']:.3g}"
+    where = title(*(scenario[name] for name in ("scenario", "workload", "rule", "load")))
     rows = []
     for name in sums:
         about = scenario | _scheduler_row(by_scheduler[name], sums[name])
@@ -244,7 +260,6 @@ def _scenario_rows(
 
 
 def _scheduler_row(rows: pd.DataFrame, sums: DelaySums) -> dict[str, Any]:
-    means = ("p95_delay_s", "p99_delay_s", "late_rate", "probes_per_task", "decide_us", "mean_servers")
     return {
         "realised_load": _realised(rows),
         "scheduler": sums.scheduler,
@@ -252,12 +267,13 @@ def _scheduler_row(rows: pd.DataFrame, sums: DelaySums) -> dict[str, Any]:
         "n_seeds": sums.n_seeds,
         "n_traces": sums.trace.size,
         **_interval("mean_delay_s", mean_delay_s(sums)),
-        **{column: task_mean(rows, column) for column in means},
+        **{column: task_mean(rows, column) for column in MEANS},
     }
 
 
 def _realised(rows: pd.DataFrame) -> float:
-    return float(rows.drop_duplicates(["cluster", "trace"]).realised_load.mean())
+    realised = dict(zip(zip(rows.cluster, rows.trace, strict=True), rows.realised_load, strict=True))
+    return float(np.mean(list(realised.values())))
 
 
 def _interval(column: str, estimate: Estimate) -> dict[str, float]:
@@ -365,13 +381,13 @@ def _three(estimate: Estimate) -> tuple[float, float, float]:
 def _sheets(rows: pd.DataFrame, captions: Mapping[str, str]) -> Iterator[Sheet]:
     for key, group in rows.groupby(SCENARIO, sort=False):
         scenario, workload, rule, scenario_hash, load_ = key
-        title = f"{scenario}, workload {workload}, rule {rule}, load {load_:.3g}"
-        yield _scenario_sheet(group, captions.get(str(scenario_hash), title))
+        text = captions.get(str(scenario_hash)) or title(scenario, workload, rule, load_)
+        yield _scenario_sheet(group, text)
 
 
 def _sheets_over_loads(rows: pd.DataFrame) -> Iterator[Sheet]:
-    for (*world, loads), group in over_loads(rows).groupby(["scenario", "workload", "rule", "loads"], sort=False):
-        of_world = rows[(rows[["scenario", "workload", "rule"]] == world).all(axis=1)]
+    for world, group in over_loads(rows).groupby(["scenario", "workload", "rule"], sort=False):
+        of_world = rows[(rows[["scenario", "workload", "rule"]] == list(world)).all(axis=1)]
         baselines = [name for name in dict.fromkeys(of_world.baseline) if name]
         cells = []
         for name, of_one in group.groupby("scheduler", sort=False):
@@ -382,11 +398,12 @@ def _sheets_over_loads(rows: pd.DataFrame) -> Iterator[Sheet]:
             cells.append(
                 [name, *(with_interval(gains.get(baseline, [math.nan] * 3), percentage) for baseline in baselines)]
             )
-        title = "{}, workload {}, rule {}".format(*world) + f": means over the loads {loads}"
-        yield Sheet(title, ["scheduler", *(f"reduction vs {name}, % [95%]" for name in baselines)], cells)
+        every = ", ".join(map(load_text, sorted(of_world.load[of_world.baseline != ""].unique())))
+        text = "{}, workload {}, rule {}".format(*world) + f": means over the loads {every}"
+        yield Sheet(text, ["scheduler", *(f"reduction vs {name}, % [95%]" for name in baselines)], cells)
 
 
-def _scenario_sheet(group: pd.DataFrame, title: str) -> Sheet:
+def _scenario_sheet(group: pd.DataFrame, text: str) -> Sheet:
     """Reductions stand last, so that a narrow page has them in a table of their own."""
     scale, unit = unit_of(group.mean_delay_s.median())
     baselines = [name for name in dict.fromkeys(group.baseline) if name]
@@ -411,10 +428,19 @@ def _scenario_sheet(group: pd.DataFrame, title: str) -> Sheet:
                 ),
             ]
         )
-    measures = [f"mean delay, {unit} [95%]", f"p95, {unit}", f"p99, {unit}", "late, %"]
-    measures += ["servers", "probes", "decide, us"]
+    measures = [
+        f"mean delay, {unit} [95%]",
+        f"p95, {unit}",
+        f"p99, {unit}",
+        "late, %",
+        "servers",
+        "probes",
+        "decide, us",
+    ]
+    _, p95, p99, late, *rest = measures
     reductions = [f"reduction vs {name}, % [95%]" for name in baselines]
-    return Sheet(title, ["scheduler", "info", *measures, "seeds x traces", *reductions], cells)
+    optional = late, "info", p95, "seeds x traces", p99, *rest
+    return Sheet(text, ["scheduler", "info", *measures, "seeds x traces", *reductions], cells, optional)
 
 
 def _published_sheets(published: pd.DataFrame | None) -> Iterator[Sheet]:
@@ -446,7 +472,9 @@ def _published_sheets(published: pd.DataFrame | None) -> Iterator[Sheet]:
             for row in group.itertuples()
         ]
         yield Sheet(
-            f"{scenario}, workload {workload}, load {load_:.3g}: {reference} as published and fairly", header, cells
+            f"{scenario}, workload {workload}, load {load_text(load_)}: {reference} as published and fairly",
+            header,
+            cells,
         )
 
 
@@ -478,6 +506,8 @@ def publish(
     sheets: Callable[[pd.DataFrame], Iterable[Sheet]],
     format: str,
     out: Path | str | None,
+    *,
+    width: int | None = None,
 ) -> None:
     """Print one table of its own: the rows as "csv" or "json" ({name: rows}), or the sheets that are made of them.
 
@@ -489,9 +519,9 @@ def publish(
             return as_csv(rows)
         if form == "json":
             return json.dumps({name: plain(rows)}, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
-        return "\n".join(DRAW[form](sheet) for sheet in sheets(rows))
+        return "\n".join(draw(sheet, form, width) for sheet in sheets(rows))
 
-    print(drawn(format), end="")
+    write_out(drawn(format))
     if out is not None:
         for form in FORMATS.keys() - {"table"}:
             records.write_bytes(Path(out) / f"{name}.{FORMATS[form]}", drawn(form).encode())

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from ddrl_sched.config import InputError, clean
-from ddrl_sched.report.load import load, tell
-from ddrl_sched.report.sheets import Sheet, number, unit_of, with_interval
+from ddrl_sched.report.load import Loaded, load, tell, why_nothing
+from ddrl_sched.report.sheets import Sheet, number, terminal_width, unit_of, with_interval
 from ddrl_sched.report.statistics import Floats
 from ddrl_sched.report.tables import publish
 from ddrl_sched.run import records
@@ -32,7 +32,9 @@ COLUMNS = [
 ]  # fmt: skip
 
 
-def main(paths: Sequence[Path | str], format: str, out: Path | str | None, strict: bool = False) -> int:
+def main(
+    paths: Sequence[Path | str], format: str, out: Path | str | None, strict: bool = False, *, wide: bool = False
+) -> int:
     """Print the table of the trainings of the run folders at or below `paths`; with `out`, write it there too.
 
     Returns and raises what report.tables.main does.
@@ -41,10 +43,23 @@ def main(paths: Sequence[Path | str], format: str, out: Path | str | None, stric
     rows = training_rows(found.curves, found.notes) if len(found.curves) else pd.DataFrame()
     tell(found)
     if rows.empty:
-        what = "a training of edge servers is told of if it has looked (train.validate_every above 0)"
-        raise InputError(f"no such training at or below {', '.join(map(clean, paths))}: {what}")
-    publish(rows, "training", _sheets, format, out)
+        raise InputError(
+            f"--training: nothing to show at or below {', '.join(map(clean, paths))}: {_why_nothing(found)}"
+        )
+    publish(rows, "training", _sheets, format, out, width=terminal_width(wide))
     return 3 if strict and found.skipped else 0
+
+
+def _why_nothing(found: Loaded) -> str:
+    """Why there is no row, and what to do."""
+    if not found.n_read:
+        return why_nothing(found)
+    if not found.n_learned:
+        return "no run has trained (rules do not learn); ddrl train, or ddrl sweep with a learned scheduler, trains"
+    return (
+        "the trainings never looked at validation traces (CartPole has none); with train.validate_every=N they look "
+        "every N episodes (train=default does, train=fast and train=quick do not)"
+    )
 
 
 def training_rows(df: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
@@ -111,7 +126,7 @@ def mean_and_interval(values: Floats) -> tuple[float, float, float]:
     mean = float(values.mean()) if n else math.nan
     if n < 2:
         return mean, math.nan, math.nan
-    half = float(student.ppf(0.975, n - 1) * values.std(ddof=1) / math.sqrt(n))
+    half = float(stdtrit(n - 1, 0.975) * values.std(ddof=1) / math.sqrt(n))
     return mean, mean - half, mean + half
 
 

@@ -1,0 +1,145 @@
+"""One run folder in, its tables out as columns. It may come from a stranger: it is read as data or refused.
+
+Nothing of it is executed, instantiated, resolved or unpickled. JSON is limited in size, parquet must have the exact
+schema of `run.records` and fit the manifest; links, pipes and devices are not followed; text loses control characters.
+"""
+
+import os
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ddrl_sched.config import clean
+from ddrl_sched.labels import LEARNS_THE_SAME
+from ddrl_sched.report.differ import Leaves, leaves
+from ddrl_sched.report.worlds import changes_of, own_files, world_of_training
+from ddrl_sched.run import records
+from ddrl_sched.run.reading import (
+    MAX_FILE_BYTES,
+    MAX_REPORT_ROWS,
+    Columns,
+    check_delays,
+    check_table,
+    n_rows,
+    of_metrics,
+    parse_table,
+)
+
+BESIDE = ("name", "baselines", "seeds")  # settings that do not make two runs of a scheduler different schedulers
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A finished run. `tables`: columns of "eval", "returns" and "curves", those it has."""
+
+    scheduler: str
+    about: Mapping[str, Any]  # a value per column that all its rows share
+    tables: Mapping[str, Columns]
+    remark: str  # "its training made 0 updates", or ""
+
+    @property
+    def n_rows(self) -> int:
+        """Of all its tables."""
+        return sum(map(n_rows, self.tables.values()))
+
+
+def read_folder(
+    folder: Path, curves: Collection[str] = (), most: int | None = None, *, evaluations: bool = True
+) -> Folder:
+    """A run folder with rows of these metrics of its curves. ValueError, OSError say why it cannot be read.
+
+    `most`: rows that a report still has room for; a folder of more is refused before it is unpacked.
+    """
+    job, manifest = records.read_finished(folder)
+    wanted = {"eval": records.EVAL_SCHEMA, "returns": records.RETURNS_SCHEMA} if evaluations else {}
+    wanted |= {"curves": records.CURVES_SCHEMA} if curves else {}
+    about, tables = _about(job, folder), {}
+    for name, schema in wanted.items():
+        file = f"{name}.parquet"
+        if file not in manifest and not os.path.lexists(folder / file):
+            continue
+        room = None if name == "curves" else most  # most of its rows are other metrics
+        table = parse_table(records.read_verified(folder, file, manifest, MAX_FILE_BYTES), schema, file, room)
+        if name == "curves":
+            table = _of_metrics(table, curves, most)
+            about |= _about_training(job, about["settings"], manifest[file])
+        else:
+            check_table(name, table, clean(job["scheduler"]))
+        most = None if most is None else most - n_rows(table)
+        tables[name] = table
+    remark = _learnt_nothing(folder, job, manifest) if "returns" not in tables else ""
+    return Folder(clean(job["scheduler"]), about, tables, remark)
+
+
+def _about(job: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """What all rows of a job share. `settings`: its leaves; `changes`: what the name of its world tells."""
+    created = datetime.fromisoformat(job["created"])
+    settings = {key: value for key, value in job["settings"].items() if key not in BESIDE}
+    of_job = leaves(settings)
+    learns_by = records.canonical_hash([_learns_by(settings.get("train"))])[:16] if job["learned"] else ""
+    return {
+        "job_id": clean(job["job_id"]),
+        "experiment": clean(job["experiment"]),
+        "learned": job["learned"],
+        "baselines": tuple(clean(name) for name in job["baselines"]),
+        "code_version": clean(job["code_version"]),
+        "created": created.replace(tzinfo=created.tzinfo or UTC).timestamp(),
+        "folder": clean(folder),
+        "variant": f"{records.canonical_hash(settings)[:16]} {clean(job['code_version'])}",
+        "trained_by": learns_by,
+        "settings": of_job,
+        "changes": changes_of(job, ("env.",), ("env.rule",)) | own_files(job["settings"]),
+    }
+
+
+def _about_training(job: dict[str, Any], of_job: Leaves, curves_sha256: str) -> dict[str, Any]:
+    """What all rows of curves share beside: `world` that was trained in, hashes of the settings and of the curves."""
+    groups = {name: job["settings"].get(name) for name in ("seed", "env", "workload", "scheduler", "train")}
+    groups["train"] = _learns_by(groups["train"])
+    if isinstance(groups["train"], dict) and groups["train"].get("loads") and isinstance(groups["workload"], dict):
+        groups["workload"] = {key: value for key, value in groups["workload"].items() if key != "load"}
+    return {
+        "scheduler": clean(job["scheduler"]),
+        "world": world_of_training(job, of_job),
+        "budget": records.canonical_hash(groups),
+        "training": curves_sha256,
+    }
+
+
+def _learns_by(train: Any) -> Any:
+    """The settings of a training, but for those that leave what is learned as it is."""
+    if not isinstance(train, dict):
+        return train
+    return {key: value for key, value in train.items() if f"train.{key}" not in LEARNS_THE_SAME}
+
+
+def _learnt_nothing(folder: Path, job: dict[str, Any], manifest: Mapping[str, str]) -> str:
+    """ "its training made 0 updates", "its training saw no task", or ""; told from the footer of the curves."""
+    if not job["learned"] or "curves.parquet" not in manifest:
+        return ""
+    data = records.read_regular(folder / "curves.parquet", MAX_FILE_BYTES)
+    footer = pq.read_metadata(pa.BufferReader(data))
+    if not footer.schema.to_arrow_schema().equals(records.CURVES_SCHEMA):
+        return ""
+    for column, text in (("tasks_seen", "saw no task"), ("update", "made 0 updates")):
+        place = records.CURVES_SCHEMA.get_field_index(column)
+        every = [footer.row_group(i).column(place).statistics for i in range(footer.num_row_groups)]
+        if every and all(one is not None and one.has_min_max and one.max == 0 for one in every):
+            return f"its training {text}"
+    return ""
+
+
+def _of_metrics(table: Columns, metrics: Collection[str], most: int | None) -> Columns:
+    """Rows of the metrics, and `number`: how many rows of its seed and metric came before.
+
+    ValueError for more rows than `most`, numbers out of range, and seeds of different length.
+    """
+    table = of_metrics(table, metrics)
+    if most is not None and n_rows(table) > most:
+        raise ValueError(f"curves.parquet: with the folders before it more than {MAX_REPORT_ROWS:,} rows in one report")
+    return table | {"number": check_delays(table)}
