@@ -129,7 +129,7 @@ def _row(name: str, text: str, width: int, columns: int | None) -> str:
     row = f"  {clean(name):{width}}  {text}".rstrip()
     if columns is None or len(row) <= columns:
         return row
-    beside = 2 * (width + 4) <= columns
+    beside = 2 * (width + 4) <= columns and width + 4 + max(map(len, text.split()), default=0) <= columns
     start, indent = (f"  {name:{width}}  ", width + 4) if beside else (f"  {name}\n      ", 6)
     return start + _wrapped(text, columns - indent, indent)
 
