@@ -154,11 +154,11 @@ def test_report_hands_its_arguments_on(module):
     seen = []
     for other in ("training", "by_seed"):  # take more than main from the module
         importlib.import_module(f"ddrl_sched.report.{other}")
-    module("ddrl_sched.report.tables", main=lambda *args: seen.append(args) or 3)
+    module("ddrl_sched.report.tables", main=lambda *args, **how: seen.append((*args, how)) or 3)
     words = ["runs/a", "runs/b", "--baseline", "x", "--baseline", "y", "--format", "latex", "--out", "o", "--strict"]
     assert ddrl("report", *words).exit_code == 3
     assert ddrl("report").exit_code == 2
-    assert seen == [([Path("runs/a"), Path("runs/b")], ["x", "y"], "latex", Path("o"), True)]
+    assert seen == [([Path("runs/a"), Path("runs/b")], ["x", "y"], "latex", Path("o"), True, {"wide": False})]
 
 
 def test_a_mistake_is_placed_outside_of_libraries():

@@ -18,6 +18,7 @@ from ddrl_sched.run.evolve import _mean
 from ddrl_sched.run.identity import ask
 from ddrl_sched.run.job import prepare, run_job
 from tests.agent_builders import build, generators, random_batch
+from tests.conf_files import plain
 from tests.resume_jobs import NO_OPTIONS, folder_of, tiny
 from tests.test_cartpole import settings as cartpole_settings
 
@@ -180,17 +181,18 @@ def test_a_file_whose_training_part_is_empty_is_refused(tmp_path, name):
     file = tmp_path / "late.csv"
     file.write_text("\n".join(["timestamp", "0", *(str(7200 + 0.6 * i) for i in range(4666))]) + "\n")
     data = tiny(tmp_path, name)
-    data["workload"] |= {"path": str(file), "arrivals": trace_arrivals(0.7)}
+    data["workload"] = on_file(file, 0.7)
     with pytest.raises(InputError, match=r"workload\.arrivals\.train_fraction: .*holds 1 of its 4,667 .*\.path"):
         prepare(data, "sweep", NO_OPTIONS)
-    data["workload"] |= {"arrivals": trace_arrivals(0.9)}
+    data["workload"] = on_file(file, 0.9)
     prepare(data, "sweep", NO_OPTIONS)
 
 
-def trace_arrivals(train_fraction):
-    columns = dict.fromkeys(("input_mbit", "work_gcycle", "result_mbit"))
-    about = {"kind": "trace", "timestamp_column": None, "columns": columns, "windows": 1, "min_tasks": 1}
-    return about | {"train_fraction": train_fraction}
+def on_file(file, train_fraction):
+    """A workload with the arrivals of a file in one window."""
+    workload = plain("workload", "trace") | {"path": str(file), "load": 0.1}
+    workload["arrivals"] |= {"windows": 1, "min_tasks": 1, "train_fraction": train_fraction}
+    return workload
 
 
 @pytest.mark.parametrize(

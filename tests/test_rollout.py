@@ -37,7 +37,7 @@ def test_the_published_fault_in_the_next_state_hides_the_queues_of_the_next_slot
     for seen in ("observed", "zero"):
         data = tiny(tmp_path, "dqn_ts", episodes=1, slots=4)
         data |= {group: plain(group, "published_single") for group in ("env", "workload")}
-        data["scheduler"]["learning"] |= {"next_queues": seen, "start_slots": 1000, "memory": 2000}
+        data["scheduler"]["learning"] |= {"next_queues": seen, "start_slots": 4, "memory": 2000}
         job = prepare(data, "train", {})
         problem, scenario = job.problem, job.problem.scenario
         traces = problem.training(0, range(2), 0, 4, 0)[0]

@@ -23,7 +23,7 @@ PATIENCE_S = 60.0  # of a test on a machine that is busy with others
 @pytest.fixture
 def long(tmp_path):
     """A training that would take many minutes."""
-    return tiny(tmp_path, "lad_ts", episodes=100_000, checkpoint_s=0.05)
+    return tiny(tmp_path, "lad_ts", episodes=50_000, checkpoint_s=0.05)
 
 
 def listening(act):

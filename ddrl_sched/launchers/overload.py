@@ -9,6 +9,8 @@ from ddrl_sched.display import set_aside
 from ddrl_sched.labels import GYM_AGENT
 from ddrl_sched.launchers.task import Task, load_of
 
+MOST = 10  # the largest workload.load
+
 
 class Overload:
     """What has been said about the loads of a command."""
@@ -43,7 +45,9 @@ class Overload:
             self.found(load_of(task), task)
 
     def _note(self, load: object, world: str, said: str) -> None:
-        if isinstance(load, bool) or not isinstance(load, int | float) or load < 1 or (load, world) in self._noted:
+        if isinstance(load, bool) or not isinstance(load, int | float) or (load, world) in self._noted:
+            return
+        if not 1 <= load <= MOST:  # more is refused
             return
         self._noted.add((load, world))
         where = f" in {clean(world)}" if self._n_worlds > 1 else ""
