@@ -1,12 +1,17 @@
 """Two thousand damaged trace files: each is read as it stands, or refused by its line."""
 
 import csv
+import gzip
+import io
+import json
 import random
 import re
 import time
 from collections import Counter
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from ddrl_sched.config import InputError, TraceColumns
@@ -150,6 +155,40 @@ def test_a_huge_file_costs_less_than_a_small_job(tmp_path):
         spent[path.name] = time.process_time() - began
     assert "must be at most 200,000,000 bytes, got 1,000,000,000" in reason
     assert spent["huge.csv"] < spent["small.csv"]
+
+
+def packed(name, table):
+    """A whole table as the bytes of a file of this name."""
+    header, *lines = table
+    if name.endswith("jsonl"):
+        return "\n".join(json.dumps(dict(zip(header, line, strict=True))) for line in lines).encode()
+    if name.endswith("parquet"):
+        columns = dict(zip(header, map(list, zip(*lines, strict=True)), strict=True))
+        pq.write_table(pa.table(columns), sink := io.BytesIO())
+        return sink.getvalue()
+    return gzip.compress("\n".join(";".join(line) for line in table).encode(), mtime=0)
+
+
+@pytest.mark.parametrize("name", ["a.csv.gz", "a.jsonl", "a.parquet"])
+def test_damaged_bytes_of_every_form_are_read_or_refused(tmp_path, name):
+    rng, path, refused = random.Random(11), tmp_path / name, 0
+    for _ in range(150):
+        data = bytearray(packed(name, rows(rng)))
+        path.write_bytes(data)
+        assert read_or_reason(path)[1] is None
+        for _ in range(rng.choice([1, 1, 4])):
+            at = rng.randrange(len(data))
+            data[at : at + rng.choice([0, 1, 3])] = rng.randbytes(rng.choice([0, 1, 3]))
+        path.write_bytes(data)
+        trace, reason = read_or_reason(path)
+        if trace is None:
+            assert name in reason
+            assert reason.isprintable()
+            refused += 1
+        else:
+            assert (np.diff(trace.time_s) >= 0).all()
+            assert (trace.columns["work_gcycle"] > 0).all()
+    assert refused > 30
 
 
 @pytest.mark.parametrize(
