@@ -9,7 +9,7 @@ from hypothesis import settings as how
 from hypothesis import strategies as st
 
 from ddrl_sched.config import InputError
-from ddrl_sched.report.load import read_folder
+from ddrl_sched.report.load import load
 from ddrl_sched.run import reading, records
 from ddrl_sched.run.identity import ask
 from ddrl_sched.run.job import prepare, run_job
@@ -107,7 +107,8 @@ def test_whole_numbers_beyond_63_bits_are_refused_by_key(tmp_path, key):
 def test_the_largest_seed_is_done_and_read(tmp_path):
     data = settings(tmp_path) | {"seed": 2**63 - 1}
     assert run_job(data, "eval", NO_OPTIONS) == "done"
-    assert len(read_folder(ask(data, "eval", NO_OPTIONS).folder)["eval"]) == 3
+    found = load([ask(data, "eval", NO_OPTIONS).folder])
+    assert (len(found.rows), found.skipped) == (3, [])
 
 
 def test_delays_that_no_table_holds_fail_before_done(tmp_path):
@@ -188,4 +189,4 @@ def test_a_plain_job_says_done_and_is_read(tmp_path):
     assert run_job(data, "eval", NO_OPTIONS) == "done"
     folder = prepare(data, "eval", NO_OPTIONS).asked.folder
     assert json.loads((folder / "job.json").read_text())["status"] == "done"
-    assert set(read_folder(folder)) == {"eval"}
+    assert load([folder]).skipped == []
