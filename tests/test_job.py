@@ -123,6 +123,7 @@ def test_how_trained_weights_decide_may_change(tmp_path):
     again = table_of(tmp_path, data | {"overrides": ["scheduler.decisions=sample"]}, "eval", run)[1]
     assert again.scheduler[0] == names_[0]  # nothing is changed
     assert _relabelled("a(k=2,decisions=greedy)", {"scheduler.decisions": "sample"}) == "a(k=2,decisions=sample)"
+    assert _relabelled("a(decisions=x)", {"scheduler.decisions": r"\1"}) == r"a(decisions=\1)"
     assert seen[names_[0]] == rows.mean_delay_s.tolist()
     assert len({tuple(delays) for delays in seen.values()}) == 3
     with pytest.raises(InputError, match=r"eval_start: has no effect with scheduler.decisions=sample"):

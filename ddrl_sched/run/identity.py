@@ -324,7 +324,8 @@ def _relabelled(label: str, changes: Mapping[str, object]) -> str:
     for key, value in changes.items():
         said = re.compile(rf"(?<=[(,]){key.rpartition('.')[2]}=[^,()\[\]]*")
         if said.search(label):
-            label = said.sub(f"{key.rpartition('.')[2]}={value}", label)
+            words = f"{key.rpartition('.')[2]}={value}"
+            label = said.sub(lambda _, words=words: words, label)  # type: ignore[misc]
         else:
             added[key] = value
     return with_changes(label, added)
