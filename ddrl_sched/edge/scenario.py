@@ -49,6 +49,7 @@ def build_scenario(env: EnvSettings, demand: Demand, stream: NamedStream) -> Sce
         name=env.name,
         rule=env.rule,
         speed_gcps=speed_gcps,
+        home=np.arange(len(speed_gcps)),
         link_mbps=link_mbps,
         link_latency_s=link_latency_s,
         return_mbps=link_mbps if returns_alike else np.ascontiguousarray(link_mbps.T),

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -241,10 +241,9 @@ def window_of(tasks: Tasks, lo: Ints, hi: Ints) -> Tasks:
     inside = at < hi[:, None]
     at = np.minimum(at, tasks.shape[1] - 1)
     values = {}
-    for f in fields(tasks):
-        value = getattr(tasks, f.name)
-        values[f.name] = value if f.name.startswith("speed_") else np.take_along_axis(value, at, 1)
-    return replace(Tasks(**values), valid=inside)
+    for name, value in tasks._asdict().items():
+        values[name] = value if name.startswith("speed_") else np.take_along_axis(value, at, 1)
+    return Tasks(**values)._replace(valid=inside)
 
 
 def _waits(traces: Traces, scheduler: Scheduler, world: Any, state: Any, lo: Ints, hi: Ints) -> Floats | None:
