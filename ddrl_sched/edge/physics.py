@@ -21,7 +21,7 @@ _FIRST_ROOM = 8  # in-flight shares per server before the list grows
 
 def initial_state(scenario: Scenario, n_replicas: int) -> State:
     """Idle servers and ports, nothing announced."""
-    r, e, q = n_replicas, scenario.n_servers, _FIRST_ROOM
+    r, b, e, q = n_replicas, scenario.n_stations, scenario.n_servers, _FIRST_ROOM
     return State(
         server_free_s=np.zeros((r, e)),
         n_flight=np.zeros((r, e), np.int64),
@@ -29,12 +29,12 @@ def initial_state(scenario: Scenario, n_replicas: int) -> State:
         flight_gcycle=np.zeros((r, e, q)),
         flight_times_s=np.zeros((r, e, q, 3)),
         flight_task=np.zeros((r, e, q), np.int64),
-        port_free_s=np.zeros((r, e, e)),
+        port_free_s=np.zeros((r, b, e)),
         announced_s=np.zeros((r, e)),
         announcement=np.full(r, -1, np.int64),
-        own_free_s=np.zeros((r, e, e)),
-        own_gcycle=np.zeros((r, e, e)),
-        since_gcycle=np.zeros((r, e, e)),
+        own_free_s=np.zeros((r, b, e)),
+        own_gcycle=np.zeros((r, b, e)),
+        since_gcycle=np.zeros((r, b, e)),
     )
 
 
@@ -58,14 +58,14 @@ def place(
     Raises ValueError naming the field for a decision that does not fit these tasks.
     """
     lo, hi = np.asarray(lo, np.int64), np.asarray(hi, np.int64)
-    codes = _checked(decision, tasks, lo, hi, scenario.n_servers)
+    codes = _checked(scenario, decision, tasks, lo, hi)
     return _advance(scenario, state, tasks, codes, lo, hi, np.full(len(lo), -np.inf), outcome)
 
 
 def check_decision(scenario: Scenario, decision: Decision, tasks: Tasks) -> None:
     """ValueError for a decision about these tasks [R, M] that this physics cannot carry out."""
     nothing = np.zeros(tasks.shape[0], np.int64)
-    _checked(decision, tasks, nothing, nothing + tasks.shape[1], scenario.n_servers)
+    _checked(scenario, decision, tasks, nothing, nothing + tasks.shape[1])
 
 
 def advance(scenario: Scenario, state: State, tasks: Tasks, until_s: Floats, outcome: Outcome) -> State:
@@ -136,10 +136,10 @@ def _world(scenario: Scenario) -> World:
     )
 
 
-def _checked(decision: Decision, tasks: Tasks, lo: Ints, hi: Ints, n_servers: int) -> DecisionCodes:
+def _checked(scenario: Scenario, decision: Decision, tasks: Tasks, lo: Ints, hi: Ints) -> DecisionCodes:
     """The Decision for the kernel, which reads its arrays without looking at their bounds."""
     _check_words(decision)
-    check_arrays(decision, tasks, lo, hi, n_servers)
+    check_arrays(decision, tasks, lo, hi, scenario.link_mbps.shape)
     if decision.choice == "given" and decision.select is None and decision.share is None:
         raise ValueError("scheduler.choice: 'given' needs select, or share")
     if (decision.split == "given") != (decision.share is not None):
@@ -150,7 +150,7 @@ def _checked(decision: Decision, tasks: Tasks, lo: Ints, hi: Ints, n_servers: in
         check_sets(decision.select, tasks, lo, hi)
     if decision.share is not None:
         check_shares(decision.share, decision.select, tasks, lo, hi)
-    return _codes(decision, n_servers)
+    return _codes(decision, scenario.n_servers)
 
 
 def _check_words(decision: Decision) -> None:

@@ -202,7 +202,7 @@ def _codes(scenario: Scenario, decision: Decision, tasks: Tasks, lo: Ints, hi: I
     split = _code(decision.split, _SPLITS, "split")
     choice = _code(decision.choice, _CHOICES, "choice")
     _check_decision(decision, choice, split, RULES[scenario.rule])
-    check_arrays(decision, tasks, lo, hi, e)
+    check_arrays(decision, tasks, lo, hi, (e, e))
     sets = ONE_SERVER if split == kernel.WHOLE else RULES[scenario.rule].sets
     candidates = decision.candidates
     if candidates is None:

@@ -97,7 +97,7 @@ def sample_trace(
 
 def _check_horizon(workload: WorkloadSettings, plan: Plan, scenario: Scenario) -> None:
     horizon, arrivals = scenario.horizon_s, workload.arrivals
-    n_cells = plan.n_indices * scenario.n_servers * horizon / scenario.slot_s
+    n_cells = plan.n_indices * scenario.n_stations * horizon / scenario.slot_s
     expected = max(plan.demand.tasks_per_s * horizon, n_cells if plan.demand.slotted else 0.0)
     if expected > MAX_TASKS:
         raise InputError(f"env.clock.horizon_s: {horizon:.6g} s hold {expected:.4g} tasks, at most {MAX_TASKS:,} fit")

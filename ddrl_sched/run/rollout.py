@@ -81,7 +81,7 @@ def rollout(
     state, outcome = begin.state, begin.outcome
     windows, seen = list_windows(tasks, scenario.announce_s, scheduler.cadence), read_only(traces)
     memory_s = getattr(scheduler, "rate_memory_s", None)
-    own_rate = None if memory_s is None else recent_rate(tasks, scenario.n_servers, memory_s)
+    own_rate = None if memory_s is None else recent_rate(tasks, scenario.n_stations, memory_s)
     n_tasks = tasks.valid.sum(1)
     for number, (epoch, epoch_ends, lo, hi) in enumerate(islice(windows, begin.n_windows, None), begin.n_windows + 1):
         began = time.process_time()
