@@ -19,9 +19,10 @@ from ddrl_sched import stopping
 from ddrl_sched.config import InputError, clean, shown
 from ddrl_sched.run import budget as budgets
 from ddrl_sched.run import checkpoint, records
+from ddrl_sched.run.content import Inputs, training_hash
 from ddrl_sched.run.curve import Curve
 from ddrl_sched.run.evolve import Evolution
-from ddrl_sched.run.identity import WEIGHTS, Asked, JobSettings, scenario_hash, training_hash
+from ddrl_sched.run.identity import WEIGHTS, Asked, JobSettings
 from ddrl_sched.run.lifecycle import Clock
 from ddrl_sched.run.problem import Problem, build_problem
 from ddrl_sched.run.progress import show
@@ -94,8 +95,7 @@ def _learner(settings: JobSettings, problem: Problem) -> Learner | PricePolicy:
 
 def _trained_before(asked: Asked, problem: Problem) -> Path | None:
     """A finished job of the experiment, by the same code, whose training was the same; only its evaluation differs."""
-    content = problem.content_sha256
-    wanted = training_hash(asked.settings.model_dump(), content)
+    wanted = training_hash(asked.settings.model_dump(), problem.inputs)
     for folder in sorted(asked.folder.parent.glob("*")):
         try:
             other = records.read_job(folder)
@@ -104,17 +104,16 @@ def _trained_before(asked: Asked, problem: Problem) -> Path | None:
         same = other["scheduler"] == asked.label and other["code_version"] == records.code_version()
         same = same and other["packages"] == records.package_versions() and folder != asked.folder
         same = same and (folder / WEIGHTS).exists()
-        if same and _trained_alike(other, wanted, content) and records.is_done(folder):
+        if same and _trained_alike(other, wanted, problem.inputs) and records.is_done(folder):
             return folder
     return None
 
 
-def _trained_alike(other: Mapping[str, Any], wanted: str, content: str) -> bool:
+def _trained_alike(other: Mapping[str, Any], wanted: str, inputs: Inputs) -> bool:
     """Whether a job.json is of the training `wanted`, and its input files had the content that they have now."""
-    settings = other["settings"]
     try:
-        return training_hash(settings, content) == wanted and scenario_hash(settings, content) == other["scenario_hash"]
-    except (KeyError, TypeError, ValueError):  # a stranger's settings
+        return other["input_sha256"] == inputs and training_hash(other["settings"], inputs) == wanted
+    except ValueError:  # a stranger's settings
         return False
 
 
@@ -214,7 +213,9 @@ def trained_on(asked: Asked, problem: Problem) -> list[Problem]:
 
 
 def _at_load(problem: Problem, load: float) -> Problem:
-    return build_problem(problem.env, problem.workload.model_copy(update={"load": load}), problem.eval_seed)
+    return build_problem(
+        problem.env, problem.workload.model_copy(update={"load": load}), problem.eval_seed, problem.inputs
+    )
 
 
 def _size(asked: Asked, problem: Problem) -> str:
