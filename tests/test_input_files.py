@@ -7,6 +7,8 @@ import shlex
 
 import numpy as np
 import pytest
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save
 
 from ddrl_sched.config import InputError
 from ddrl_sched.report.brief import brief
@@ -185,6 +187,24 @@ def test_rows_are_of_what_was_read_whatever_becomes_of_the_file(traces, monkeypa
     expected = prepare(data, "eval", NO_OPTIONS).problem.scenario_hash
     assert set(load([folder]).rows.scenario_hash) == {expected}
     assert records.read_job(folder)["scenario_hash"] == expected
+
+
+def test_weights_that_change_before_they_are_used_fail_the_job(tmp_path, monkeypatch):
+    data = tiny(tmp_path, "lad_ts")
+    assert run_job(data, "train", NO_OPTIONS) == "done"
+    folder = folder_of(data, "train")
+    real = job_module.ask
+
+    def then_changed(*words):
+        asked = real(*words)
+        tensors = load_tensors((folder / "weights.safetensors").read_bytes())
+        records.write_bytes(folder / "weights.safetensors", save({name: 0.5 * each for name, each in tensors.items()}))
+        records.write_manifest(folder)
+        return asked
+
+    monkeypatch.setattr(job_module, "ask", then_changed)
+    with pytest.raises(InputError, match=r"^--run .*: weights.safetensors changed while the job used it"):
+        run_job({**data, "overrides": []}, "eval", {**NO_OPTIONS, "run": str(folder)})
 
 
 def test_a_copy_of_a_trace_is_the_same_in_a_report(traces):

@@ -84,6 +84,7 @@ class Asked:
     overrides: list[str]
     id_by: Callable[[str], str]  # code version -> what the job's id is by that code, for the files as they are now
     weights_of: Path | None  # run folder of the weights to evaluate
+    weights_sha256: str | None  # of these weights, as they were when it was asked for
     drawn_as: str  # label that the random streams of the evaluation go by: that of the training
     checkpoint_s: float | None  # where it trains
 
@@ -132,7 +133,20 @@ def ask(data: Mapping[str, Any], command: str, options: Mapping[str, Any]) -> As
     _refuse_links(folder, begun or Path(data["runs_dir"]))
     checkpoint_s = validate(SavingSettings, saving, "train").checkpoint_s if learns else None
     id_by = partial(_job_id, identity, command, content)
-    return Asked(settings, inputs, label, folder, job_id, command, overrides, id_by, source, drawn_as, checkpoint_s)
+    return Asked(
+        settings=settings,
+        inputs=inputs,
+        label=label,
+        folder=folder,
+        job_id=job_id,
+        command=command,
+        overrides=overrides,
+        id_by=id_by,
+        weights_of=source,
+        weights_sha256=manifest.get(WEIGHTS),
+        drawn_as=drawn_as,
+        checkpoint_s=checkpoint_s,
+    )
 
 
 def is_gym(data: Mapping[str, Any]) -> bool:

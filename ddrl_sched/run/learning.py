@@ -48,7 +48,7 @@ def build_learner(asked: Asked, problem: Problem) -> Learner | PricePolicy:
     try:
         learner = _learner(settings, problem)
         if asked.weights_of is not None:
-            _load_weights(asked.weights_of, learner)
+            _load_weights(asked.weights_of, learner, asked.weights_sha256)
     except InputError as error:
         raise error if asked.weights_of is None else InputError(f"{error} ({_size(asked, problem)})") from None
     if asked.weights_of is None:
@@ -224,10 +224,12 @@ def _size(asked: Asked, problem: Problem) -> str:
     return f"{here}; most learned schedulers need as many as {asked.weights_of} was trained with"
 
 
-def _load_weights(source: Path, learner: Trained) -> None:
-    """Weights of a run folder, checked against its manifest and the learner's shapes. Raises InputError."""
+def _load_weights(source: Path, learner: Trained, sha256: str | None = None) -> None:
+    """Weights of a run folder, checked against its manifest, `sha256` and the learner's shapes. Raises InputError."""
     try:
         manifest = records.read_manifest(source)
+        if sha256 is not None and manifest.get(WEIGHTS) != sha256:
+            raise ValueError(f"{WEIGHTS} changed while the job used it; give the command again")
         tensors = load_tensors(records.read_verified(source, WEIGHTS, manifest, records.MAX_FILE_BYTES))
         for name, tensor in tensors.items():
             if tensor.dtype != torch.float32 or not tensor.isfinite().all():
