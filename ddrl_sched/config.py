@@ -23,6 +23,7 @@ from pydantic import (
     model_validator,
 )
 
+PACKAGE = "package:"  # begins the name of an input file that comes with the package
 MAX_SHOWN = 60  # characters of a wrong value that a message repeats
 
 

@@ -18,6 +18,7 @@ from ddrl_sched.config import (
     InputError,
     ListedServers,
     ReceiverNetwork,
+    clean,
 )
 from ddrl_sched.edge.sizes import check_slots
 from ddrl_sched.edge.topology import graph_links, n_stations
@@ -42,7 +43,7 @@ class Demand:
 def build_scenario(env: EnvSettings, demand: Demand, stream: NamedStream) -> Scenario:
     """The scenario of one environment under one workload (which decides the horizon). Raises InputError."""
     speed_gcps = server_speeds(env, stream)
-    link_mbps, link_latency_s = _links(env, len(speed_gcps), stream)
+    link_mbps, link_latency_s, network_sha256 = _links(env, len(speed_gcps), stream)
     returns_alike = not isinstance(env.network, GraphNetwork) and not _is_matrix(env.network.rate_mbps)
     horizon = horizon_s(env, demand, speed_gcps)
     return Scenario(
@@ -59,6 +60,7 @@ def build_scenario(env: EnvSettings, demand: Demand, stream: NamedStream) -> Sce
         probe_s=float(env.clock.probe_s),
         warm_up_s=env.clock.warm_up * horizon,
         horizon_s=horizon,
+        network_sha256=network_sha256,
     )
 
 
@@ -115,18 +117,20 @@ def horizon_s(env: EnvSettings, demand: Demand, speed_gcps: Floats) -> float:
     return min(max(1, n_slots) * float(slot_s), demand.longest_s)
 
 
-def _links(env: EnvSettings, n: int, stream: NamedStream) -> tuple[Floats, Floats]:
-    """Rates [B, E] in Mbit/s (inf where local) and latencies [B, E] in seconds (0 where local)."""
-    network = env.network
+def _links(env: EnvSettings, n: int, stream: NamedStream) -> tuple[Floats, Floats, str]:
+    """Rates [B, E] in Mbit/s (inf where local), latencies [B, E] in seconds (0 where local), sha256 of their file."""
+    network, sha256 = env.network, ""
     if isinstance(network, GraphNetwork):
-        mbps, latency_s = graph_links(network)
+        mbps, latency_s, sha256 = graph_links(network)
+        if len(mbps) != n:
+            raise InputError(f"env.network.file: {clean(network.file)}: changed while it was read")
     elif isinstance(network, ReceiverNetwork):
         mbps, latency_s = _square(network.rate_mbps, n), _square(network.latency_s, n)
     else:
         mbps, latency_s = _square(_drawn_rates(network, n, stream), n), _square(network.latency_s, n)
     np.fill_diagonal(mbps, np.inf)
     np.fill_diagonal(latency_s, 0.0)
-    return mbps, latency_s
+    return mbps, latency_s, sha256
 
 
 def _square(values: Any, n: int) -> Floats:
