@@ -23,6 +23,7 @@ from pydantic import (
     model_validator,
 )
 
+PACKAGE = "package:"  # begins the name of an input file that comes with the package
 MAX_SHOWN = 60  # characters of a wrong value that a message repeats
 
 
@@ -397,8 +398,8 @@ class EnvSettings(Settings):
 
     @model_validator(mode="after")
     def _consistent(self) -> "EnvSettings":
-        wrong = _station_faults(self) or _server_count_faults(self)
-        wrong += (_published_faults(self) if self.rule != "clean" else [])
+        wrong = _home_faults(self) or _server_count_faults(self)
+        wrong += _published_faults(self) if self.rule != "clean" else []
         if _mean_work_is_zero(self.tasks):
             wrong.append("tasks: the mean work must be > 0")
         if wrong:
@@ -417,7 +418,7 @@ def n_servers_of(env: EnvSettings) -> int | None:
     return len(env.servers.speed_gcps) if isinstance(env.servers, ListedServers) else env.servers.n
 
 
-def _station_faults(env: EnvSettings) -> list[str]:
+def _home_faults(env: EnvSettings) -> list[str]:
     stations, n = env.stations, n_servers_of(env)
     if stations is None:
         return []

@@ -7,7 +7,6 @@ from typing import assert_never
 import numpy as np
 
 from ddrl_sched.config import (
-    homes_of,
     MAX_LOAD,
     MULTI_RULES,
     BurstyArrivals,
@@ -20,6 +19,7 @@ from ddrl_sched.config import (
     TraceArrivals,
     TraceColumns,
     WorkloadSettings,
+    homes_of,
 )
 from ddrl_sched.edge.scenario import Demand
 from ddrl_sched.edge.task_kinds import Streams, drawn_per_index, mean_sizes, mean_work_gcycle

@@ -16,7 +16,8 @@ def check_arrays(decision: Decision, tasks: Tasks, lo: Ints, hi: Ints, world: tu
     """ValueError naming the field for an array of a wrong shape or dtype, or with a number that is not finite.
 
     The window is tasks lo[r]..hi[r]-1 of every replica r; arrays [R, M, ...] count from lo and may be wider than the
-    widest window; `world` is (stations B, servers E). Only numbers that belong to valid tasks are looked at. A set among `candidates` may not be empty.
+    widest window; `world` is (stations B, servers E). Only numbers that belong to valid tasks are looked at. A set
+    among `candidates` may not be empty.
     """
     shape = len(lo), int((hi - lo).max(initial=0)), world[1]
     for key in _MASKS:

@@ -18,6 +18,7 @@ from ddrl_sched.config import (
     InputError,
     ListedServers,
     ReceiverNetwork,
+    clean,
     homes_of,
 )
 from ddrl_sched.edge.sizes import check_slots
@@ -45,7 +46,7 @@ def build_scenario(env: EnvSettings, demand: Demand, stream: NamedStream) -> Sce
     speed_gcps = server_speeds(env, stream)
     stations, homes = homes_of(env, len(speed_gcps))
     home = np.array(homes, dtype=np.int64)
-    link_mbps, link_latency_s = _links(env, stations, home, stream)
+    link_mbps, link_latency_s, network_sha256 = _links(env, stations, home, stream)
     returns_alike = not isinstance(env.network, GraphNetwork) and not _is_matrix(env.network.rate_mbps)
     horizon = horizon_s(env, demand, speed_gcps)
     return Scenario(
@@ -63,6 +64,7 @@ def build_scenario(env: EnvSettings, demand: Demand, stream: NamedStream) -> Sce
         probe_s=float(env.clock.probe_s),
         warm_up_s=env.clock.warm_up * horizon,
         horizon_s=horizon,
+        network_sha256=network_sha256,
     )
 
 
@@ -119,11 +121,13 @@ def horizon_s(env: EnvSettings, demand: Demand, speed_gcps: Floats) -> float:
     return min(max(1, n_slots) * float(slot_s), demand.longest_s)
 
 
-def _links(env: EnvSettings, n_stations: int, home: Ints, stream: NamedStream) -> tuple[Floats, Floats]:
-    """Rates [B, E] in Mbit/s (inf where local) and latencies [B, E] in seconds (0 where local)."""
-    network, shape = env.network, (n_stations, len(home))
+def _links(env: EnvSettings, n_stations: int, home: Ints, stream: NamedStream) -> tuple[Floats, Floats, str]:
+    """Rates [B, E] in Mbit/s (inf where local), latencies [B, E] in seconds (0 where local), sha256 of their file."""
+    network, shape, sha256 = env.network, (n_stations, len(home)), ""
     if isinstance(network, GraphNetwork):
-        mbps, latency_s = graph_links(network)
+        mbps, latency_s, sha256 = graph_links(network)
+        if len(mbps) != n_stations:
+            raise InputError(f"env.network.file: {clean(network.file)}: changed while it was read")
     elif isinstance(network, ReceiverNetwork):
         mbps, latency_s = _spread(network.rate_mbps, shape), _spread(network.latency_s, shape)
     else:
@@ -131,11 +135,11 @@ def _links(env: EnvSettings, n_stations: int, home: Ints, stream: NamedStream) -
     owned = np.flatnonzero(home >= 0)
     mbps[home[owned], owned] = np.inf
     latency_s[home[owned], owned] = 0.0
-    return mbps, latency_s
+    return mbps, latency_s, sha256
 
 
 def _back(there: Floats, home: Ints) -> Floats:
-    """The way back [B, E] from server e to station b: that of e's station to b's server; as there where one has none."""
+    """[B, E] from server e back to station b: the way from e's station to b's server; as there where one has none."""
     back = there.copy()
     owned = np.flatnonzero(home >= 0)
     back[np.ix_(home[owned], owned)] = there[np.ix_(home[owned], owned)].T

@@ -35,6 +35,7 @@ class Scenario:
     probe_s: float  # cost of asking one server for its exact backlog, beside the round trip
     warm_up_s: float  # tasks that arrive earlier are served, not counted
     horizon_s: float  # no task arrives later; counted tasks are followed to their end
+    network_sha256: str = ""  # content of the file that the links come from; "" where they come from none
 
     @property
     def n_servers(self) -> int:

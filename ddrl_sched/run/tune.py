@@ -24,8 +24,9 @@ from ddrl_sched.config import InputError, validate
 from ddrl_sched.extras import require
 from ddrl_sched.labels import with_changes
 from ddrl_sched.run import checkpoint, records
-from ddrl_sched.run.identity import by_content
+from ddrl_sched.run.content import by_content, content_hash
 from ddrl_sched.run.job import Job, plan_job, prepare, run_job
+from ddrl_sched.run.reading import MAX_TABLE_BYTES
 from ddrl_sched.run.search_space import Choices, HalvingPruner, MedianPruner, Span, TuneSettings, space_of
 from ddrl_sched.run.seeding import stream
 from ddrl_sched.run.strict_json import check_plain
@@ -33,7 +34,6 @@ from ddrl_sched.run.train import Progress
 from ddrl_sched.saving import make_folder
 
 JOB, ERROR, NOTE = "job_id", "error", "note"  # attributes of a trial: its job, why it failed, how it ended early
-MAX_TABLE_BYTES = 128_000_000
 MAX_LINE_BYTES = 1 << 20  # of a study on disk, where lines have some hundred
 DIGITS = 3  # significant ones of a proposed number
 
@@ -119,7 +119,7 @@ def _search(data: Mapping[str, Any], options: Mapping[str, Any]) -> Search:
     varied = {key: values.model_dump() for key, values in space.items()}
     constant = {key: value for key, value in settings.model_dump().items() if key not in ("n_trials", "space")}
     fixed = by_content(job.asked.settings.model_dump(exclude={"name", "baselines"}))
-    study_id = records.canonical_hash([job.asked.label, fixed, constant, varied, job.problem.content_sha256])[:8]
+    study_id = records.canonical_hash([job.asked.label, fixed, constant, varied, content_hash(job.problem.inputs)])[:8]
     trial_options = {**options, "retry_failed": True, "accept_code": False, "wait": True}
     return Search(settings, job_data, trial_options, space, job, study_id, job.asked.folder.parent)
 
