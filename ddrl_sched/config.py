@@ -390,7 +390,7 @@ class EnvSettings(Settings):
     name: Name
     rule: Rule
     servers: Annotated[ListedServers | DrawnServers, Field(discriminator="kind")]
-    stations: Stations | None  # null: every station owns a server, and every server belongs to a station
+    stations: Stations | None = None  # null: every station owns a server, and every server belongs to a station
     network: Annotated[ReceiverNetwork | DrawnReceiverNetwork | GraphNetwork, Field(discriminator="kind")]
     clock: Clock
     slowdowns: Slowdowns | None
