@@ -363,11 +363,11 @@ def test_priced_slotted_refuses_a_workload_without_slots():
 
 
 def test_many_servers_compare_prefixes_instead_of_all_sets():
-    assert candidate_sets("any_subset", 12, None).shape == (12, 4095, 12)
-    assert candidate_sets("any_subset", 13, None) is None
-    assert candidate_sets("exactly_k", 25, 3).shape == (25, 2300, 25)  # karen
+    assert candidate_sets("any_subset", make_scenario([1.0] * 12), None).shape == (12, 4095, 12)
+    assert candidate_sets("any_subset", make_scenario([1.0] * 13), None) is None
+    assert candidate_sets("exactly_k", make_scenario([1.0] * 25), 3).shape == (25, 2300, 25)  # karen
     with pytest.raises(InputError, match=r"scheduler\.k: 4 of 20 servers make 4845 sets, at most 2300"):
-        candidate_sets("exactly_k", 20, 4)
+        candidate_sets("exactly_k", make_scenario([1.0] * 20), 4)
 
 
 # ---- by hand ---------------------------------------------------------------------------------------------------------
