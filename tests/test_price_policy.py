@@ -11,9 +11,10 @@ import yaml
 
 from ddrl_sched.config import InputError
 from ddrl_sched.edge import physics
+from ddrl_sched.edge.session import Traces, recent_rate
 from ddrl_sched.edge.types import Decision
 from ddrl_sched.run.evolve import Evolution
-from ddrl_sched.run.rollout import Traces, recent_rate, rollout
+from ddrl_sched.run.rollout import rollout
 from ddrl_sched.run.seeding import stream
 from ddrl_sched.schedulers.actions import table
 from ddrl_sched.schedulers.asking import rank_of_others

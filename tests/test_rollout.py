@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from ddrl_sched.config import InputError
+from ddrl_sched.edge.session import list_windows
 from ddrl_sched.run.job import prepare
-from ddrl_sched.run.rollout import list_windows, rollout
+from ddrl_sched.run.rollout import rollout
 from ddrl_sched.run.seeding import stream
 from ddrl_sched.run.train import Training
 from ddrl_sched.schedulers.learned import _settled_so_far
@@ -17,11 +18,13 @@ from tests.resume_jobs import tiny
 def test_windows_by_hand():
     """Two epochs of one second; in cadence arrival no station stands twice in a window."""
     tasks = make_tasks([0.1, 0.2, 0.3, 1.5], [0, 1, 0, 1], n_servers=2)
-    assert [(e, ends, lo[0], hi[0]) for e, ends, lo, hi in list_windows(tasks, 1.0, "trace")] == [(0, True, 0, 4)]
-    epochs = [(e, ends, lo[0], hi[0]) for e, ends, lo, hi in list_windows(tasks, 1.0, "epoch")]
-    assert epochs == [(0, True, 0, 3), (1, True, 3, 4)]
-    arrivals = [(e, ends, lo[0], hi[0]) for e, ends, lo, hi in list_windows(tasks, 1.0, "arrival")]
-    assert arrivals == [(0, False, 0, 2), (0, True, 2, 3), (1, True, 3, 4)]
+
+    def windows(cadence):
+        return [(w.epoch, w.epoch_ends, w.lo[0], w.hi[0]) for w in list_windows(tasks, 1.0, cadence)]
+
+    assert windows("trace") == [(0, True, 0, 4)]
+    assert windows("epoch") == [(0, True, 0, 3), (1, True, 3, 4)]
+    assert windows("arrival") == [(0, False, 0, 2), (0, True, 2, 3), (1, True, 3, 4)]
 
 
 def test_a_task_waits_until_those_before_it_are_settled():

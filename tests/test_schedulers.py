@@ -13,12 +13,13 @@ from pydantic import Field
 
 from ddrl_sched import stopping
 from ddrl_sched.config import InputError
+from ddrl_sched.edge.session import Traces, earlier_tasks
 from ddrl_sched.edge.types import Decision
 from ddrl_sched.run.identity import LEARNED
-from ddrl_sched.run.rollout import Traces, rollout
+from ddrl_sched.run.rollout import rollout
 from ddrl_sched.run.seeding import stream
 from ddrl_sched.schedulers.base import INFO_CLASSES, View
-from ddrl_sched.schedulers.sets import candidate_sets, decided_in_slot, externality_s, still_to_come
+from ddrl_sched.schedulers.sets import candidate_sets, externality_s, still_to_come
 from ddrl_sched.schedulers.table import build, own_source
 from tests.builders import make_scenario, make_tasks
 
@@ -45,7 +46,8 @@ def make(label, **changes):
 
 
 def view_of(scenario, tasks, slot_tasks=SLOT_TASKS, drawn_order=True):
-    return View(scenario, tasks, None, None, MEAN_WORK_GCYCLE, slot_tasks, drawn_order)
+    earlier = earlier_tasks(tasks, scenario.n_stations)
+    return View(scenario, tasks, None, None, MEAN_WORK_GCYCLE, slot_tasks, drawn_order, None, earlier)
 
 
 def run(scheduler, scenario, tasks, slot_tasks=SLOT_TASKS, drawn_order=True):
@@ -524,10 +526,12 @@ def test_tasks_still_to_come_in_station_order():
     assert coming.tolist() == [[[0.125, 0.875, 0.875], [0.0, 0.375, 0.875], [0.0, 0.0, 0.0]]]
 
 
-def test_tasks_decided_before_in_the_slot():
+def test_tasks_decided_before_a_task():
     tasks = make_tasks([0.0, 0.0, 0.0, 1.0, 1.0, 1.0], origin=[0, 1, 0, 1, 1, 0], n_servers=2)
-    assert decided_in_slot(tasks, None).tolist() == [[0, 1, 2, 0, 1, 2]]
-    assert decided_in_slot(tasks, 2).tolist() == [[0, 0, 1, 0, 1, 0]]
+    earlier = earlier_tasks(tasks, 2)
+    assert earlier.own.tolist() == [[0, 0, 1, 1, 2, 2]]
+    assert earlier.own_now.tolist() == [[0, 0, 1, 0, 1, 0]]
+    assert earlier.all_now.tolist() == [[0, 1, 2, 0, 1, 2]]
 
 
 @pytest.mark.parametrize(("see_all", "watched"), [(True, 2), (False, 1)])

@@ -14,7 +14,7 @@ from ddrl_sched.edge.decision import check_arrays, check_sets, check_shares
 from ddrl_sched.edge.physics_kernel import estimate, run
 from ddrl_sched.edge.physics_resolve import CHOICES, INFOS, DecisionCodes
 from ddrl_sched.edge.physics_state import State, World
-from ddrl_sched.edge.types import Decision, Floats, Ints, Outcome, Scenario, Tasks
+from ddrl_sched.edge.types import Bools, Decision, Floats, Ints, Outcome, Scenario, Tasks
 
 _FIRST_ROOM = 8  # in-flight shares per server before the list grows
 
@@ -36,6 +36,24 @@ def initial_state(scenario: Scenario, n_replicas: int) -> State:
         own_gcycle=np.zeros((r, b, e)),
         since_gcycle=np.zeros((r, b, e)),
     )
+
+
+def state_of(arrays: dict[str, Any]) -> State:
+    """The state with these arrays by the names of its fields."""
+    return State(**arrays)
+
+
+def settled(state: State, outcome: Outcome) -> Bools:
+    """[R, N] tasks whose delay is final: decided, and no share of them still on its way."""
+    final: Bools = ~np.isnan(outcome.delay_s)
+    replica, server, place = np.nonzero(np.arange(state.flight_task.shape[2]) < state.n_flight[..., None])
+    final[replica, state.flight_task[replica, server, place]] = False
+    return final
+
+
+def translated(decision: Decision) -> Decision:
+    """The decision as it is: all of its terms are terms of this physics."""
+    return decision
 
 
 def empty_outcome(tasks: Tasks, n_servers: int) -> Outcome:
@@ -119,7 +137,7 @@ def _with_more_room(state: State) -> State:
 
 
 def _world(scenario: Scenario) -> World:
-    if scenario.rule != "clean":
+    if scenario.published:
         raise ValueError(f"env.rule: the clean physics cannot compute the published rule {scenario.rule!r}")
     order = np.argsort(-scenario.link_mbps, axis=1, kind="stable")
     return World(

@@ -8,6 +8,7 @@ The state drains lazily: when a task of a later slot is placed. Probing, latency
 information is free, and a task that asks for more than a rule knows is refused.
 """
 
+from dataclasses import replace
 from functools import lru_cache
 from itertools import combinations
 from typing import Any
@@ -64,6 +65,24 @@ def initial_state(scenario: Scenario, n_replicas: int) -> State:
         own_queue_gcycle=np.zeros((r, e, e)),
         own_gcycle=np.zeros((r, e, e)),
     )
+
+
+def state_of(arrays: dict[str, Any]) -> State:
+    """The state with these arrays by the names of its fields."""
+    return State(**arrays)
+
+
+def settled(state: State, outcome: Outcome) -> Bools:
+    """[R, N] tasks whose delay is final: all that are decided."""
+    final: Bools = ~np.isnan(outcome.delay_s)
+    return final
+
+
+def translated(decision: Decision) -> Decision:
+    """In these additive worlds the exact equal finish is water-filling, and "level" is "own"."""
+    split = "water_filling" if decision.split == "equal_finish" else decision.split
+    info = "own" if decision.info == "level" else decision.info
+    return replace(decision, split=split, info=info, split_info=decision.split_info or info)
 
 
 def place(

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from ddrl_sched.config import SINGLE_RULES
+
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
@@ -36,6 +38,16 @@ class Scenario:
     warm_up_s: float  # tasks that arrive earlier are served, not counted
     horizon_s: float  # no task arrives later; counted tasks are followed to their end
     network_sha256: str = ""  # content of the file that the links come from; "" where they come from none
+
+    @property
+    def published(self) -> bool:
+        """Whether a published rule computes delays here."""
+        return self.rule != "clean"
+
+    @property
+    def single(self) -> bool:
+        """Whether a published rule does that sends every task to one server."""
+        return self.rule in SINGLE_RULES
 
     @property
     def n_servers(self) -> int:

@@ -8,15 +8,17 @@ import numpy as np
 
 from ddrl_sched.config import EnvSettings, InputError
 from ddrl_sched.edge import physics
+from ddrl_sched.edge.session import Traces
 from ddrl_sched.edge.sizes import MAX_SPEEDS, n_speeds
 from ddrl_sched.edge.types import Decision, Floats, Ints, Outcome, Scenario, Tasks
 from ddrl_sched.edge.workload import TraceFacts
+from ddrl_sched.edge.world import world_of
 from ddrl_sched.failures import blamed_on
 from ddrl_sched.run.problem import Problem
 from ddrl_sched.run.reading import LARGEST_S
-from ddrl_sched.run.rollout import Step, Traces, rollout, world_of
+from ddrl_sched.run.rollout import Step, rollout
 from ddrl_sched.run.seeding import stream
-from ddrl_sched.schedulers.base import Scheduler, Trained
+from ddrl_sched.schedulers.base import Scheduler, is_trained, traits_of
 
 Rows = list[dict[str, Any]]
 Decided = tuple[Decision, Ints, Ints]  # arrays [R, M, ...] about tasks lo[r]..hi[r]-1
@@ -50,7 +52,7 @@ def evaluate(
     for traces in _chunks(problem, n_seeds, n_traces):
         made, facts, number, cluster = problem.evaluation(traces, n_seeds)
         seed, made, number, cluster = _cross(problem, made, number, cluster, n_seeds, len(traces))
-        if isinstance(scheduler, Trained):
+        if is_trained(scheduler):
             names = (problem.eval_seed, "policy", drawn_as, traces.start)
             with blamed_on(type(scheduler)):
                 scheduler.start_evaluation(len(traces), [stream(*names, k) for k in range(scheduler.n_learners)])
@@ -90,8 +92,8 @@ def check_size(problem: Problem, n_seeds: int) -> None:
 
 def _state_cells(problem: Problem) -> float:
     """Numbers that a state holds of one replica, about."""
-    n = problem.scenario.n_servers
-    return 4.0 * n * n + 100.0 * n
+    b, e = problem.scenario.n_stations, problem.scenario.n_servers
+    return 4.0 * b * e + 100.0 * e
 
 
 def _chunks(problem: Problem, n_seeds: int, n_traces: int) -> Iterator[range]:
@@ -124,7 +126,7 @@ def check_replay(made: Traces, scheduler: Scheduler, rule: str) -> None:
 
     Only schedulers that are asked once per trace are tried: others may change by being asked.
     """
-    if scheduler.cadence == "trace":
+    if traits_of(scheduler).cadence == "trace":
         decided = _run(made, scheduler, "", 0, keep=True)[1]
         _place_again(replace(made.scenario, rule=rule), made.tasks, decided)
 
@@ -140,7 +142,7 @@ def _run(
         decide_s += step.decide_s
         outcome = step.outcome
         if keep:
-            decided.append((_as_given(step), step.lo, step.hi))
+            decided.append((_as_given(step), step.window.lo, step.window.hi))
     return outcome, decided, decide_s
 
 
@@ -149,7 +151,7 @@ def _as_given(step: Step) -> Decision:
 
     Its arrays are copies: a scheduler may use its own again.
     """
-    decision, lo, hi = step.decision, step.lo, step.hi
+    decision, lo, hi = step.decision, step.window.lo, step.window.hi
     arrays: dict[str, Any] = {
         f.name: value.copy() for f in fields(decision) if isinstance(value := getattr(decision, f.name), np.ndarray)
     }
@@ -186,7 +188,7 @@ def _about(problem: Problem, scheduler: Scheduler, label: str, facts: TraceFacts
         "scenario_hash": problem.scenario_hash,
         "load": problem.plan.demand.load,
         "scheduler": label,
-        "info": scheduler.info,
+        "info": traits_of(scheduler).info,
         "time_scale": facts.time_scale,
     }
 
@@ -244,7 +246,7 @@ def check_rows(rows: Rows, env: EnvSettings) -> None:
 
 def _compile(problem: Problem, scheduler: Scheduler) -> None:
     """Let numba compile the kernel before anything is timed: a few tasks of a trace of its own."""
-    if isinstance(scheduler, Trained):
+    if is_trained(scheduler):
         return
     scenario = replace(problem.scenario, horizon_s=min(problem.scenario.horizon_s, 4 / problem.plan.demand.tasks_per_s))
     few = replace(problem, scenario=scenario)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ddrl_sched.config import SINGLE_RULES, InputError, near, shown
 from ddrl_sched.edge import published
-from ddrl_sched.failures import TrainingError, blamed_on
+from ddrl_sched.failures import TrainingError
 from ddrl_sched.run import records
 from ddrl_sched.run.claim import claim, is_claimed
 from ddrl_sched.run.content import training_hash
@@ -18,7 +18,7 @@ from ddrl_sched.run.lifecycle import Clock, Task, carry_out, stamp
 from ddrl_sched.run.problem import Problem, build_problem
 from ddrl_sched.run.reading import check_n_rows
 from ddrl_sched.run.rollout import check_decision
-from ddrl_sched.schedulers.base import Scheduler
+from ddrl_sched.schedulers.base import Scheduler, traits_of
 from ddrl_sched.schedulers.table import build as build_scheduler
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def _check_replay(settings: JobSettings, problem: Problem) -> None:
         raise InputError(f"evaluate.replay_rule: unknown rule {shown(rule)}{near(rule, published.RULES)}")
     if not problem.nested:
         raise InputError("evaluate.replay_rule: only decisions of published worlds can be replayed")
-    if (rule in SINGLE_RULES) != (problem.scenario.rule in SINGLE_RULES):
+    if (rule in SINGLE_RULES) != (problem.scenario.single):
         raise InputError(f"evaluate.replay_rule: {rule} and {problem.scenario.rule} (env.rule) share no kind of task")
 
 
@@ -165,9 +165,7 @@ def _about(job: Job) -> dict[str, Any]:
 def _n_seeds(job: Job) -> int:
     if job.asked.learns or job.problem.nested:
         return job.asked.settings.seeds
-    with blamed_on(type(job.scheduler)):
-        draws = bool(getattr(job.scheduler, "draws", False))
-    return job.asked.settings.evaluate.policy_seeds if draws else 1
+    return job.asked.settings.evaluate.policy_seeds if traits_of(job.scheduler).draws else 1
 
 
 def _trains(job: Job) -> bool:

@@ -17,6 +17,7 @@ from safetensors.torch import save as save_tensors
 
 from ddrl_sched import stopping
 from ddrl_sched.config import InputError, clean, shown
+from ddrl_sched.edge.session import Traces
 from ddrl_sched.run import budget as budgets
 from ddrl_sched.run import checkpoint, records
 from ddrl_sched.run.content import Inputs, training_hash
@@ -26,7 +27,6 @@ from ddrl_sched.run.identity import WEIGHTS, Asked, JobSettings
 from ddrl_sched.run.lifecycle import Clock
 from ddrl_sched.run.problem import Problem, build_problem
 from ddrl_sched.run.progress import show
-from ddrl_sched.run.rollout import Traces
 from ddrl_sched.run.seeding import stream
 from ddrl_sched.run.train import Progress, Training
 from ddrl_sched.run.validate import Validation

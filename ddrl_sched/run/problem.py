@@ -6,12 +6,12 @@ import numpy as np
 
 from ddrl_sched.config import EnvSettings, InputError, TraceArrivals, WorkloadSettings, clean
 from ddrl_sched.edge.arrivals import Plan, slot_tasks
+from ddrl_sched.edge.session import Traces
 from ddrl_sched.edge.types import Ints, Scenario
 from ddrl_sched.edge.workload import Replica, TraceFacts, build_world, sample
 from ddrl_sched.run.content import Inputs, scenario_hash, value_at
 from ddrl_sched.run.identity import read_inputs
 from ddrl_sched.run.records import NETWORK_FILE, TRACE_FILE
-from ddrl_sched.run.rollout import Traces
 from ddrl_sched.run.seeding import stream
 
 
@@ -28,7 +28,7 @@ class Problem:
     @property
     def nested(self) -> bool:
         """Published worlds: densities are drawn once per draw, seed i trains on draw i and is evaluated on it."""
-        return self.scenario.rule != "clean"
+        return self.scenario.published
 
     @property
     def scenario_hash(self) -> str:

@@ -10,9 +10,11 @@ import torch
 from numpy.typing import NDArray
 
 from ddrl_sched.edge import published
+from ddrl_sched.edge.session import Halt, Traces
 from ddrl_sched.edge.types import Bools, Floats, Outcome, Scenario, Tasks
+from ddrl_sched.edge.world import world_of
 from ddrl_sched.run import records
-from ddrl_sched.run.rollout import Halt, Step, Traces, mean_delay_s, rollout, world_of
+from ddrl_sched.run.rollout import Step, mean_delay_s, rollout
 from ddrl_sched.run.validate import Validation, due, look
 from ddrl_sched.schedulers.learned import Learner
 
@@ -87,13 +89,13 @@ class Training:
     def _learn(self, traces: Traces, step: Step) -> None:
         """Take in what a window brought; the updates are due when a slot (one without a task does not count) ends."""
         learner, scenario = self._learner, traces.scenario
-        learner.note(step.lo, traces.tasks.origin, traces.tasks.arrive_s)
-        if not step.epoch_ends:
+        learner.note(step.window.lo, traces.tasks.origin, traces.tasks.arrive_s)
+        if not step.window.epoch_ends:
             return
-        settled = settled_tasks(step)
+        settled = self._world.settled(step.state, step.outcome)
         rewards, known = reward_of(learner, traces, step.outcome, settled)
         learner.collect(rewards, known, scenario)
-        now = int(step.epoch * scenario.announce_s / scenario.slot_s + 1e-9)
+        now = int(step.window.epoch * scenario.announce_s / scenario.slot_s + 1e-9)
         if now > self._slot:
             self._slot = now
             progress = self._episode / max(self._episodes - 1, 1)
@@ -133,25 +135,15 @@ class Training:
         self._began = time.monotonic() - state["elapsed_s"]
         self._metrics, self._halt = _arrays(state["metrics"]), None
         if state["n_windows"]:
-            world = self._world.State(**_arrays(state["world"]))
+            world = self._world.state_of(_arrays(state["world"]))
             self._halt = Halt(state["n_windows"], world, Outcome(**_arrays(state["outcome"])))
-
-
-def settled_tasks(step: Step) -> Bools:
-    """[R, N] tasks whose delay is final: decided, and no share of them still on its way."""
-    settled: Bools = ~np.isnan(step.outcome.delay_s)
-    if hasattr(step.state, "n_flight"):
-        room = step.state.flight_task.shape[2]
-        replica, server, place = np.nonzero(np.arange(room) < step.state.n_flight[..., None])
-        settled[replica, step.state.flight_task[replica, server, place]] = False
-    return settled
 
 
 def reward_of(learner: Learner, traces: Traces, outcome: Outcome, settled: Bools) -> tuple[Floats, Bools]:
     """(reward [R, N], where it is known [R, N]) by the learner's settings; published worlds: as published."""
     scenario, tasks = traces.scenario, traces.tasks
     learning = learner.settings.learning
-    if scenario.rule != "clean":
+    if scenario.published:
         given = published.reward(scenario, tasks, outcome)
         own = np.where(np.isnan(given), -outcome.delay_s, given)
     else:

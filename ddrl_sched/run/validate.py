@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ddrl_sched.edge.session import Traces
 from ddrl_sched.edge.types import Floats
-from ddrl_sched.run.rollout import Traces, mean_delay_s, rollout
+from ddrl_sched.run.rollout import mean_delay_s, rollout
 from ddrl_sched.schedulers.base import Trained
 
 

@@ -1,12 +1,16 @@
-"""What a scheduler sees (View) and the one protocol that all of them follow."""
+"""The one protocol that all schedulers follow, and what a scheduler says of itself."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
 
-from ddrl_sched.edge.types import Bools, Decision, Floats, Scenario, Tasks
+from ddrl_sched.config import InputError, shown
+from ddrl_sched.edge.session import CADENCES
+from ddrl_sched.edge.types import Decision
+from ddrl_sched.edge.view import View as View
+from ddrl_sched.failures import blamed_on, class_name
 
 # Class: all classes on whose knowledge its decisions may rest (announced and own do not contain each other).
 MAY_USE = {
@@ -18,39 +22,6 @@ MAY_USE = {
     "running": ("static", "announced", "own", "tracked", "probed", "running"),
 }
 INFO_CLASSES = tuple(MAY_USE)
-CADENCES = ("trace", "epoch", "arrival")  # how often a scheduler is asked, see Scheduler
-
-
-@dataclass(frozen=True)
-class View:
-    """What a scheduler may see when it is asked. Read only. M is the width of the window it is asked about."""
-
-    scenario: Scenario  # capacities, rates, latencies
-    tasks: Tasks  # [R, M] the tasks to decide: a whole trace, an epoch, or one task per station (see `cadence`)
-    wait_s: Floats | None  # [R, M, E] waits as the scheduler's class knows them at each arrival; None at cadence trace
-    age_s: Floats | None  # [R, M] age of the last announcement at each arrival
-    mean_work_gcycle: float  # of the workload
-    slot_tasks: Floats | None  # [N] expected number of tasks at index n of a station's slot; None unless slotted
-    drawn_order: bool  # True: tasks that arrive together are served in drawn order; False: station 0 first
-    own_rate: Floats | None = None  # [R, M] tasks/s at the own station lately, for those with `rate_memory_s`
-
-    @property
-    def local(self) -> Bools:
-        """[R, M, E] whether the server is that of the task's own station (which may have none)."""
-        here: Bools = self.tasks.origin[..., None] == self.scenario.home
-        return here
-
-    @property
-    def work_s(self) -> Floats:
-        """[R, M, E] computing time of the whole task at nominal speed, without its overhead."""
-        seconds: Floats = self.tasks.work_gcycle[..., None] / self.scenario.speed_gcps
-        return seconds
-
-    @property
-    def send_s(self) -> Floats:
-        """[R, M, E] time to send the whole input to the server, without latency and waiting; 0 where local."""
-        seconds: Floats = self.tasks.input_mbit[..., None] / self.scenario.link_mbps[self.tasks.origin]
-        return seconds
 
 
 class Scheduler(Protocol):
@@ -58,6 +29,9 @@ class Scheduler(Protocol):
 
     "trace": once per trace (its Decision is a rule that the world's kernel carries out task by task),
     "epoch": once per announcement interval, "arrival": for as many tasks together as come from different stations.
+
+    A class may say more of itself, by attributes that have the values of `Traits` where they are missing: choose_info,
+    rate_memory_s and draws.
     """
 
     @property
@@ -93,3 +67,54 @@ class Trained(Scheduler, Protocol):
     def load_weights(self, weights: dict[str, Any]) -> None:
         """Take over weights; ValueError on other names or shapes."""
         ...
+
+
+def is_trained(scheduler: Scheduler) -> TypeGuard[Trained]:
+    """Whether it is a Trained. A class of the user's may answer itself when it is asked for its attributes."""
+    with blamed_on(type(scheduler)):
+        return isinstance(scheduler, Trained)
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What a scheduler says of itself, read once: a class of the user's may compute it."""
+
+    name: str  # module:Class
+    info: str
+    cadence: str
+    choose_info: str  # class by which View.wait_s is told; as `info` where it says nothing
+    rate_memory_s: float | None = None  # time constant of View.own_rate; None: it is not told
+    draws: bool = False  # random numbers, so that evaluations repeat it
+
+
+def traits_of(scheduler: Scheduler) -> Traits:
+    """What a scheduler says of itself.
+
+    InputError for an information class or a cadence that does not exist, or a choice that rests on more than the class.
+    """
+    name = class_name(type(scheduler))
+    with blamed_on(type(scheduler)):
+        info, cadence = (getattr(scheduler, key, None) for key in ("info", "cadence"))
+        choose_info: Any = getattr(scheduler, "choose_info", info)
+        memory_s = getattr(scheduler, "rate_memory_s", None)
+        draws = bool(getattr(scheduler, "draws", False))
+        for key, value in (("info", info), ("cadence", cadence), ("choose_info", choose_info)):
+            _check_word(key, value, CADENCES if key == "cadence" else INFO_CLASSES, name)
+        if memory_s is not None and not (isinstance(memory_s, int | float) and 0.0 < memory_s < np.inf):
+            raise InputError(f"scheduler.rate_memory_s: expected seconds > 0, got {shown(memory_s)} ({name})")
+    traits = Traits(name, str(info), str(cadence), str(choose_info), memory_s, draws)
+    check_use(traits, "choose_info", traits.choose_info)
+    return traits
+
+
+def _check_word(key: str, value: object, known: Sequence[str], name: str) -> None:
+    if not isinstance(value, str) or value not in known:
+        raise InputError(f"scheduler.{key}: expected one of {', '.join(known)}, got {shown(value)} ({name})")
+
+
+def check_use(traits: Traits, key: str, used: str) -> None:
+    """InputError if knowledge of the class `used` is above the scheduler's own; "level" knows what "own" knows."""
+    needed = "own" if used == "level" else used
+    if needed in INFO_CLASSES and needed not in MAY_USE[traits.info]:
+        text = f"{traits.info} (scheduler.info) does not know what {needed} knows"
+        raise InputError(f"scheduler.{key}: {text} ({traits.name})")

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from ddrl_sched.config import InputError
-from ddrl_sched.edge.types import Bools, Decision, Tasks
+from ddrl_sched.edge.types import Bools, Decision
 from ddrl_sched.schedulers.base import View
 
 
@@ -52,9 +52,9 @@ class RoundRobin:
 
     def decide(self, view: View, rng: np.random.Generator) -> Decision:
         """One server per task: station + number of the task among those of the station, modulo E."""
+        assert view.earlier is not None
         n_servers = view.scenario.n_servers
-        servers = (view.tasks.origin + rank_at_station(view.tasks, view.scenario.n_stations)) % n_servers
-        return whole(servers, n_servers)
+        return whole((view.tasks.origin + view.earlier.own) % n_servers, n_servers)
 
 
 @dataclass(frozen=True)
@@ -100,12 +100,3 @@ def whole(servers: np.ndarray, n_servers: int) -> Decision:
 def one_hot(servers: np.ndarray, n_servers: int) -> Bools:
     """Bool [R, M, E], True at the server of servers[R, M]."""
     return servers[..., None] == np.arange(n_servers)
-
-
-def rank_at_station(tasks: Tasks, n_stations: int) -> np.ndarray:
-    """Number of earlier tasks of the same station [R, M], over the whole window."""
-    rank = np.zeros(tasks.shape, dtype=np.int64)
-    for station in range(n_stations):
-        here = tasks.origin == station
-        rank[here] = (np.cumsum(here, axis=1) - 1)[here]
-    return rank

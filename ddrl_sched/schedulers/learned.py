@@ -142,7 +142,7 @@ class Learner:
         self._per_seed = 1 if settings.sharing == "shared" else scenario.n_stations
         self.n_learners = n_seeds * self._per_seed
         self._table, head = _head(settings.actions, scenario)
-        if settings.learning.next_queues == "zero" and scenario.rule == "clean":
+        if settings.learning.next_queues == "zero" and not scenario.published:
             raise InputError(
                 "scheduler.learning.next_queues: must be observed in clean worlds (zero is a published fault)"
             )
@@ -214,14 +214,14 @@ class Learner:
         split = self.settings.split
         if split == "by_world":
             one = self.settings.actions.name == "single"
-            split = "whole" if one else "equal_finish" if view.scenario.rule == "clean" else "cwa"
+            split = "whole" if one else "equal_finish" if not view.scenario.published else "cwa"
         return Decision(
             choice="given",
             info=self.choose_info,
             split=split,
             split_info="probed" if probing else None,  # in published worlds that is the running work
             select=select,
-            probe_selected=probing and view.scenario.rule == "clean",
+            probe_selected=probing and not view.scenario.published,
         )
 
     def _pack(self, view: View) -> tuple[Ints, Ints, Ints, Ints, Ints]:
@@ -293,7 +293,7 @@ class Learner:
         count = np.bincount(learner, minlength=self.n_learners)
         place = np.arange(len(here)) - np.repeat(np.cumsum(count) - count, count)
         gamma = self.settings.learning.gamma
-        if scenario.rule == "clean":
+        if not scenario.published:
             discount = gamma ** ((o["arrive_s"][after] - o["arrive_s"][here]) / scenario.slot_s)
         else:
             discount = np.full(len(here), gamma)
@@ -431,8 +431,8 @@ def _check_size(settings: LearnedSettings, spaces: Spaces, hidden: Sequence[int]
 
 
 def _n_observed(scenario: Scenario, settings: LearnedSettings) -> int:
-    if scenario.rule != "clean":
-        return scenario.n_servers + (2 if scenario.rule in ("dedgeai", "opt_ts") else 1)
+    if scenario.published:
+        return scenario.n_servers + (2 if scenario.single else 1)
     return 6 + (4 if settings.sharing == "shared" else 3) * scenario.n_servers
 
 
@@ -447,8 +447,8 @@ def observe(view: View, settings: LearnedSettings, info: str) -> NDArray[np.floa
     assert view.wait_s is not None
     assert view.age_s is not None
     wait_s: Floats = view.wait_s
-    if scenario.rule != "clean":
-        own = [tasks.input_mbit, tasks.work_gcycle] if scenario.rule in ("dedgeai", "opt_ts") else [tasks.input_mbit]
+    if scenario.published:
+        own = [tasks.input_mbit, tasks.work_gcycle] if scenario.single else [tasks.input_mbit]
         queue_gcycle = wait_s * scenario.speed_gcps
         return np.concatenate([np.stack(own, -1), queue_gcycle], -1).astype(np.float32)
     task = np.stack(

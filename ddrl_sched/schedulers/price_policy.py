@@ -317,8 +317,8 @@ def _actor(settings: PriceSettings) -> Any:
 
 
 def _check_world(settings: PriceSettings, scenario: Scenario) -> None:
-    published = scenario.rule != "clean"
-    if published and (settings.candidates != "all" or settings.learn != ["price"] or settings.info != "running"):
+    published = ("all", ["price"], "running")
+    if scenario.published and (settings.candidates, settings.learn, settings.info) != published:
         raise InputError(
             f"scheduler: under the published rule {scenario.rule} a price policy can have candidates all, "
             "learn [price] and info running only"

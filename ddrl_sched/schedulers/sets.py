@@ -7,7 +7,7 @@ import numpy as np
 from pydantic import Field
 
 from ddrl_sched.config import InputError
-from ddrl_sched.edge.types import Bools, Decision, Floats, Ints, Scenario, Tasks
+from ddrl_sched.edge.types import Bools, Decision, Floats, Ints, Scenario
 from ddrl_sched.schedulers.actions import MAX_ROWS, n_actions, table
 from ddrl_sched.schedulers.base import View
 
@@ -152,7 +152,8 @@ def still_to_come(view: View, slot_tasks: Floats, see_all: bool) -> Floats:
     stations, origin = np.arange(view.scenario.n_stations), view.tasks.origin[..., None]
     if view.drawn_order:
         watched = len(stations) if see_all else 1
-        before = decided_in_slot(view.tasks, None if see_all else len(stations))
+        assert view.earlier is not None
+        before = view.earlier.all_now if see_all else view.earlier.own_now
         rest = slot_tasks.sum() * (1.0 - _position(before, watched * slot_tasks.sum()))[..., None]
         return np.repeat(rest, len(stations), axis=-1)
     after = np.append(np.cumsum(slot_tasks[::-1])[::-1], 0.0)  # [N + 1] expected at this index or a later one
@@ -174,21 +175,3 @@ def _position(before: Ints, expected: float) -> Floats:
     exact = (k + 1.0) / expected * gammainc(k + 2.0, expected) / np.maximum(mass, np.finfo(float).tiny)
     far = (k + 1.0) / (k + 2.0)  # k far above m: the density grows like u^k
     return np.where(mass > 1e-200, exact, far)[before]
-
-
-def decided_in_slot(tasks: Tasks, n_stations: int | None) -> Ints:
-    """Number of tasks [R, M] that arrived together with a task and were decided before it.
-
-    n_stations: count only those of the task's own station (of so many); None: those of all stations.
-    """
-    at = np.broadcast_to(np.arange(tasks.shape[1]), tasks.shape)
-    begins = np.diff(tasks.arrive_s, axis=1, prepend=-np.inf) != 0.0
-    first = np.maximum.accumulate(np.where(begins, at, 0), axis=1)  # [R, M] first task of the same moment
-    if n_stations is None:
-        return at - first
-    count = np.zeros(tasks.shape, dtype=np.int64)
-    for station in range(n_stations):
-        here = tasks.origin == station
-        before = np.cumsum(here, axis=1) - here
-        count[here] = (before - np.take_along_axis(before, first, axis=1))[here]
-    return count
