@@ -140,6 +140,46 @@ def test_a_budget_without_an_update_is_refused_by_key(tmp_path, learning, match)
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_station_of_the_smallest_weight_decides_whether_there_is_an_update(tmp_path):
+    data = tiny(tmp_path, "dqn_ts_tuned")
+    data["scheduler"]["sharing"] = "per_station"
+    data["scheduler"]["learning"] |= {"batch": 30, "memory": 40}
+    prepare(data, "sweep", NO_OPTIONS)  # some 25 tasks of each station, 30 can be
+    for last, most in {0: "0", 1: "1[0-9]"}.items():
+        data["workload"]["station_weights"] = [50, 50, 50, 50, last]
+        with pytest.raises(InputError, match=rf"\.batch: .* station 4 about {most} .*workload\.station_weights"):
+            prepare(data, "sweep", NO_OPTIONS)
+    data["scheduler"]["sharing"] = "shared"
+    prepare(data, "sweep", NO_OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("name", "load", "batch"), [("bursty", 0.1, 300), ("slotted", 0.72, 2000), ("published_multi", 0.3, 1500)]
+)
+def test_every_kind_of_arrivals_has_its_smallest_station(tmp_path, name, load, batch):
+    data = tiny(tmp_path, "dqn_ts_tuned", slots=20)
+    data["scheduler"]["sharing"] = "per_station"
+    data["scheduler"]["learning"] |= {"batch": batch, "memory": batch}
+    data["workload"] = plain("workload", name) | {"load": load}
+    prepare(data, "sweep", NO_OPTIONS)
+    data["workload"]["station_weights"] = [9, 9, 9, 9, 4]
+    with pytest.raises(InputError, match=r"station 4 .*workload\.station_weights"):
+        prepare(data, "sweep", NO_OPTIONS)
+
+
+def test_the_station_with_the_fewest_rows_of_a_file_decides(tmp_path):
+    file, rows = tmp_path / "of_stations.csv", range(4000)
+    file.write_text("time,station\n" + "".join(f"{0.1 * i:.1f},{4 if i % 50 == 9 else i % 4}\n" for i in rows))
+    data = tiny(tmp_path, "dqn_ts_tuned")
+    data["scheduler"]["sharing"] = "per_station"
+    data["scheduler"]["learning"] |= {"batch": 12, "memory": 20}
+    data["workload"] = on_file(file, 0.7)
+    prepare(data, "sweep", NO_OPTIONS)
+    data["workload"]["columns"] |= {"origin": "station"}
+    with pytest.raises(InputError, match=r"learning\.batch: .* station 4 about \d .*workload\.columns\.origin"):
+        prepare(data, "sweep", NO_OPTIONS)
+
+
 def test_the_last_possible_slot_is_not_refused(tmp_path):
     data = tiny(tmp_path, "dqn_ts_tuned")
     data["scheduler"]["learning"] |= {"start_slots": 6}
