@@ -19,6 +19,7 @@ from ddrl_sched.run.tune import plan_tune, tune
 from ddrl_sched.schedulers.learned import learned_settings
 from tests.conf_files import merged, plain
 from tests.resume_jobs import child, status_of
+from tests.test_failed_training import never_finishes
 from tests.test_job import learned, settings
 
 optuna = pytest.importorskip("optuna")
@@ -204,6 +205,14 @@ def test_a_trial_that_is_refused_counts_and_the_study_goes_on(tmp_path, capsys):
     assert "scheduler.learning.batch: at most" in capsys.readouterr().err
     assert len(rows) == 6
     assert tune(data, {}) == "skipped"
+
+
+def test_a_trial_with_a_task_that_has_no_delay_fails(tmp_path, monkeypatch):
+    never_finishes(monkeypatch)
+    with pytest.raises(RuntimeError, match="no trial of drlcoedge_tuned finished"):
+        tune(study(tmp_path, n_trials=2), {})
+    assert [row["state"] for row in table(tmp_path)] == ["fail", "fail"]
+    assert all("was never finished" in row["note"] for row in table(tmp_path))
 
 
 def test_a_job_that_is_refused_whatever_is_proposed_ends_no_trial(tmp_path, monkeypatch):
