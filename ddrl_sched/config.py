@@ -23,6 +23,7 @@ from pydantic import (
     model_validator,
 )
 
+PACKAGE = "package:"  # begins the name of an input file that comes with the package
 MAX_SHOWN = 60  # characters of a wrong value that a message repeats
 
 
@@ -263,6 +264,13 @@ class DrawnServers(Settings):
     capacity_seed: Seed
 
 
+class Stations(Settings):
+    """Stations, where they are not just one per server."""
+
+    n: Annotated[int, Field(ge=1, le=MAX_SERVERS)]
+    home: Annotated[list[Annotated[int, Field(ge=0)] | None], Field(min_length=1, max_length=MAX_SERVERS)]  # [E]
+
+
 class ReceiverNetwork(Settings):
     """Every pair of stations is joined, by a rate of each server's link or by a matrix; the latency too may be one."""
 
@@ -386,6 +394,7 @@ class EnvSettings(Settings):
     name: Name
     rule: Rule
     servers: Annotated[ListedServers | DrawnServers, Field(discriminator="kind")]
+    stations: Stations | None = None  # null: every station owns a server, and every server belongs to a station
     network: Annotated[ReceiverNetwork | DrawnReceiverNetwork | GraphNetwork, Field(discriminator="kind")]
     clock: Clock
     slowdowns: Slowdowns | None
@@ -393,7 +402,8 @@ class EnvSettings(Settings):
 
     @model_validator(mode="after")
     def _consistent(self) -> "EnvSettings":
-        wrong = _server_count_faults(self) + (_published_faults(self) if self.rule != "clean" else [])
+        wrong = _home_faults(self) or _server_count_faults(self)
+        wrong += _published_faults(self) if self.rule != "clean" else []
         if _mean_work_is_zero(self.tasks):
             wrong.append("tasks: the mean work must be > 0")
         if wrong:
@@ -407,34 +417,66 @@ def _mean_work_is_zero(tasks: OffloadTasks | GenerationTasks | ImageTasks) -> bo
     return isinstance(tasks, GenerationTasks) and tasks.gcycle_per_step[1] == 0
 
 
+def n_servers_of(env: EnvSettings) -> int | None:
+    """Servers of an environment; None: one per station of the network's graph."""
+    return len(env.servers.speed_gcps) if isinstance(env.servers, ListedServers) else env.servers.n
+
+
+def _home_faults(env: EnvSettings) -> list[str]:
+    stations, n = env.stations, n_servers_of(env)
+    if stations is None:
+        return []
+    if isinstance(env.network, GraphNetwork):
+        return ["stations: must be null with network.kind graph, which has a station with a server at every node"]
+    if env.rule != "clean":
+        return [f"stations: must be null under rule {env.rule}, where every station has a server"]
+    if len(stations.home) != n:
+        return [f"stations.home: must have one entry per server ({n}), got {len(stations.home)}"]
+    for e, home in enumerate(stations.home):
+        if home is not None and home >= stations.n:
+            return [f"stations.home[{e}]: must be null or a station below {stations.n} (stations.n), got {home}"]
+        if home is not None and home in stations.home[:e]:
+            return [f"stations.home[{e}]: station {home} has server {stations.home.index(home)} already"]
+    return []
+
+
 def _server_count_faults(env: EnvSettings) -> list[str]:
-    n = len(env.servers.speed_gcps) if isinstance(env.servers, ListedServers) else env.servers.n
+    n = n_servers_of(env)
     if n is None and not isinstance(env.network, GraphNetwork):
         return ["servers.n: null needs network.kind graph"]
     if isinstance(env.network, GraphNetwork):
         return []
-    rates, latencies = env.network.rate_mbps, env.network.latency_s
-    faults = [] if isinstance(latencies, float | int) else _matrix_faults("network.latency_s", latencies, n, 0)
+    assert n is not None
+    rates, latencies, world = env.network.rate_mbps, env.network.latency_s, homes_of(env, n)
+    faults = [] if isinstance(latencies, float | int) else _matrix_faults("network.latency_s", latencies, world, 0)
     if isinstance(env.network, DrawnReceiverNetwork) or isinstance(rates, float | int):
         return faults
     if isinstance(rates[0], list):
-        return _matrix_faults("network.rate_mbps", rates, n, 1) + faults
+        return _matrix_faults("network.rate_mbps", rates, world, 1) + faults
     if n != len(rates):
         faults.insert(0, f"network.rate_mbps: must have one rate per server ({n}), got {len(rates)}")
     return faults
 
 
-def _matrix_faults(key: str, rows: list[Any], n: int | None, least: int) -> list[str]:
-    """The first fault of a matrix [B, E] of n rows and columns. Off its diagonal 0 is no rate (least 1)."""
-    if len(rows) != n:
-        return [f"{key}: must be one number or have one row per station ({n}), got {len(rows)} rows"]
+def homes_of(env: EnvSettings, n_servers: int) -> tuple[int, list[int]]:
+    """(stations B, station of each server [E], -1 where it has none)."""
+    if env.stations is None:
+        return n_servers, list(range(n_servers))
+    return env.stations.n, [-1 if home is None else home for home in env.stations.home]
+
+
+def _matrix_faults(key: str, rows: list[Any], world: tuple[int, list[int]], least: int) -> list[str]:
+    """The first fault of a matrix [B, E]. Where the server is not the station's own 0 is no rate (least 1)."""
+    n_stations, home = world
+    if len(rows) != n_stations:
+        return [f"{key}: must be one number or have one row per station ({n_stations}), got {len(rows)} rows"]
     for b, row in enumerate(rows):
-        if len(row) != n:
-            return [f"{key}[{b}]: must have one entry per server ({n}), got {len(row)}"]
+        if len(row) != len(home):
+            return [f"{key}[{b}]: must have one entry per server ({len(home)}), got {len(row)}"]
         for e, value in enumerate(row):
-            if b == e and value:
+            if b == home[e] and value:
                 return [f"{key}[{b}][{e}]: must be null or 0 (there is no link to the own server), got {value:.6g}"]
-            if b != e and (value is None or (least and value == 0)):
+            if b != home[e] and (value is None or (least and value == 0)):
                 wanted = "a number > 0" if least else "a number"
                 return [f"{key}[{b}][{e}]: must be {wanted}, got {'null' if value is None else 0}"]
     return []

@@ -1,6 +1,6 @@
 """Small worlds and task lists for tests: every argument has a value that makes its effect vanish."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -26,6 +26,7 @@ def make_scenario(
         name="test",
         rule=rule,
         speed_gcps=speed,
+        home=np.arange(len(speed)),
         link_mbps=square(link_mbps, np.inf),
         link_latency_s=square(latency_s, 0.0),
         return_mbps=square(back.get("return_mbps", link_mbps), np.inf),
@@ -184,5 +185,5 @@ def stack_cases(cases):
             arrays = [np.pad(a, width, constant_values=fill) for a, width in zip(arrays, pad, strict=True)]
         return np.concatenate(arrays)
 
-    tasks = Tasks(**{f.name: joined(f.name) for f in fields(Tasks)})
+    tasks = Tasks(**{name: joined(name) for name in Tasks._fields})
     return tasks, np.concatenate([c.share for c in cases]), np.concatenate([c.probe for c in cases])

@@ -6,26 +6,28 @@ from pathlib import Path
 
 import ddrl_sched.edge.physics
 import ddrl_sched.edge.physics_kernel
+import ddrl_sched.edge.physics_resolve
+import ddrl_sched.edge.physics_state
 import ddrl_sched.edge.split
 
-KERNEL, SPLIT = "physics_kernel", "split"
+KERNEL, STATE, RESOLVE, SPLIT = "physics_kernel", "physics_state", "physics_resolve", "split"
 PLAIN = "def njit(**_options):\n    return lambda function: function\n"
 MUTANTS = {  # name: (file, line as it stands, line as a bug would have it)
     "overhead forgotten": (
         KERNEL,
-        "work = tasks[6][r, i] + share * tasks[5][r, i]",
-        "work = share * tasks[5][r, i]",
+        "work = tasks.overhead_gcycle[r, i] + share * tasks.work_gcycle[r, i]",
+        "work = share * tasks.work_gcycle[r, i]",
     ),
     "overhead split": (
         KERNEL,
-        "work = tasks[6][r, i] + share * tasks[5][r, i]",
-        "work = share * (tasks[6][r, i] + tasks[5][r, i])",
+        "work = tasks.overhead_gcycle[r, i] + share * tasks.work_gcycle[r, i]",
+        "work = share * (tasks.overhead_gcycle[r, i] + tasks.work_gcycle[r, i])",
     ),
     "latency dropped": (KERNEL, "arrive = sent + world.latency_s[b, s]", "arrive = sent"),
     "returns as if there": (
         KERNEL,
-        "back = world.return_latency_s[b, s] + share * tasks[4][r, i] / world.return_mbps[b, s]",
-        "back = world.latency_s[b, s] + share * tasks[4][r, i] / world.link_mbps[b, s]",
+        "back = world.return_latency_s[b, s] + share * tasks.result_mbit[r, i] / world.return_mbps[b, s]",
+        "back = world.latency_s[b, s] + share * tasks.result_mbit[r, i] / world.link_mbps[b, s]",
     ),
     "last come first served": (
         KERNEL,
@@ -33,36 +35,36 @@ MUTANTS = {  # name: (file, line as it stands, line as a bug would have it)
         "while i > 0:",
     ),
     "service before arrival": (
-        KERNEL,
+        STATE,
         "start = max(server_free_s[r, s], arrive_s[r, s, done])",
         "start = server_free_s[r, s]",
     ),
     "server never busy": (
-        KERNEL,
+        STATE,
         "start = max(server_free_s[r, s], arrive_s[r, s, done])",
         "start = arrive_s[r, s, done]",
     ),
     "share not normalised": (KERNEL, "share = x[s] / total", "share = x[s]"),
-    "return omitted": (KERNEL, "delay = end + back - arrivals[r, at]", "delay = end - arrivals[r, at]"),
-    "announcements stale by one": (KERNEL, "moment = n * world.announce_s", "moment = (n - 1) * world.announce_s"),
+    "return omitted": (STATE, "delay = end + back - tasks.arrive_s[r, at]", "delay = end - tasks.arrive_s[r, at]"),
+    "announcements stale by one": (STATE, "moment = n * world.announce_s", "moment = (n - 1) * world.announce_s"),
     "one port is many": (KERNEL, "port = 0 if world.shared else s", "port = s"),
     "many ports are one": (KERNEL, "port = 0 if world.shared else s", "port = 0"),
-    "speed factor ignored": (KERNEL, "rate = speed_gcps * factor[piece]", "rate = speed_gcps"),
+    "speed factor ignored": (STATE, "rate = speed_gcps * factor[piece]", "rate = speed_gcps"),
     "last speed ignored": (
-        KERNEL,
+        STATE,
         "return start_s + gcycle / (speed_gcps * factor[piece])",
         "return start_s + gcycle / speed_gcps",
     ),
     "first share ends the task": (
-        KERNEL,
-        "if not results[5][r, at] >= delay:",
-        "if not results[5][r, at] <= delay:",
+        STATE,
+        "if not outcome.delay_s[r, at] >= delay:",
+        "if not outcome.delay_s[r, at] <= delay:",
     ),
-    "probes are free": (KERNEL, "return farthest + asked * world.probe_s, asked", "return farthest, asked"),
+    "probes are free": (RESOLVE, "return farthest + asked * world.probe_s, asked", "return farthest, asked"),
     "late at the deadline": (
-        KERNEL,
-        "results[6][r, at] = delay > deadlines[r, at]",
-        "results[6][r, at] = delay >= deadlines[r, at]",
+        STATE,
+        "outcome.late[r, at] = delay > tasks.deadline_s[r, at]",
+        "outcome.late[r, at] = delay >= tasks.deadline_s[r, at]",
     ),
     "split forgets the overhead": (SPLIT, "left = finish_s - q.fixed_s[s]", "left = finish_s"),
     "split forgets the queue on the port": (SPLIT, "used_s += share * q.send_s[s]", "used_s += 0.0"),
@@ -73,7 +75,8 @@ def physics(name=None):
     """edge.physics as plain Python, with the bug `name` of MUTANTS (None: none)."""
     file, line, bug = MUTANTS[name] if name else (KERNEL, "", "")
     made = {}
-    for module in (ddrl_sched.edge.split, ddrl_sched.edge.physics_kernel, ddrl_sched.edge.physics):
+    edge = ddrl_sched.edge
+    for module in (edge.split, edge.physics_state, edge.physics_resolve, edge.physics_kernel, edge.physics):
         short = module.__name__.rpartition(".")[2]
         source = Path(module.__file__).read_text(encoding="utf-8").replace("from numba import njit\n", PLAIN)
         if name and short == file:

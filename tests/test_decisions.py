@@ -23,7 +23,7 @@ from tests.resume_jobs import SMALL, tiny
 E, N = 3, 4
 SCENARIO = make_scenario([10.0, 20.0, 30.0], link_mbps=400.0)
 TASKS = make_tasks(np.tile(np.arange(N), (2, 1)), n_servers=E)  # two replicas; of the second the last task is padding
-TASKS = replace(TASKS, valid=np.array([[True] * N, [True] * (N - 1) + [False]]))
+TASKS = TASKS._replace(valid=np.array([[True] * N, [True] * (N - 1) + [False]]))
 LO, HI = np.zeros(2, np.int64), np.array([N, N - 1])
 ALL, THIRDS = np.ones((2, N, E), bool), np.full((2, N, E), 1 / E)
 GIVEN = Decision("given", "static", select=ALL)

@@ -28,6 +28,11 @@ CONF = Path(__file__).parents[1] / "conf" / "scheduler"
 YAMLS = [file.stem for file in CONF.glob("*.yaml") if "name: price_policy" in file.read_text(encoding="utf-8")]
 
 
+def sets(name, n):
+    """The table of n stations that own a server each."""
+    return table(name, np.arange(n), n)
+
+
 def read(label, **changes):
     data = yaml.safe_load((CONF / f"{label}.yaml").read_text(encoding="utf-8"))
     for key, value in changes.items():
@@ -106,7 +111,7 @@ def test_without_learned_prices_it_is_the_priced_rule_that_asks_everybody():
     scenario, tasks = edge5("shared", probe_s=0.002), poisson(0.6, 500, 0.05)
     everyone = np.ones((*tasks.shape, 5), bool)
     mean = {"mean_work_gcycle": MEAN_WORK_GCYCLE, "congestion": np.full(tasks.shape, 1.0)}
-    rule = Decision("best", "probed", split="equal_finish", candidates=table("any_subset", 5), probe=everyone, **mean)
+    rule = Decision("best", "probed", split="equal_finish", candidates=sets("any_subset", 5), probe=everyone, **mean)
     outcome = run(
         policy(
             "ddrl_amsa_price", scenario, start={"level": 0.0, "probe": 1.0, "worth": 0.0}, learn=["price", "congestion"]
@@ -170,7 +175,7 @@ def test_echo_multiplies_own_work_since_the_announcement():
     tasks = make_tasks([0.1, 0.1, 0.1], origin=0, work_gcycle=2.0, n_servers=3)
 
     def chosen(echo):
-        decision = Decision("best", "tracked", candidates=table("single", 3), echo=np.full(tasks.shape, echo))
+        decision = Decision("best", "tracked", candidates=sets("single", 3), echo=np.full(tasks.shape, echo))
         return place(scenario, tasks, decision).tolist()
 
     assert chosen(0.5) == [1, 1, 1]  # 1, then 1 + 0.4 (at age 0.1), then 1 + 0.9 < 2
@@ -180,7 +185,7 @@ def test_echo_multiplies_own_work_since_the_announcement():
 def test_balance_alone_is_weighted_round_robin():
     scenario, tasks = edge5("shared"), poisson(0.6, 1500)
     huge = np.full(tasks.shape, 1e9)
-    rule = Decision("best", "static", candidates=table("single", 5), balance=huge)
+    rule = Decision("best", "static", candidates=sets("single", 5), balance=huge)
     ours, theirs = run(_Rule(rule), scenario, tasks), run(fixed("wrr_own"), scenario, tasks)
     placed = [
         (o.share * tasks.work_gcycle[..., None])[tasks.valid].sum(0) / scenario.speed_gcps for o in (ours, theirs)
@@ -196,7 +201,7 @@ def test_level_takes_others_to_be_as_busy_as_the_own_server():
     first = np.array([[[True, False], [True, True]]])
 
     def chosen(level):
-        rule = Decision("best", "own", select=first, candidates=table("single", 2), level=np.full(tasks.shape, level))
+        rule = Decision("best", "own", select=first, candidates=sets("single", 2), level=np.full(tasks.shape, level))
         return place(scenario, tasks, rule).tolist()
 
     assert chosen(0.0) == [0, 1]  # 1 s to send, 1 s to compute
@@ -277,7 +282,9 @@ def test_rank_of_others_by_hand():
         task = {"origin": [0], "work_gcycle": [2.0], "overhead_gcycle": [1.0], "input_mbit": [4.0]}
         tasks = SimpleNamespace(**{name: np.array([value]) for name, value in task.items()})
         n = len(speed)
-        scenario = SimpleNamespace(n_servers=n, speed_gcps=np.array(speed), link_mbps=np.tile(mbps, (n, 1)))
+        scenario = SimpleNamespace(
+            n_servers=n, home=np.arange(n), speed_gcps=np.array(speed), link_mbps=np.tile(mbps, (n, 1))
+        )
         return rank_of_others(View(scenario, tasks, np.array([[wait_s]]), None, 2.0, None, False))[0, 0]
 
     lan = [np.inf, 100.0, 100.0, 100.0]

@@ -1,6 +1,6 @@
 """The published rule sets: numbers to do in the head, what tells the rules apart, laws. Golden vectors: test_replay."""
 
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -22,7 +22,20 @@ def scenario(rule, speed=(10.0, 20.0), rate=(50.0, 50.0), slot_s=1.0):
     np.fill_diagonal(link, np.inf)
     zeros = np.zeros((n, n))
     return Scenario(
-        "test", rule, np.array(speed, float), link, zeros, link, zeros, "shared", slot_s, slot_s, 0.0, 0.0, 10.0
+        "test",
+        rule,
+        np.array(speed, float),
+        np.arange(n),
+        link,
+        zeros,
+        link,
+        zeros,
+        "shared",
+        slot_s,
+        slot_s,
+        0.0,
+        0.0,
+        10.0,
     )
 
 
@@ -317,7 +330,7 @@ WRONG = {
 def test_what_a_rule_does_not_define_is_refused(words):
     rule, decision, changed = WRONG[words]
     with pytest.raises(ValueError, match=words):
-        place(scenario(rule), replace(tasks([0], [0]), **changed), decision)
+        place(scenario(rule), tasks([0], [0])._replace(**changed), decision)
 
 
 def test_a_slot_that_is_over_takes_no_task():
@@ -361,9 +374,9 @@ def streams(draw, rules=MULTI):
 def test_work_is_conserved_and_parts_sum_to_the_delay(problem):
     world, stream, decision = problem
     before = published.initial_state(world, 1)
-    kept = [getattr(before, f.name).copy() for f in fields(before)]
+    kept = [array.copy() for array in before]
     state, outcome = place(world, stream, decision, before)
-    assert all(np.array_equal(getattr(before, f.name), k) for f, k in zip(fields(before), kept, strict=True))
+    assert all(np.array_equal(array, k) for array, k in zip(before, kept, strict=True))
     np.testing.assert_allclose(outcome.share.sum(-1), 1.0)
     assert not (outcome.share[~decision.select] > 0.0).any()
     np.testing.assert_allclose(state.own_gcycle.sum(), stream.work_gcycle.sum())
@@ -386,15 +399,15 @@ def test_placing_in_pieces_is_placing_at_once(problem, data):
     rest = replace(decision, select=decision.select[:, cut:])
     end, second = place(world, stream, rest, half, lo=cut)
     np.testing.assert_array_equal(np.where(np.isnan(second.delay_s), first.delay_s, second.delay_s), outcome.delay_s)
-    for f in fields(state):
-        np.testing.assert_array_equal(getattr(end, f.name), getattr(state, f.name))
+    for name in state._fields:
+        np.testing.assert_array_equal(getattr(end, name), getattr(state, name))
 
 
 @settings(max_examples=20, deadline=None)
 @given(streams())
 def test_replicas_do_not_meet(problem):
     world, stream, decision = problem
-    both = Tasks(**{f.name: np.repeat(getattr(stream, f.name), 2, 0) for f in fields(Tasks)})
+    both = Tasks(*(np.repeat(array, 2, 0) for array in stream))
     other = np.ones_like(decision.select) if published.RULES[world.rule].sets == 0 else decision.select
     together = place(world, both, replace(decision, select=np.concatenate([other, decision.select])))[1]
     alone = place(world, stream, decision)[1]

@@ -137,7 +137,26 @@ def test_a_table_that_a_report_refuses_is_not_done(tmp_path, change, text):
     frame = eval_frame(2, **{"scheduler": "eft", "late_rate": 0.5} | change)
     records.write_table(tmp_path / "eval.parquet", frame, records.EVAL_SCHEMA)
     with pytest.raises(InputError, match=text):
-        reading.check_written(tmp_path, "eft")
+        reading.check_written(tmp_path, job(settings={"env": {"rule": "x"}}, scenario_hash="x"))
+
+
+@pytest.mark.parametrize(
+    ("rows", "fits"),
+    [
+        ([("clean", "h")], True),
+        ([("clean", "h"), ("optimal", "other")], True),  # placed again under another rule
+        ([("clean", "other")], False),
+        ([("clean", "h"), ("clean", "other")], False),
+        ([("optimal", "h")], False),
+    ],
+)
+def test_results_are_of_the_scenario_of_their_job(tmp_path, rows, fits):
+    frame = eval_frame(len(rows), scheduler="eft").assign(
+        rule=[rule for rule, _ in rows], scenario_hash=[hash_ for _, hash_ in rows]
+    )
+    records.write_table(tmp_path / "eval.parquet", frame, records.EVAL_SCHEMA)
+    of = job(settings={"env": {"rule": "clean"}}, scenario_hash="h")
+    assert accepted(reading.check_written, tmp_path, of) == fits
 
 
 def test_a_job_whose_table_no_report_reads_fails(tmp_path, monkeypatch):
@@ -152,7 +171,7 @@ def test_curves_of_delays_are_read_back(tmp_path):
     frame = curves_frame().assign(metric="delay_s")
     for value, fits in ((0.25, True), (np.nan, True), (2e9, False), (0.0, False)):
         records.write_table(tmp_path / "curves.parquet", frame.assign(value=value), records.CURVES_SCHEMA)
-        assert accepted(reading.check_written, tmp_path, "eft") == fits
+        assert accepted(reading.check_written, tmp_path, job()) == fits
 
 
 def test_the_error_of_a_failed_job_can_be_read(tmp_path):

@@ -20,8 +20,8 @@ from ddrl_sched.run import records
 def job(**changes):
     plain = {
         "schema_version": records.SCHEMA_VERSION, "job_id": "0123456789abcdef", "experiment": "toy", "status": "done",
-        "settings": {"load": 0.5}, "overrides": [], "seeds": [0], "scenario_hash": "h", "scheduler": "eft",
-        "learned": False, "baselines": ["eft"], "code_version": "c", "packages": {}, "numerics": {},
+        "settings": {"load": 0.5}, "input_sha256": {}, "overrides": [], "seeds": [0], "scenario_hash": "h",
+        "scheduler": "eft", "learned": False, "baselines": ["eft"], "code_version": "c", "packages": {}, "numerics": {},
         "created": "2030-01-02T03:04:05+00:00", "duration_s": 1.5, "cpu_s": None, "error": None,
     }  # fmt: skip
     return plain | changes
@@ -102,6 +102,8 @@ def test_page_checksums_are_written(tmp_path):
         ({"created": "yesterday"}, "created is not time"),
         ({"mood": "good"}, "unknown key mood"),
         ({"settings": {"load": float("inf")}}, "JSON"),
+        ({"input_sha256": {"workload.path": "a"}}, "input_sha256 is not sha256 of workload.path and env.network.file"),
+        ({"input_sha256": {"scheduler": "0" * 64}}, "input_sha256 is not"),
     ],
 )
 def test_job_of_another_form_is_refused(tmp_path, change, message):

@@ -1,6 +1,7 @@
 """How trainings ended: the fitted change by hand, and the table of a report."""
 
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -137,6 +138,50 @@ def test_trainings_with_other_settings_stand_side_by_side(tmp_path, capsys):
         "edge5 poisson rule smcoedge 0.5",
         "edge5(announce_s=2,episodes=5) poisson 0.5",
     ]
+
+
+def on_trace(folder, path, sha256, delay=0.9, **changes):
+    settings = {"env": {"name": "edge5"}, "workload": {"name": "trace", "load": 0.5, "path": path}}
+    inputs = {} if sha256 is None else {"workload.path": sha256 * 64}
+    write_training(folder, np.full((16, 2), delay), settings=settings, input_sha256=inputs, **changes)
+
+
+def test_trainings_on_copies_of_a_trace_are_one(tmp_path, capsys):
+    on_trace(tmp_path / "a", "/x/a.csv", "1", created="2030-01-01T00:00:00+00:00")
+    on_trace(tmp_path / "b", "/y/copy.csv", "1", 0.8, created="2030-01-02T00:00:00+00:00")
+    on_trace(tmp_path / "c", "/y/other.csv", "2", 0.7)
+    main([tmp_path], "json", None)
+    said = capsys.readouterr()
+    rows = {row["trained_on"]: row["validation_delay_s"] for row in json.loads(said.out)["training"]}
+    assert rows == pytest.approx({"edge5 trace(path=a.csv) 0.5": 0.8, "edge5 trace(path=other.csv) 0.5": 0.7})
+    assert f"note: {tmp_path / 'a'}: mine left out: the newer training in {tmp_path / 'b'} counts" in said.err
+
+
+def test_trainings_on_two_contents_of_one_path_are_two(tmp_path, capsys):
+    on_trace(tmp_path / "a", "/x/a.csv", "1")
+    on_trace(tmp_path / "b", "/x/a.csv", "2", 0.8)
+    main([tmp_path], "json", None)
+    said = capsys.readouterr()
+    names = [row["trained_on"] for row in json.loads(said.out)["training"]]
+    assert len(set(names)) == 2
+    assert all(re.fullmatch(r"edge5; scenario [0-9a-f]{16} trace\(path=a.csv\) 0.5", name) for name in names)
+    assert "left out" not in said.err
+
+
+@pytest.mark.parametrize(("path", "n_rows"), [("/x/a.csv", 1), ("/y/copy.csv", 2)])
+def test_trainings_whose_content_is_not_kept_go_by_their_paths(tmp_path, capsys, path, n_rows):
+    on_trace(tmp_path / "a", "/x/a.csv", None)
+    on_trace(tmp_path / "b", path, None, 0.8)
+    main([tmp_path], "json", None)
+    assert len(json.loads(capsys.readouterr().out)["training"]) == n_rows
+
+
+def test_a_trace_of_the_package_goes_by_its_name(tmp_path, capsys):
+    """With the content or, in an older folder, without."""
+    for name, sha256 in (("a", None), ("b", "1")):
+        on_trace(tmp_path / name, "package:a.csv", sha256)
+    main([tmp_path], "json", None)
+    assert [row["trained_on"] for row in json.loads(capsys.readouterr().out)["training"]] == ["edge5 trace 0.5"]
 
 
 @pytest.mark.parametrize("settings", [{}, {"env": 3}, {"env": {"name": []}, "train": {"loads": {"x": 1}}}])

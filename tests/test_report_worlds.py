@@ -67,6 +67,33 @@ def test_another_seed_of_the_evaluation_is_another_world(tmp_path):
     assert names(tmp_path) == ["edge2(seed=1), poisson", "edge2(seed=2), poisson"]
 
 
+@pytest.mark.parametrize("inputs", [{}, {"workload.path": "1" * 64}])
+def test_a_copy_of_a_trace_makes_no_other_settings(tmp_path, inputs):
+    """Rows of one scenario_hash are of one content, also where job.json does not keep it."""
+    for day, file in ((1, "/x/a.csv"), (2, "/y/copy.csv")):
+        at = f"2030-01-0{day}T00:00:00+00:00"
+        write_world(tmp_path / str(day), "1", of=settings(file=file), created=at, input_sha256=inputs)
+    assert load([tmp_path]).notes == [
+        f"{tmp_path / '1'}: 2 rows of eft left out, repeated there: the newer {tmp_path / '2'} counts"
+    ]
+
+
+def test_other_settings_are_told_without_the_path_of_a_copy(tmp_path):
+    for day, file in ((1, "/x/a.csv"), (2, "/y/copy.csv")):
+        at, of = f"2030-01-0{day}T00:00:00+00:00", settings(file=file)
+        of["train"]["episodes"] = day
+        write_world(tmp_path / str(day), "1", of=of, created=at, input_sha256={"workload.path": "1" * 64})
+    (note,) = load([tmp_path]).notes
+    assert "made with other train.episodes: the newer" in note
+
+
+def test_worlds_of_one_trace_are_not_told_apart_by_its_copies(tmp_path):
+    for seed, file in ((1, "/x/a.csv"), (2, "/y/copy.csv")):
+        of = settings(seed=seed, file=file)
+        write_world(tmp_path / str(seed), str(seed), of=of, input_sha256={"workload.path": "1" * 64}, workload="trace")
+    assert names(tmp_path) == ["edge2(seed=1), trace(path=a.csv)", "edge2(seed=2), trace(path=a.csv)"]
+
+
 def test_a_trace_is_named_by_its_file(tmp_path):
     for number, file in enumerate(
         ("/x/week1/monday.csv", "/x/week2/monday.csv", "tuesday.csv", "package:traces/a.csv")

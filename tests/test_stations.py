@@ -7,12 +7,18 @@ import numpy as np
 import pytest
 
 from ddrl_sched.config import InputError
+from ddrl_sched.edge import physics
 from ddrl_sched.edge.arrivals import slot_tasks, training_rows
+from ddrl_sched.edge.types import Decision
 from ddrl_sched.edge.workload import Replica, build_world, sample
 from ddrl_sched.run.evaluate import check_size
 from ddrl_sched.run.problem import build_problem
 from ddrl_sched.run.reading import check_n_rows
+from ddrl_sched.run.rollout import rollout
 from ddrl_sched.run.seeding import stream
+from ddrl_sched.schedulers.fixed import Local
+from ddrl_sched.schedulers.table import build
+from tests.builders import make_tasks
 from tests.conf_files import env, workload
 
 SPEEDS = 150.0  # of edge5, Gcycle/s
@@ -183,3 +189,97 @@ def test_an_evaluation_is_measured_before_it_begins():
     with pytest.raises(InputError, match=r"evaluate\.traces: 1,000,000 rows"):
         check_n_rows({"evaluate.traces": 10**6})
     assert math.isfinite(problem.plan.demand.load)
+
+
+# ---- stations and servers are two lists ------------------------------------------------------------------------------
+
+GATEWAY = {"stations": {"n": 3, "home": [1, None]}, "servers": {"speed_gcps": [10, 40]}}
+LINKS = {"rate_mbps": [[100, 200], [None, 300], [400, 500]], "latency_s": [[0.01, 0.02], [0, 0.03], [0.04, 0.05]]}
+
+
+def gateway(**change):
+    return env("edge5", **(GATEWAY | {"network": LINKS} | change))
+
+
+def scenario_of(settings):
+    return build_world(settings, workload("poisson"), stream)[0]
+
+
+def test_links_of_stations_and_servers_stand_where_they_were_given():
+    scenario = scenario_of(gateway())
+    assert (scenario.n_stations, scenario.n_servers) == (3, 2)
+    assert scenario.own_server.tolist() == [-1, 0, -1]
+    assert not scenario.paired
+    assert scenario.link_mbps.tolist() == [[100, 200], [np.inf, 300], [400, 500]]
+    assert scenario.link_latency_s.tolist() == [[0.01, 0.02], [0, 0.03], [0.04, 0.05]]
+    assert scenario.return_mbps.tolist() == scenario.link_mbps.tolist()  # no station has the way back of another
+
+
+def test_every_station_a_server_is_the_same_written_out():
+    written = env("edge5", stations={"n": 5, "home": [0, 1, 2, 3, 4]})
+    one, other = (sampled(settings, workload("poisson"))[1] for settings in (env("edge5"), written))
+    for a, b in zip(one, other, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert scenario_of(written).paired
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"stations": {"n": 3, "home": [0]}}, r"stations.home: must have one entry per server \(2\), got 1"),
+        ({"stations": {"n": 3, "home": [0, 3]}}, r"stations.home\[1\]: must be null or a station below 3"),
+        ({"stations": {"n": 3, "home": [2, 2]}}, r"stations.home\[1\]: station 2 has server 0 already"),
+        ({"stations": {"n": 4, "home": [1, None]}}, r"rate_mbps: must be one number or have one row per station \(4\)"),
+        ({"stations": {"n": 3, "home": [None, 1]}}, r"rate_mbps\[1\]\[0\]: must be a number > 0, got null"),
+    ],
+)
+def test_wrong_homes_are_named(change, text):
+    with pytest.raises(InputError, match=text):
+        gateway(**change)
+
+
+def test_published_rules_and_graphs_have_a_server_at_every_station():
+    with pytest.raises(InputError, match="stations: must be null under rule amcoedge"):
+        env("published_multi", stations={"n": 5, "home": [None] * 5})
+    with pytest.raises(InputError, match="stations: must be null with network"):
+        env("karen", stations={"n": 1, "home": [0]})
+
+
+def test_a_station_without_a_server_sends_everything():
+    scenario = scenario_of(gateway())
+    tasks = make_tasks([0.0, 0.0], origin=[0, 1], input_mbit=4.0, result_mbit=2.0, work_gcycle=2.0, n_servers=2)
+    outcome = physics.empty_outcome(tasks, 2)
+    sets = Decision("given", "static", select=np.array([[[True, False], [False, True]]]))
+    state = physics.place(scenario, physics.initial_state(scenario, 1), tasks, sets, [0], [2], outcome)
+    physics.finish(scenario, state, tasks, outcome)
+    first = 4 / 100 + 0.01 + 2 / 10 + 0.01 + 2 / 100
+    second = 4 / 300 + 0.03 + 2 / 40 + 0.03 + 2 / 300
+    np.testing.assert_allclose(outcome.delay_s, [[first, second]])
+
+
+@pytest.mark.parametrize("info", ["static", "own", "level", "announced", "tracked", "probed", "running"])
+def test_every_class_has_waits_where_a_station_has_no_server(info):
+    scenario = scenario_of(env("cloud"))
+    tasks = make_tasks([0.0, 0.02], origin=[0, 1], input_mbit=4.5, work_gcycle=150.0, n_servers=1)
+    outcome = physics.empty_outcome(tasks, 1)
+    everyone = Decision("given", "static", select=np.ones((1, 1, 1), bool))
+    state = physics.place(scenario, physics.initial_state(scenario, 1), tasks, everyone, [0], [1], outcome)
+    wait_s = physics.estimates(scenario, state, tasks, np.array([1]), np.array([2]), info)[0, 0, 0]
+    assert wait_s == pytest.approx(1.03 if info == "running" else 0.0)  # 10 ms to send, 40 ms on the way, a second
+
+
+def test_local_is_refused_where_a_station_has_no_server():
+    made = build_problem(env("cloud", clock={"horizon_s": 5}), workload("poisson"), 0).evaluation(range(1), 1)[0]
+    with pytest.raises(InputError, match=r"station 0 has no server of its own \(env.stations.home\)"):
+        next(rollout(made, Local(), np.random.default_rng(0)))
+
+
+@pytest.mark.slow
+def test_a_far_fast_server_makes_people_wait():
+    """The claim that the scheduling of edge servers begins with: as much speed in sum, but far, takes longer."""
+    means = {}
+    for name in ("edge5", "cloud"):
+        made = build_problem(env(name, clock={"horizon_s": 60}), workload("poisson"), 0).evaluation(range(4), 1)[0]
+        *_, last = rollout(made, build("all_servers", {"split": "equal_finish", "info": "running"}), stream(0, "x"))
+        means[name] = np.nanmean(last.outcome.delay_s)
+    assert means["cloud"] > 1.5 * means["edge5"]

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -215,16 +216,23 @@ def test_a_trial_with_a_task_that_has_no_delay_fails(tmp_path, monkeypatch):
     assert all("was never finished" in row["note"] for row in table(tmp_path))
 
 
-def test_a_job_that_is_refused_whatever_is_proposed_ends_no_trial(tmp_path, monkeypatch):
-    def refused(*_):
-        raise InputError("env.network.file: no such file")
-
+@pytest.mark.parametrize("gone", [True, False])
+def test_a_job_that_is_refused_whatever_is_proposed_ends_no_trial(tmp_path, monkeypatch, gone):
+    """An input file is gone, or another one than the study was begun with."""
     data = study(tmp_path, n_trials=2)
     search = tune_module._search(data, {})
     begun = tune_module._study(optuna, search, accept_code=False)
     trial, claim = tune_module._ask(optuna, begun, search)
+
+    def refused(*_):
+        raise InputError("env.network.file: not as it was")
+
+    def of_another_file(*_):
+        return replace(search.job, asked=replace(search.job.asked, job_id="other"))
+
     with monkeypatch.context() as patch:
-        patch.setattr(tune_module, "prepare", refused)
+        patch.setattr(tune_module, "run_job", refused)
+        patch.setattr(tune_module, "prepare", refused if gone else of_another_file)
         with pytest.raises(InputError, match=r"env\.network\.file"):
             tune_module._run(optuna, begun, trial, search)
     claim.release()

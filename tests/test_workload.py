@@ -48,7 +48,7 @@ def check_tasks(scenario, tasks):
     assert (np.diff(tasks.arrive_s, axis=1) >= 0).all()
     assert (tasks.arrive_s[valid] < scenario.horizon_s).all()
     assert (tasks.arrive_s >= 0).all()
-    assert ((tasks.origin >= 0) & (tasks.origin < scenario.n_servers)).all()
+    assert ((tasks.origin >= 0) & (tasks.origin < scenario.n_stations)).all()
     assert (tasks.work_gcycle[valid] > 0).all()
     for name in ("input_mbit", "work_gcycle", "result_mbit"):
         values = getattr(tasks, name)

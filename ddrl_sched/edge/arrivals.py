@@ -19,6 +19,7 @@ from ddrl_sched.config import (
     TraceArrivals,
     TraceColumns,
     WorkloadSettings,
+    homes_of,
 )
 from ddrl_sched.edge.scenario import Demand
 from ddrl_sched.edge.task_kinds import Streams, drawn_per_index, mean_sizes, mean_work_gcycle
@@ -57,7 +58,7 @@ def plan_workload(env: EnvSettings, workload: WorkloadSettings, speed_gcps: Floa
     Raises InputError: a load that the workload cannot reach, a workload that the rule or the tasks cannot have, a
     wrong trace file.
     """
-    share = _station_share(workload, len(speed_gcps))
+    share = _station_share(workload, homes_of(env, len(speed_gcps))[0])
     _check_match(env, workload)
     if not mean_work_gcycle(env) > 0:
         raise InputError("env.tasks: the mean work of a task is too small to be told from 0")
@@ -102,15 +103,15 @@ def draw_arrivals(
     """
     kind, share = workload.arrivals, plan.station_share
     if isinstance(kind, PublishedMultiArrivals):
-        shape = (_n_slots(scenario), scenario.n_servers, plan.n_indices)
+        shape = (_n_slots(scenario), scenario.n_stations, plan.n_indices)
         probability = plan.intensity if share is None else plan.intensity * share[:, None]
         slot, station, index = np.nonzero(streams("arrivals").random(shape) < probability)
         return Arrivals(_slot_starts(scenario, slot), station, index, None)
     if isinstance(kind, PublishedSingleArrivals):
         n = _n_slots(scenario)
         largest = plan.intensity if share is None else np.tile(_largest_counts(plan.intensity, share), n)
-        counts = _counts(streams("arrivals"), largest, n * scenario.n_servers)
-        slot, station = np.divmod(np.repeat(np.arange(len(counts)), counts), scenario.n_servers)
+        counts = _counts(streams("arrivals"), largest, n * scenario.n_stations)
+        slot, station = np.divmod(np.repeat(np.arange(len(counts)), counts), scenario.n_stations)
         index = np.arange(len(slot)) - np.repeat(np.cumsum(counts) - counts, counts)
         return Arrivals(_slot_starts(scenario, slot), station, index, None)
     row = None
@@ -149,7 +150,7 @@ def _plan(env: EnvSettings, workload: WorkloadSettings, share: Floats | None, sp
     mean_work = mean_work_gcycle(env)
     per_load = float(np.sum(speed_gcps)) / mean_work  # tasks per second at load 1
     if isinstance(arrivals, PublishedMultiArrivals | PublishedSingleArrivals):
-        return _slotted_plan(env, workload, arrivals, share, (per_load, len(speed_gcps)))
+        return _slotted_plan(env, workload, arrivals, share, (per_load, homes_of(env, len(speed_gcps))[0]))
     if isinstance(arrivals, BurstyArrivals):
         low, high = arrivals.mean_low_s, arrivals.mean_high_s
         average = (arrivals.low_load * low + arrivals.high_load * high) / (low + high)
@@ -247,7 +248,7 @@ def _trace_plan(
     assert workload.path is not None  # the settings see to both
     assert workload.columns is not None
     least_units = 1 if isinstance(env.tasks, ImageTasks) else 0
-    trace = read_trace(workload.path, workload.columns, len(speed_gcps), least_units, workload.sort)
+    trace = read_trace(workload.path, workload.columns, homes_of(env, len(speed_gcps))[0], least_units, workload.sort)
     mean_work = mean_work_gcycle(env, trace.columns)
     per_load = float(np.sum(speed_gcps)) / mean_work
     own_rate = (len(trace.time_s) - 1) / trace.span_s
@@ -279,7 +280,7 @@ def _stations(scenario: Scenario, plan: Plan, streams: Streams, row: Ints | None
     if plan.trace is not None and "origin" in plan.trace.columns:
         return plan.trace.columns["origin"][row].astype(np.int64)
     if plan.station_share is None:
-        return streams("stations").integers(0, scenario.n_servers, n)
+        return streams("stations").integers(0, scenario.n_stations, n)
     ends = np.cumsum(plan.station_share)
     return np.searchsorted(ends[:-1] / ends[-1], streams("stations").random(n), side="right")
 

@@ -12,13 +12,14 @@ _PER_TASK = ("use_price_s", "congestion", "echo", "balance", "level")  # [R, M]
 _KINDS = {"booleans": "b", "numbers": "iuf"}  # of numpy's dtypes
 
 
-def check_arrays(decision: Decision, tasks: Tasks, lo: Ints, hi: Ints, n_servers: int) -> None:
+def check_arrays(decision: Decision, tasks: Tasks, lo: Ints, hi: Ints, world: tuple[int, ...]) -> None:
     """ValueError naming the field for an array of a wrong shape or dtype, or with a number that is not finite.
 
     The window is tasks lo[r]..hi[r]-1 of every replica r; arrays [R, M, ...] count from lo and may be wider than the
-    widest window. Only numbers that belong to valid tasks are looked at. A set among `candidates` may not be empty.
+    widest window; `world` is (stations B, servers E). Only numbers that belong to valid tasks are looked at. A set
+    among `candidates` may not be empty.
     """
-    shape = len(lo), int((hi - lo).max(initial=0)), n_servers
+    shape = len(lo), int((hi - lo).max(initial=0)), world[1]
     for key in _MASKS:
         _check_form(key, getattr(decision, key), shape, "booleans")
     for key in (*_PER_SERVER, *_PER_TASK):
@@ -29,7 +30,7 @@ def check_arrays(decision: Decision, tasks: Tasks, lo: Ints, hi: Ints, n_servers
             wrong = wrong.any(-1) if key in _PER_SERVER else wrong
             refuse_first(key, wrong, "has a number that is not finite", tasks, lo, hi)
     if decision.candidates is not None:
-        _check_candidates(decision.candidates, n_servers)
+        _check_candidates(decision.candidates, *world)
 
 
 def check_sets(select: Bools, tasks: Tasks, lo: Ints, hi: Ints) -> None:
@@ -74,12 +75,12 @@ def _check_form(key: str, array: Any, shape: tuple[int, ...], wanted: str) -> No
         raise ValueError(f"scheduler.{key}: expected shape {list(shape)}, got {list(array.shape)}")
 
 
-def _check_candidates(candidates: Any, n_servers: int) -> None:
-    shape = (n_servers, 1, n_servers)  # at least one set
+def _check_candidates(candidates: Any, n_stations: int, n_servers: int) -> None:
+    shape = (n_stations, 1, n_servers)  # at least one set
     try:
         _check_form("candidates", candidates, shape, "booleans")
     except ValueError as error:
-        raise ValueError(str(error).replace(str(list(shape)), f"[{n_servers}, S, {n_servers}]")) from None
+        raise ValueError(str(error).replace(str(list(shape)), f"[{n_stations}, S, {n_servers}]")) from None
     some = candidates.any(-1)
     if not some.all():
         station, row = np.argwhere(~some)[0]

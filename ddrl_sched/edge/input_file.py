@@ -4,9 +4,8 @@ import stat
 from importlib.resources import files
 from pathlib import Path
 
-from ddrl_sched.config import InputError, clean, near, shown
+from ddrl_sched.config import PACKAGE, InputError, clean, near, shown
 
-PACKAGE = "package:"
 MAX_TRACE_BYTES = 200_000_000
 MAX_GML_BYTES = 20_000_000
 

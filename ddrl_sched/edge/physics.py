@@ -5,40 +5,23 @@ its results return. A share that is still on its way may be overtaken by one tha
 earlier, so shares wait in a small in-flight list per server until no later decision can come before them.
 """
 
-from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 
 from ddrl_sched.edge import split
 from ddrl_sched.edge.decision import check_arrays, check_sets, check_shares
-from ddrl_sched.edge.physics_kernel import CHOICES, INFOS, Rule, World, estimate, run
+from ddrl_sched.edge.physics_kernel import estimate, run
+from ddrl_sched.edge.physics_resolve import CHOICES, INFOS, DecisionCodes
+from ddrl_sched.edge.physics_state import State, World
 from ddrl_sched.edge.types import Decision, Floats, Ints, Outcome, Scenario, Tasks
 
 _FIRST_ROOM = 8  # in-flight shares per server before the list grows
 
 
-@dataclass(frozen=True)
-class State:
-    """Everything that evolves. A plain value: `place` returns a new one."""
-
-    server_free_s: Floats  # [R, E] end of the service of all shares that have arrived
-    n_flight: Ints  # [R, E] shares on their way
-    flight_arrive_s: Floats  # [R, E, Q] sorted; ties in order of decision
-    flight_gcycle: Floats  # [R, E, Q] overhead + share of the work
-    flight_times_s: Floats  # [R, E, Q, 3] wait before sending, transfer, return
-    flight_task: Ints  # [R, E, Q] position along N
-    port_free_s: Floats  # [R, B, E]; with a shared port only [..., 0] is used
-    announced_s: Floats  # [R, E] seconds of promised work at the last announcement
-    announcement: Ints  # [R] number of the last announcement, -1 before the first
-    own_free_s: Floats  # [R, B, E] end of a station's own placements if nobody else placed any
-    own_gcycle: Floats  # [R, B, E] placed by a station since the start
-    since_gcycle: Floats  # [R, B, E] placed by a station since the last announcement
-
-
 def initial_state(scenario: Scenario, n_replicas: int) -> State:
     """Idle servers and ports, nothing announced."""
-    r, e, q = n_replicas, scenario.n_servers, _FIRST_ROOM
+    r, b, e, q = n_replicas, scenario.n_stations, scenario.n_servers, _FIRST_ROOM
     return State(
         server_free_s=np.zeros((r, e)),
         n_flight=np.zeros((r, e), np.int64),
@@ -46,12 +29,12 @@ def initial_state(scenario: Scenario, n_replicas: int) -> State:
         flight_gcycle=np.zeros((r, e, q)),
         flight_times_s=np.zeros((r, e, q, 3)),
         flight_task=np.zeros((r, e, q), np.int64),
-        port_free_s=np.zeros((r, e, e)),
+        port_free_s=np.zeros((r, b, e)),
         announced_s=np.zeros((r, e)),
         announcement=np.full(r, -1, np.int64),
-        own_free_s=np.zeros((r, e, e)),
-        own_gcycle=np.zeros((r, e, e)),
-        since_gcycle=np.zeros((r, e, e)),
+        own_free_s=np.zeros((r, b, e)),
+        own_gcycle=np.zeros((r, b, e)),
+        since_gcycle=np.zeros((r, b, e)),
     )
 
 
@@ -75,21 +58,21 @@ def place(
     Raises ValueError naming the field for a decision that does not fit these tasks.
     """
     lo, hi = np.asarray(lo, np.int64), np.asarray(hi, np.int64)
-    rule = _checked_rule(decision, tasks, lo, hi, scenario.n_servers)
-    return _advance(scenario, state, tasks, rule, lo, hi, np.full(len(lo), -np.inf), outcome)
+    codes = _checked(scenario, decision, tasks, lo, hi)
+    return _advance(scenario, state, tasks, codes, lo, hi, np.full(len(lo), -np.inf), outcome)
 
 
 def check_decision(scenario: Scenario, decision: Decision, tasks: Tasks) -> None:
     """ValueError for a decision about these tasks [R, M] that this physics cannot carry out."""
     nothing = np.zeros(tasks.shape[0], np.int64)
-    _checked_rule(decision, tasks, nothing, nothing + tasks.shape[1], scenario.n_servers)
+    _checked(scenario, decision, tasks, nothing, nothing + tasks.shape[1])
 
 
 def advance(scenario: Scenario, state: State, tasks: Tasks, until_s: Floats, outcome: Outcome) -> State:
     """Let time pass to until_s[R]: shares arrive, announcements up to and including that moment are made."""
     nothing = np.zeros(len(until_s), np.int64)
-    rule = _rule(Decision("given", "static"), scenario.n_servers)
-    return _advance(scenario, state, tasks, rule, nothing, nothing, until_s, outcome)
+    codes = _codes(Decision("given", "static"), scenario.n_servers)
+    return _advance(scenario, state, tasks, codes, nothing, nothing, until_s, outcome)
 
 
 def finish(scenario: Scenario, state: State, tasks: Tasks, outcome: Outcome) -> State:
@@ -103,34 +86,36 @@ def estimates(scenario: Scenario, state: State, tasks: Tasks, lo: Ints, hi: Ints
     They rest on `state` as it is: placements and announcements after it are not known. "probed" is "tracked" here.
     """
     wait_s = np.zeros((len(lo), int((hi - lo).max(initial=0)), scenario.n_servers))
-    values = tuple(getattr(state, f.name) for f in fields(state))
-    arrays = tuple(getattr(tasks, f.name) for f in fields(tasks))
-    estimate(_world(scenario), values, arrays, lo, hi, INFOS[info], wait_s)
+    estimate(_world(scenario), state, tasks, lo, hi, INFOS[info], wait_s)
     return wait_s
 
 
 def _advance(
-    scenario: Scenario, state: State, tasks: Tasks, rule: Rule, lo: Ints, hi: Ints, until_s: Floats, outcome: Outcome
+    scenario: Scenario,
+    state: State,
+    tasks: Tasks,
+    codes: DecisionCodes,
+    lo: Ints,
+    hi: Ints,
+    until_s: Floats,
+    outcome: Outcome,
 ) -> State:
     world = _world(scenario)
     first, at, end = np.asarray(lo, np.int64), np.array(lo, np.int64), np.asarray(hi, np.int64)
-    state = State(**{f.name: getattr(state, f.name).copy() for f in fields(state)})
-    arrays = tuple(getattr(tasks, f.name) for f in fields(tasks))
-    results = tuple(getattr(outcome, f.name) for f in fields(outcome))
-    while True:
-        values = tuple(getattr(state, f.name) for f in fields(state))
-        full = run(world, rule, values, arrays, first, at, end, until_s, results)
-        if not full:
-            return state
+    state = State._make(array.copy() for array in state)
+    while run(world, codes, state, tasks, first, at, end, until_s, outcome):
         state = _with_more_room(state)
+    return state
 
 
 def _with_more_room(state: State) -> State:
-    grown = {}
-    for f in fields(state):
-        value = getattr(state, f.name)
-        grown[f.name] = np.concatenate([value, np.zeros_like(value)], 2) if f.name.startswith("flight_") else value
-    return State(**grown)
+    arrays = state._asdict()
+    grown = {
+        name: np.concatenate([array, np.zeros_like(array)], 2)
+        for name, array in arrays.items()
+        if name.startswith("flight_")
+    }
+    return state._replace(**grown)
 
 
 def _world(scenario: Scenario) -> World:
@@ -139,6 +124,7 @@ def _world(scenario: Scenario) -> World:
     order = np.argsort(-scenario.link_mbps, axis=1, kind="stable")
     return World(
         scenario.speed_gcps,
+        scenario.own_server,
         scenario.link_mbps,
         scenario.link_latency_s,
         scenario.return_mbps,
@@ -150,10 +136,10 @@ def _world(scenario: Scenario) -> World:
     )
 
 
-def _checked_rule(decision: Decision, tasks: Tasks, lo: Ints, hi: Ints, n_servers: int) -> Rule:
+def _checked(scenario: Scenario, decision: Decision, tasks: Tasks, lo: Ints, hi: Ints) -> DecisionCodes:
     """The Decision for the kernel, which reads its arrays without looking at their bounds."""
     _check_words(decision)
-    check_arrays(decision, tasks, lo, hi, n_servers)
+    check_arrays(decision, tasks, lo, hi, scenario.link_mbps.shape)
     if decision.choice == "given" and decision.select is None and decision.share is None:
         raise ValueError("scheduler.choice: 'given' needs select, or share")
     if (decision.split == "given") != (decision.share is not None):
@@ -164,7 +150,7 @@ def _checked_rule(decision: Decision, tasks: Tasks, lo: Ints, hi: Ints, n_server
         check_sets(decision.select, tasks, lo, hi)
     if decision.share is not None:
         check_shares(decision.share, decision.select, tasks, lo, hi)
-    return _rule(decision, n_servers)
+    return _codes(decision, scenario.n_servers)
 
 
 def _check_words(decision: Decision) -> None:
@@ -182,11 +168,11 @@ def _check_words(decision: Decision) -> None:
         raise ValueError(f"scheduler.mean_work_gcycle: expected a number > 0, got {decision.mean_work_gcycle!r}")
 
 
-def _rule(decision: Decision, n_servers: int) -> Rule:
+def _codes(decision: Decision, n_servers: int) -> DecisionCodes:
     none3, none2 = np.zeros((0, 1, n_servers)), np.zeros((0, 1))
     bools = np.zeros((0, 1, n_servers), np.bool_)
     select, shares = decision.select, decision.share
-    return Rule(
+    return DecisionCodes(
         CHOICES[decision.choice],
         INFOS[decision.info],
         split.SPLITS[decision.split],

@@ -3,13 +3,11 @@
 Of several servers per task: AMCoEdge (C. Xu et al. 2024) and its baselines; of one: LAD-TS (arXiv 2412.18212).
 
 Time passes in slots. A station's tasks of a slot are decided one after the other, station 0 first; all servers announce
-their queues at the slot's start and drain at its end. The rule sets differ in faults that `Rule` names one by one. The
-state drains lazily: when a task of a later slot is placed. Probing, latency and overhead do not exist here:
+their queues at the slot's start and drain at its end. The rule sets differ in faults that `RuleSet` names one by one.
+The state drains lazily: when a task of a later slot is placed. Probing, latency and overhead do not exist here:
 information is free, and a task that asks for more than a rule knows is refused.
 """
 
-from collections import namedtuple
-from dataclasses import dataclass, fields
 from functools import lru_cache
 from itertools import combinations
 from typing import Any
@@ -19,20 +17,20 @@ from numpy.typing import NDArray
 
 from ddrl_sched.edge import published_kernel as kernel
 from ddrl_sched.edge.decision import check_arrays
-from ddrl_sched.edge.published_kernel import ANY_SET, LOCAL_AND_ONE, ONE_SERVER, Order, Rule, World
+from ddrl_sched.edge.published_kernel import ANY_SET, LOCAL_AND_ONE, ONE_SERVER, DecisionCodes, RuleSet, State, World
 from ddrl_sched.edge.types import Bools, Decision, Floats, Ints, Outcome, Scenario, Tasks
 
 NEVER = 1 << 30
 MOST_SERVERS = 12  # of "best" without candidates: 4095 sets
 
 RULES = {
-    "amcoedge": Rule(ANY_SET, True, False, NEVER, False, True, True, -10.0),
-    "smcoedge": Rule(ANY_SET, False, True, 2, False, True, True, -2.0),
-    "drlcoedge": Rule(LOCAL_AND_ONE, False, True, 1, True, True, True, -2.0),
-    "randcoedge": Rule(LOCAL_AND_ONE, False, True, 1, False, True, False, np.nan),
-    "optimal": Rule(ANY_SET, False, False, NEVER, False, True, False, np.nan),
-    "dedgeai": Rule(ONE_SERVER, False, False, NEVER, False, False, True, np.nan),
-    "opt_ts": Rule(ONE_SERVER, False, False, NEVER, False, False, False, np.nan),
+    "amcoedge": RuleSet(ANY_SET, True, False, NEVER, False, True, True, -10.0),
+    "smcoedge": RuleSet(ANY_SET, False, True, 2, False, True, True, -2.0),
+    "drlcoedge": RuleSet(LOCAL_AND_ONE, False, True, 1, True, True, True, -2.0),
+    "randcoedge": RuleSet(LOCAL_AND_ONE, False, True, 1, False, True, False, np.nan),
+    "optimal": RuleSet(ANY_SET, False, False, NEVER, False, True, False, np.nan),
+    "dedgeai": RuleSet(ONE_SERVER, False, False, NEVER, False, False, True, np.nan),
+    "opt_ts": RuleSet(ONE_SERVER, False, False, NEVER, False, False, False, np.nan),
 }
 
 _CHOICES = {"given": kernel.GIVEN, "best": kernel.BEST, "wrr": kernel.WRR}
@@ -52,24 +50,6 @@ _SPLITS = {
     "water_filling": kernel.WATER_FILLING,
     "given": kernel.GIVEN_SHARES,
 }
-
-
-@dataclass(frozen=True)
-class State:
-    """Everything that evolves. A plain value: `place` returns a new one."""
-
-    slot: Ints  # [R] number of the current slot
-    queue_gcycle: Floats  # [R, E] at the slot's start: what all servers announce
-    slot_work_gcycle: Floats  # [R, E] placed in this slot by all stations
-    uplink_s: Floats  # [R, B] time for which the station's uplink is taken in this slot
-    own_slot_gcycle: Floats  # [R, B, E] placed by a station in this slot
-    own_queue_gcycle: Floats  # [R, B, E] the queues at the slot's start, had nobody else placed anything
-    own_gcycle: Floats  # [R, B, E] placed by a station since the start
-
-
-_States = namedtuple("_States", [f.name for f in fields(State)])  # type: ignore[misc]
-_Tasks = namedtuple("_Tasks", [f.name for f in fields(Tasks)])  # type: ignore[misc]
-_Outcomes = namedtuple("_Outcomes", [f.name for f in fields(Outcome)])  # type: ignore[misc]
 
 
 def initial_state(scenario: Scenario, n_replicas: int) -> State:
@@ -102,14 +82,13 @@ def place(
 
     Raises ValueError for what the rule, or this decision, does not define.
     """
-    world, rule = _world(scenario), RULES[scenario.rule]
+    world, rules = _world(scenario), RULES[scenario.rule]
     lo, hi = np.asarray(lo, np.int64), np.asarray(hi, np.int64)
     _check_window(scenario, state, tasks, lo, hi, outcome)
-    order = _order(scenario, decision, tasks, lo, hi)
+    codes = _codes(scenario, decision, tasks, lo, hi)
     after = _copy(state)
-    arrays = _States(*_values(after))
-    run = kernel.place_whole if rule.sets == ONE_SERVER else kernel.place_shares
-    code, r, i = run(world, rule, order, arrays, _Tasks(*_values(tasks)), lo, hi, _Outcomes(*_values(outcome)))
+    run = kernel.place_whole if rules.sets == ONE_SERVER else kernel.place_shares
+    code, r, i = run(world, rules, codes, after, tasks, lo, hi, outcome)
     if code:
         raise ValueError(f"env.rule {scenario.rule}: task {i} of replica {r} {kernel.ERRORS[code]}")
     return after
@@ -118,7 +97,7 @@ def place(
 def check_decision(scenario: Scenario, decision: Decision, tasks: Tasks) -> None:
     """ValueError for a decision about these tasks [R, M] that the rule does not define."""
     nothing = np.zeros(tasks.shape[0], np.int64)
-    _order(scenario, decision, tasks, nothing, nothing + tasks.shape[1])
+    _codes(scenario, decision, tasks, nothing, nothing + tasks.shape[1])
 
 
 def advance(scenario: Scenario, state: State, tasks: Tasks, until_s: Floats, outcome: Outcome) -> State:
@@ -127,7 +106,7 @@ def advance(scenario: Scenario, state: State, tasks: Tasks, until_s: Floats, out
     `tasks` and `outcome` are there because the clean physics needs them.
     """
     after = _copy(state)
-    kernel.drain_until(_world(scenario), np.asarray(until_s, np.float64), _States(*_values(after)))
+    kernel.drain_until(_world(scenario), np.asarray(until_s, np.float64), after)
     return after
 
 
@@ -144,9 +123,9 @@ def estimates(scenario: Scenario, state: State, tasks: Tasks, lo: Ints, hi: Ints
     """
     lo, hi = np.asarray(lo, np.int64), np.asarray(hi, np.int64)
     wait_s = np.zeros((len(lo), int(np.max(hi - lo, initial=0)), scenario.n_servers))
-    arrays, rule = _States(*_values(_copy(state))), RULES[scenario.rule]
+    after, rules = _copy(state), RULES[scenario.rule]
     code = _code(info, _INFOS, "info")
-    late, r, i = kernel.estimate(_world(scenario), rule, code, arrays, _Tasks(*_values(tasks)), lo, hi, wait_s)
+    late, r, i = kernel.estimate(_world(scenario), rules, code, after, tasks, lo, hi, wait_s)
     if late:
         raise ValueError(f"env.rule {scenario.rule}: task {i} of replica {r} {kernel.ERRORS[late]}")
     return wait_s
@@ -154,11 +133,11 @@ def estimates(scenario: Scenario, state: State, tasks: Tasks, lo: Ints, hi: Ints
 
 def reward(scenario: Scenario, tasks: Tasks, outcome: Outcome) -> Floats:
     """The published reward [R, N]: minus the delay, minus 10 (or 2) deadlines if late; NaN where the rule has none."""
-    rule = RULES[scenario.rule]
-    if not rule.reward:
+    rules = RULES[scenario.rule]
+    if not rules.reward:
         return np.full(tasks.shape, np.nan)
-    late = outcome.late & rule.censored
-    return np.where(late, rule.late_reward * np.where(late, tasks.deadline_s, 1.0), -outcome.delay_s)
+    late = outcome.late & rules.censored
+    return np.where(late, rules.late_reward * np.where(late, tasks.deadline_s, 1.0), -outcome.delay_s)
 
 
 def greedy(rule: str) -> Decision:
@@ -181,17 +160,15 @@ def all_sets(sets: int, n_servers: int) -> Bools:
     return np.repeat(one[None], n_servers, axis=0)
 
 
-def _values(record: Any) -> list[Any]:
-    return [getattr(record, f.name) for f in fields(record)]
-
-
 def _copy(state: State) -> State:
-    return State(*[value.copy() for value in _values(state)])
+    return State._make(array.copy() for array in state)
 
 
 def _world(scenario: Scenario) -> World:
     if scenario.rule not in RULES:
         raise ValueError(f"env.rule: {scenario.rule!r} is no published rule; known are {', '.join(RULES)}")
+    if not scenario.paired:
+        raise ValueError(f"env.rule {scenario.rule}: every station has a server, and every server a station")
     servers = np.arange(scenario.n_servers)
     rate_mbps = scenario.link_mbps[servers - 1, servers]
     unlike = scenario.link_mbps != rate_mbps
@@ -219,18 +196,18 @@ def _code(name: str, codes: dict[str, int], key: str) -> int:
     return codes[name]
 
 
-def _order(scenario: Scenario, decision: Decision, tasks: Tasks, lo: Ints, hi: Ints) -> Order:
+def _codes(scenario: Scenario, decision: Decision, tasks: Tasks, lo: Ints, hi: Ints) -> DecisionCodes:
     """The Decision as codes and arrays, or a ValueError for what makes no sense in a published world."""
     e = scenario.n_servers
     split = _code(decision.split, _SPLITS, "split")
     choice = _code(decision.choice, _CHOICES, "choice")
     _check_decision(decision, choice, split, RULES[scenario.rule])
-    check_arrays(decision, tasks, lo, hi, e)
+    check_arrays(decision, tasks, lo, hi, (e, e))
     sets = ONE_SERVER if split == kernel.WHOLE else RULES[scenario.rule].sets
     candidates = decision.candidates
     if candidates is None:
         candidates = all_sets(sets, e) if choice == kernel.BEST else np.zeros((0, 0, e), np.bool_)
-    return Order(
+    return DecisionCodes(
         choice,
         _code(decision.info, _INFOS, "info"),
         split,
@@ -245,9 +222,9 @@ def _order(scenario: Scenario, decision: Decision, tasks: Tasks, lo: Ints, hi: I
     )
 
 
-def _check_decision(decision: Decision, choice: int, split: int, rule: Rule) -> None:
+def _check_decision(decision: Decision, choice: int, split: int, rules: RuleSet) -> None:
     priced = decision.price_s is not None or decision.use_price_s is not None
-    if rule.sets == ONE_SERVER and split != kernel.WHOLE:
+    if rules.sets == ONE_SERVER and split != kernel.WHOLE:
         raise ValueError(f"scheduler.split: a single-server rule sends tasks whole, got {decision.split!r}")
     if choice == kernel.GIVEN and decision.select is None and decision.share is None:
         raise ValueError("scheduler.choice: 'given' needs select, or share")

@@ -1,16 +1,15 @@
 """The compiled loops of the published rule sets (published.py): one over whole tasks, one over divided ones.
 
-Loops take the records apart and hand plain arrays on, because handing records of arrays from function to function
-costs more than the physics.
+For each task a loop resolves the decision (servers and shares) and then places it.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
 from ddrl_sched.edge.additive import cwa, hecwa, priced_water_filling, proportional, water_filling
-from ddrl_sched.edge.types import Bools, Floats, Ints
+from ddrl_sched.edge.types import Bools, Floats, Ints, Outcome, Tasks
 
 ANY_SET, LOCAL_AND_ONE, ONE_SERVER = range(3)
 GIVEN, BEST, WRR = range(3)
@@ -29,7 +28,7 @@ ERRORS = {
 }
 
 
-class Rule(NamedTuple):
+class RuleSet(NamedTuple):
     """In what one published environment differs from the others."""
 
     sets: int  # which sets may be selected: ANY_SET, LOCAL_AND_ONE, ONE_SERVER
@@ -50,7 +49,7 @@ class World(NamedTuple):
     slot_s: float
 
 
-class Order(NamedTuple):
+class DecisionCodes(NamedTuple):
     """A Decision as codes and arrays; an array that was not given has length 0 along its first axis."""
 
     choice: int
@@ -66,166 +65,231 @@ class Order(NamedTuple):
     use_price_s: Floats  # [R, M]
 
 
+class State(NamedTuple):
+    """Everything that evolves. A plain value: `place` returns a new one."""
+
+    slot: Ints  # [R] number of the current slot
+    queue_gcycle: Floats  # [R, E] at the slot's start: what all servers announce
+    slot_work_gcycle: Floats  # [R, E] placed in this slot by all stations
+    uplink_s: Floats  # [R, B] time for which the station's uplink is taken in this slot
+    own_slot_gcycle: Floats  # [R, B, E] placed by a station in this slot
+    own_queue_gcycle: Floats  # [R, B, E] the queues at the slot's start, had nobody else placed anything
+    own_gcycle: Floats  # [R, B, E] placed by a station since the start
+
+
+@njit(cache=True, error_model="numpy", inline="always")
+def _begin(r: int, i: int, world: World, state: State, tasks: Tasks) -> int:
+    """Drain to the slot of task (r, i); an error code if it is none for these rules."""
+    slot = _slot_of(tasks.arrive_s[r, i], world.slot_s)
+    if slot < state.slot[r]:
+        return PAST_SLOT
+    if slot > state.slot[r]:
+        drain(r, slot, world, state)
+    if tasks.overhead_gcycle[r, i] != 0.0 or tasks.units[r, i] != 0:
+        return OVERHEAD
+    return 0
+
+
 @njit(cache=True, error_model="numpy")
 def place_whole(
-    world: World, rule: Rule, order: Order, state: Any, tasks: Any, lo: Ints, hi: Ints, outcome: Any
+    world: World, rules: RuleSet, codes: DecisionCodes, state: State, tasks: Tasks, lo: Ints, hi: Ints, outcome: Outcome
 ) -> tuple[int, int, int]:
     """Single-server rules: place the window of every replica; (error, replica, task), error 0 if all went well."""
-    speed, rate, e = world.speed_gcps, world.rate_mbps, len(world.speed_gcps)
-    mask, given, select = np.zeros(e, np.bool_), order.choice == GIVEN, order.select
-    queue, slot_work, own_slot, own = (
-        state.queue_gcycle,
-        state.slot_work_gcycle,
-        state.own_slot_gcycle,
-        state.own_gcycle,
-    )
+    mask = np.zeros(len(world.speed_gcps), np.bool_)
     for r in range(len(lo)):
         for i in range(lo[r], hi[r]):
             if not tasks.valid[r, i]:
                 continue
-            slot = _slot_of(tasks.arrive_s[r, i], world.slot_s)
-            if slot < state.slot[r]:
-                return PAST_SLOT, r, i
-            if slot > state.slot[r]:
-                drain(r, slot, world, state)
-            if tasks.overhead_gcycle[r, i] != 0.0 or tasks.units[r, i] != 0:
-                return OVERHEAD, r, i
-            n_selected, server = 0, 0
-            if not given:
-                _choose(r, i, i - lo[r], world, rule, order, state, tasks, mask)
-            for s in range(e):
-                if select[r, i - lo[r], s] if given else mask[s]:
-                    n_selected += 1
-                    server = s
-            if n_selected != 1:
-                return NO_SERVER if n_selected == 0 else MANY_SERVERS, r, i
-            b, work = tasks.origin[r, i], tasks.work_gcycle[r, i]
-            wait = (queue[r, server] + slot_work[r, server]) / speed[server]
-            transfer = tasks.input_mbit[r, i] / rate[server] if server != b else 0.0
-            compute = work / speed[server]
-            back = tasks.result_mbit[r, i] / rate[server]
-            slot_work[r, server] += work
-            own_slot[r, b, server] += work
-            own[r, b, server] += work
-            delay = wait + compute + back + transfer
-            outcome.share[r, i, server] = 1.0
-            outcome.wait_s[r, i] = wait
-            outcome.transfer_s[r, i] = transfer
-            outcome.compute_s[r, i] = compute
-            outcome.return_s[r, i] = back
-            outcome.delay_s[r, i] = delay
-            outcome.late[r, i] = delay > tasks.deadline_s[r, i]
-            outcome.probes[r, i] = 0
+            error = _begin(r, i, world, state, tasks)
+            if error == 0:
+                error, server = _resolve_whole(r, i, i - lo[r], world, rules, codes, state, tasks, mask)
+            if error != 0:
+                return error, r, i
+            _place_on(r, i, server, world, state, tasks, outcome)
     return 0, 0, 0
+
+
+@njit(cache=True, error_model="numpy", inline="always")
+def _resolve_whole(
+    r: int,
+    i: int,
+    j: int,
+    world: World,
+    rules: RuleSet,
+    codes: DecisionCodes,
+    state: State,
+    tasks: Tasks,
+    mask: Bools,
+) -> tuple[int, int]:
+    """(error, server) of task (r, i), row j of the Decision."""
+    given = codes.choice == GIVEN
+    if not given:
+        _choose(r, i, j, world, rules, codes, state, tasks, mask)
+    n_selected, server = 0, 0
+    for s in range(len(mask)):
+        if codes.select[r, j, s] if given else mask[s]:
+            n_selected += 1
+            server = s
+    if n_selected != 1:
+        return NO_SERVER if n_selected == 0 else MANY_SERVERS, 0
+    return 0, server
+
+
+@njit(cache=True, error_model="numpy", inline="always")
+def _place_on(r: int, i: int, server: int, world: World, state: State, tasks: Tasks, outcome: Outcome) -> None:
+    """Queue the whole task (r, i) at a server and write what becomes of it."""
+    speed, rate = world.speed_gcps, world.rate_mbps
+    b, work = tasks.origin[r, i], tasks.work_gcycle[r, i]
+    wait = (state.queue_gcycle[r, server] + state.slot_work_gcycle[r, server]) / speed[server]
+    transfer = tasks.input_mbit[r, i] / rate[server] if server != b else 0.0
+    compute = work / speed[server]
+    back = tasks.result_mbit[r, i] / rate[server]
+    state.slot_work_gcycle[r, server] += work
+    state.own_slot_gcycle[r, b, server] += work
+    state.own_gcycle[r, b, server] += work
+    delay = wait + compute + back + transfer
+    outcome.share[r, i, server] = 1.0
+    outcome.wait_s[r, i] = wait
+    outcome.transfer_s[r, i] = transfer
+    outcome.compute_s[r, i] = compute
+    outcome.return_s[r, i] = back
+    outcome.delay_s[r, i] = delay
+    outcome.late[r, i] = delay > tasks.deadline_s[r, i]
+    outcome.probes[r, i] = 0
+
+
+class Scratch(NamedTuple):
+    """Arrays [E] that are used again for every task."""
+
+    mask: Bools  # the chosen set
+    cost_s: Floats  # of a whole task
+    wait_s: Floats  # as the split knows it, then as it is
+    price_s: Floats
+    share: Floats
 
 
 @njit(cache=True, error_model="numpy")
 def place_shares(
-    world: World, rule: Rule, order: Order, state: Any, tasks: Any, lo: Ints, hi: Ints, outcome: Any
+    world: World, rules: RuleSet, codes: DecisionCodes, state: State, tasks: Tasks, lo: Ints, hi: Ints, outcome: Outcome
 ) -> tuple[int, int, int]:
     """Multi-server rules: place the window of every replica; (error, replica, task), error 0 if all went well."""
-    speed, rate, e = world.speed_gcps, world.rate_mbps, len(world.speed_gcps)
-    mask, cost_s, wait_s, price_s, share = np.zeros(e, np.bool_), np.zeros(e), np.zeros(e), np.zeros(e), np.zeros(e)
-    queue, slot_work, uplink = state.queue_gcycle, state.slot_work_gcycle, state.uplink_s
-    own_slot, own_queue, own = state.own_slot_gcycle, state.own_queue_gcycle, state.own_gcycle
-    backlogs = (queue, slot_work, uplink, own_slot, own_queue)
-    priced = len(order.price_s) > 0
+    e = len(world.speed_gcps)
+    room = Scratch(np.zeros(e, np.bool_), np.zeros(e), np.zeros(e), np.zeros(e), np.zeros(e))
     for r in range(len(lo)):
         for i in range(lo[r], hi[r]):
             if not tasks.valid[r, i]:
                 continue
-            j, b = i - lo[r], tasks.origin[r, i]
-            d, work, deadline = tasks.input_mbit[r, i], tasks.work_gcycle[r, i], tasks.deadline_s[r, i]
-            most_s = deadline if rule.clipped_waits else np.inf
-            slot = _slot_of(tasks.arrive_s[r, i], world.slot_s)
-            if slot < state.slot[r]:
-                return PAST_SLOT, r, i
-            if slot > state.slot[r]:
-                drain(r, slot, world, state)
-            if tasks.overhead_gcycle[r, i] != 0.0 or tasks.units[r, i] != 0:
-                return OVERHEAD, r, i
-            if tasks.result_mbit[r, i] != 0.0:
-                return RESULT, r, i
-
-            # The set.
-            if order.choice == GIVEN:
-                for s in range(e):
-                    mask[s] = order.select[r, j, s] if len(order.select) > 0 else order.share[r, j, s] > 0.0
-            else:
-                _choose(r, i, j, world, rule, order, state, tasks, mask)
-            n_selected = _count(mask)
-            if n_selected == 0:
-                return NO_SERVER, r, i
-            if order.split == WHOLE and n_selected > 1:
-                return MANY_SERVERS, r, i
-            if rule.sets == LOCAL_AND_ONE and (n_selected > 2 or not mask[b]):
-                return NOT_LOCAL, r, i
-
-            # The shares.
-            _unit_costs(b, d, work, rule.local_pays_link and n_selected >= 2, speed, rate, cost_s)
-            if order.split == GIVEN_SHARES:
-                total = 0.0
-                for s in range(e):
-                    share[s] = order.share[r, j, s]
-                    total += share[s]
-                    if not share[s] >= 0.0 or (share[s] > 0.0 and not mask[s]):
-                        return BAD_SHARES, r, i
-                if not abs(total - 1.0) <= 1e-9:
-                    return BAD_SHARES, r, i
-            else:
-                _waits(r, b, order.split_info, most_s, rule.local_pays_link, speed, backlogs, wait_s)
-                if priced:
-                    price_s[:] = order.price_s[r, j]
-                _split(order.split, priced, speed, cost_s, wait_s, price_s, mask, share)
-                if order.split == WATER_FILLING:
-                    # The local server pays by the set that is left.
-                    n_selected = _count(mask)
-                    _unit_costs(b, d, work, rule.local_pays_link and n_selected >= 2, speed, rate, cost_s)
-            if order.split == GIVEN_SHARES or order.split_info != RUNNING:
-                _waits(r, b, RUNNING, most_s, rule.local_pays_link, speed, backlogs, wait_s)
-
-            # What it leads to.
-            last, make_span_s, sending_s = 0, -np.inf, 0.0
-            for s in range(e):
-                x = share[s]
-                outcome.share[r, i, s] = x
-                if not mask[s]:
-                    continue
-                end_s = x * cost_s[s] + wait_s[s]
-                if end_s > make_span_s:
-                    make_span_s, last = end_s, s
-                if s != b or n_selected >= rule.local_on_uplink_from:
-                    sending_s += x * d / rate[s]
-                slot_work[r, s] += x * work
-                own_slot[r, b, s] += x * work
-                own[r, b, s] += x * work
-            uplink[r, b] += sending_s
-            if rule.capped_uplink and n_selected >= 2:
-                uplink[r, b] = min(uplink[r, b], world.slot_s)
-            late = make_span_s > deadline
-            pays = last != b or (rule.local_pays_link and n_selected >= 2)
-            outcome.wait_s[r, i] = wait_s[last]
-            outcome.transfer_s[r, i] = share[last] * d / rate[last] if pays else 0.0
-            outcome.compute_s[r, i] = share[last] * work / speed[last]
-            outcome.return_s[r, i] = 0.0
-            outcome.delay_s[r, i] = deadline if late and rule.censored else make_span_s
-            outcome.late[r, i] = late
-            outcome.probes[r, i] = 0
+            error = _begin(r, i, world, state, tasks)
+            if error == 0 and tasks.result_mbit[r, i] != 0.0:
+                error = RESULT
+            if error == 0:
+                error = _resolve_shares(r, i, i - lo[r], world, rules, codes, state, tasks, room)
+            if error != 0:
+                return error, r, i
+            _place(r, i, world, rules, state, tasks, room, outcome)
     return 0, 0, 0
+
+
+@njit(cache=True, error_model="numpy", inline="always")
+def _resolve_shares(
+    r: int,
+    i: int,
+    j: int,
+    world: World,
+    rules: RuleSet,
+    codes: DecisionCodes,
+    state: State,
+    tasks: Tasks,
+    room: Scratch,
+) -> int:
+    """Servers and shares of task (r, i), row j of the Decision, into `room`; an error code, 0 if all went well."""
+    mask, share, cost_s, wait_s = room.mask, room.share, room.cost_s, room.wait_s
+    speed, rate, b = world.speed_gcps, world.rate_mbps, tasks.origin[r, i]
+    d, work = tasks.input_mbit[r, i], tasks.work_gcycle[r, i]
+    most_s = tasks.deadline_s[r, i] if rules.clipped_waits else np.inf
+    if codes.choice == GIVEN:
+        for s in range(len(mask)):
+            mask[s] = codes.select[r, j, s] if len(codes.select) > 0 else codes.share[r, j, s] > 0.0
+    else:
+        _choose(r, i, j, world, rules, codes, state, tasks, mask)
+    n_selected = _count(mask)
+    if n_selected == 0:
+        return NO_SERVER
+    if codes.split == WHOLE and n_selected > 1:
+        return MANY_SERVERS
+    if rules.sets == LOCAL_AND_ONE and (n_selected > 2 or not mask[b]):
+        return NOT_LOCAL
+    _unit_costs(b, d, work, rules.local_pays_link and n_selected >= 2, speed, rate, cost_s)
+    if codes.split == GIVEN_SHARES:
+        if not _are_shares(codes.share[r, j], mask):
+            return BAD_SHARES
+        share[:] = codes.share[r, j]
+    else:
+        _waits(r, b, codes.split_info, most_s, rules.local_pays_link, speed, state, wait_s)
+        priced = len(codes.price_s) > 0
+        if priced:
+            room.price_s[:] = codes.price_s[r, j]
+        _split(codes.split, priced, speed, cost_s, wait_s, room.price_s, mask, share)
+        if codes.split == WATER_FILLING:  # the local server pays by the set that is left
+            _unit_costs(b, d, work, rules.local_pays_link and _count(mask) >= 2, speed, rate, cost_s)
+    if codes.split == GIVEN_SHARES or codes.split_info != RUNNING:
+        _waits(r, b, RUNNING, most_s, rules.local_pays_link, speed, state, wait_s)
+    return 0
+
+
+@njit(cache=True, error_model="numpy")
+def _are_shares(share: Floats, mask: Bools) -> bool:
+    """Whether share[E] are non-negative, nothing outside the mask, and one in sum."""
+    total = 0.0
+    for s in range(len(mask)):
+        total += share[s]
+        if not share[s] >= 0.0 or (share[s] > 0.0 and not mask[s]):
+            return False
+    return abs(total - 1.0) <= 1e-9
+
+
+@njit(cache=True, error_model="numpy", inline="always")
+def _place(
+    r: int, i: int, world: World, rules: RuleSet, state: State, tasks: Tasks, room: Scratch, outcome: Outcome
+) -> None:
+    """Queue the shares of task (r, i) that stand in `room` and write what becomes of it."""
+    mask, share, cost_s, wait_s = room.mask, room.share, room.cost_s, room.wait_s
+    speed, rate, b = world.speed_gcps, world.rate_mbps, tasks.origin[r, i]
+    d, work, deadline = tasks.input_mbit[r, i], tasks.work_gcycle[r, i], tasks.deadline_s[r, i]
+    n_selected = _count(mask)
+    last, make_span_s, sending_s = 0, -np.inf, 0.0
+    for s in range(len(mask)):
+        x = share[s]
+        outcome.share[r, i, s] = x
+        if not mask[s]:
+            continue
+        end_s = x * cost_s[s] + wait_s[s]
+        if end_s > make_span_s:
+            make_span_s, last = end_s, s
+        if s != b or n_selected >= rules.local_on_uplink_from:
+            sending_s += x * d / rate[s]
+        state.slot_work_gcycle[r, s] += x * work
+        state.own_slot_gcycle[r, b, s] += x * work
+        state.own_gcycle[r, b, s] += x * work
+    state.uplink_s[r, b] += sending_s
+    if rules.capped_uplink and n_selected >= 2:
+        state.uplink_s[r, b] = min(state.uplink_s[r, b], world.slot_s)
+    late = make_span_s > deadline
+    pays = last != b or (rules.local_pays_link and n_selected >= 2)
+    outcome.wait_s[r, i] = wait_s[last]
+    outcome.transfer_s[r, i] = share[last] * d / rate[last] if pays else 0.0
+    outcome.compute_s[r, i] = share[last] * work / speed[last]
+    outcome.return_s[r, i] = 0.0
+    outcome.delay_s[r, i] = deadline if late and rules.censored else make_span_s
+    outcome.late[r, i] = late
+    outcome.probes[r, i] = 0
 
 
 @njit(cache=True, error_model="numpy")
 def estimate(
-    world: World, rule: Rule, info: int, state: Any, tasks: Any, lo: Ints, hi: Ints, wait_s: Floats
+    world: World, rules: RuleSet, info: int, state: State, tasks: Tasks, lo: Ints, hi: Ints, wait_s: Floats
 ) -> tuple[int, int, int]:
     """Fill wait_s[R, M, E] with what a station of this class knows at each task's arrival."""
-    backlogs = (
-        state.queue_gcycle,
-        state.slot_work_gcycle,
-        state.uplink_s,
-        state.own_slot_gcycle,
-        state.own_queue_gcycle,
-    )
     for r in range(len(lo)):
         for i in range(lo[r], hi[r]):
             if not tasks.valid[r, i]:
@@ -235,12 +299,12 @@ def estimate(
                 return PAST_SLOT, r, i
             drain(r, slot, world, state)
             out = wait_s[r, i - lo[r]]
-            _waits(r, tasks.origin[r, i], info, np.inf, rule.local_pays_link, world.speed_gcps, backlogs, out)
+            _waits(r, tasks.origin[r, i], info, np.inf, rules.local_pays_link, world.speed_gcps, state, out)
     return 0, 0, 0
 
 
 @njit(cache=True, error_model="numpy")
-def drain_until(world: World, until_s: Floats, state: Any) -> None:
+def drain_until(world: World, until_s: Floats, state: State) -> None:
     """Drain every replica up to the slot of until_s[R]; -inf leaves one as it is, inf empties it."""
     for r in range(len(until_s)):
         if until_s[r] > 0.0:
@@ -248,7 +312,7 @@ def drain_until(world: World, until_s: Floats, state: Any) -> None:
 
 
 @njit(cache=True, error_model="numpy")
-def drain(r: int, slot: int, world: World, state: Any) -> None:
+def drain(r: int, slot: int, world: World, state: State) -> None:
     """End the slots of replica r before `slot`: queues drain, uplinks are idle again."""
     n_slots = slot - state.slot[r]
     if n_slots <= 0:
@@ -269,12 +333,12 @@ def drain(r: int, slot: int, world: World, state: Any) -> None:
     state.slot[r] = slot
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", inline="always")
 def _slot_of(at_s: float, slot_s: float) -> int:
     return int(at_s / slot_s + 1e-6)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", inline="always")
 def _count(mask: Bools) -> int:
     n = 0
     for s in range(len(mask)):
@@ -283,7 +347,7 @@ def _count(mask: Bools) -> int:
     return n
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", inline="always")
 def _unit_costs(b: int, d: float, work: float, local_pays: bool, speed: Floats, rate: Floats, cost_s: Floats) -> None:
     """c_s of the rule: seconds per whole task on each server."""
     for s in range(len(cost_s)):
@@ -292,13 +356,13 @@ def _unit_costs(b: int, d: float, work: float, local_pays: bool, speed: Floats, 
             cost_s[s] += d / rate[s]
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", inline="always")
 def _waits(
-    r: int, b: int, info: int, most_s: float, local_waits: bool, speed: Floats, backlogs: Any, wait_s: Floats
+    r: int, b: int, info: int, most_s: float, local_waits: bool, speed: Floats, state: State, wait_s: Floats
 ) -> None:
     """w_s of the rule as station b of this class knows it, clipped at most_s."""
-    queue, slot_work, uplink, own_slot, own_queue = backlogs
-    uplink_s = uplink[r, b] if info >= OWN else 0.0
+    queue, slot_work, own_slot = state.queue_gcycle, state.slot_work_gcycle, state.own_slot_gcycle
+    uplink_s = state.uplink_s[r, b] if info >= OWN else 0.0
     for s in range(len(wait_s)):
         if info == RUNNING or (info == OWN and s == b):
             backlog = queue[r, s] + slot_work[r, s]
@@ -307,7 +371,7 @@ def _waits(
         elif info == ANNOUNCED:
             backlog = queue[r, s]
         elif info == OWN:
-            backlog = own_queue[r, b, s] + own_slot[r, b, s]
+            backlog = state.own_queue_gcycle[r, b, s] + own_slot[r, b, s]
         else:
             backlog = 0.0
         wait = backlog / speed[s]
@@ -348,41 +412,34 @@ def _split(
 
 @njit(cache=True, error_model="numpy")
 def _choose(
-    r: int, i: int, j: int, world: World, rule: Rule, order: Order, state: Any, tasks: Any, mask: Bools
+    r: int, i: int, j: int, world: World, rules: RuleSet, codes: DecisionCodes, state: State, tasks: Tasks, mask: Bools
 ) -> None:
     """Set mask to what the choice "best" or "wrr" takes; empty if nothing is allowed."""
     e, b, work = len(mask), tasks.origin[r, i], tasks.work_gcycle[r, i]
     allowed = np.ones(e, np.bool_)
-    if len(order.select) > 0:
-        allowed[:] = order.select[r, j]
-    if order.choice == WRR:
-        placed = state.own_slot_gcycle[r, b] if order.quota else state.own_gcycle[r, b]
-        weight = quotas(world, state.queue_gcycle[r]) if order.quota else world.speed_gcps
+    if len(codes.select) > 0:
+        allowed[:] = codes.select[r, j]
+    if codes.choice == WRR:
+        placed = state.own_slot_gcycle[r, b] if codes.quota else state.own_gcycle[r, b]
+        weight = quotas(world, state.queue_gcycle[r]) if codes.quota else world.speed_gcps
         _least_used(work, placed, weight, allowed, mask)
         return
     cost_s, wait_s, price_s = np.zeros(e), np.zeros(e), np.zeros(e)
-    if len(order.price_s) > 0:
-        price_s[:] = order.price_s[r, j]
-    use_price_s = order.use_price_s[r, j] if len(order.use_price_s) > 0 else 0.0
-    backlogs = (
-        state.queue_gcycle,
-        state.slot_work_gcycle,
-        state.uplink_s,
-        state.own_slot_gcycle,
-        state.own_queue_gcycle,
-    )
-    most_s = tasks.deadline_s[r, i] if rule.clipped_waits else np.inf
-    _waits(r, b, order.info, most_s, rule.local_pays_link, world.speed_gcps, backlogs, wait_s)
+    if len(codes.price_s) > 0:
+        price_s[:] = codes.price_s[r, j]
+    use_price_s = codes.use_price_s[r, j] if len(codes.use_price_s) > 0 else 0.0
+    most_s = tasks.deadline_s[r, i] if rules.clipped_waits else np.inf
+    _waits(r, b, codes.info, most_s, rules.local_pays_link, world.speed_gcps, state, wait_s)
     _unit_costs(b, tasks.input_mbit[r, i], work, False, world.speed_gcps, world.rate_mbps, cost_s)
     for s in range(e):
         cost_s[s] += tasks.result_mbit[r, i] / world.rate_mbps[s]
-    link_s = tasks.input_mbit[r, i] / world.rate_mbps[b] if rule.local_pays_link else 0.0
-    sets = order.candidates[b]
-    if order.by_wait:
+    link_s = tasks.input_mbit[r, i] / world.rate_mbps[b] if rules.local_pays_link else 0.0
+    sets = codes.candidates[b]
+    if codes.by_wait:
         _least_wait(sets, allowed, wait_s, mask)
     else:
-        priced = len(order.price_s) > 0
-        split, speed = order.split, world.speed_gcps
+        priced = len(codes.price_s) > 0
+        split, speed = codes.split, world.speed_gcps
         _least_finish(b, link_s, split, priced, use_price_s, speed, sets, allowed, cost_s, wait_s, price_s, mask)
 
 

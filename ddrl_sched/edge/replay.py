@@ -102,6 +102,7 @@ def scenario_of(case: Case) -> Scenario:
         name="replay",
         rule=case.rule,
         speed_gcps=case.speed_gcps,
+        home=np.arange(n),
         link_mbps=link_mbps,
         link_latency_s=np.zeros((n, n)),
         return_mbps=link_mbps,

@@ -18,10 +18,12 @@ from ddrl_sched.config import (
     InputError,
     ListedServers,
     ReceiverNetwork,
+    clean,
+    homes_of,
 )
 from ddrl_sched.edge.sizes import check_slots
 from ddrl_sched.edge.topology import graph_links, n_stations
-from ddrl_sched.edge.types import Floats, Scenario
+from ddrl_sched.edge.types import Floats, Ints, Scenario
 
 MAX_SLOTS = 1e15  # of a horizon: they are counted exactly
 NamedStream = Callable[..., np.random.Generator]  # (seed, *names) -> generator
@@ -42,23 +44,27 @@ class Demand:
 def build_scenario(env: EnvSettings, demand: Demand, stream: NamedStream) -> Scenario:
     """The scenario of one environment under one workload (which decides the horizon). Raises InputError."""
     speed_gcps = server_speeds(env, stream)
-    link_mbps, link_latency_s = _links(env, len(speed_gcps), stream)
+    stations, homes = homes_of(env, len(speed_gcps))
+    home = np.array(homes, dtype=np.int64)
+    link_mbps, link_latency_s, network_sha256 = _links(env, stations, home, stream)
     returns_alike = not isinstance(env.network, GraphNetwork) and not _is_matrix(env.network.rate_mbps)
     horizon = horizon_s(env, demand, speed_gcps)
     return Scenario(
         name=env.name,
         rule=env.rule,
         speed_gcps=speed_gcps,
+        home=home,
         link_mbps=link_mbps,
         link_latency_s=link_latency_s,
-        return_mbps=link_mbps if returns_alike else np.ascontiguousarray(link_mbps.T),
-        return_latency_s=np.ascontiguousarray(link_latency_s.T),
+        return_mbps=link_mbps if returns_alike else _back(link_mbps, home),
+        return_latency_s=_back(link_latency_s, home),
         port=env.network.port,
         slot_s=float(env.clock.slot_s),
         announce_s=float(env.clock.announce_s),
         probe_s=float(env.clock.probe_s),
         warm_up_s=env.clock.warm_up * horizon,
         horizon_s=horizon,
+        network_sha256=network_sha256,
     )
 
 
@@ -115,24 +121,35 @@ def horizon_s(env: EnvSettings, demand: Demand, speed_gcps: Floats) -> float:
     return min(max(1, n_slots) * float(slot_s), demand.longest_s)
 
 
-def _links(env: EnvSettings, n: int, stream: NamedStream) -> tuple[Floats, Floats]:
-    """Rates [B, E] in Mbit/s (inf where local) and latencies [B, E] in seconds (0 where local)."""
-    network = env.network
+def _links(env: EnvSettings, n_stations: int, home: Ints, stream: NamedStream) -> tuple[Floats, Floats, str]:
+    """Rates [B, E] in Mbit/s (inf where local), latencies [B, E] in seconds (0 where local), sha256 of their file."""
+    network, shape, sha256 = env.network, (n_stations, len(home)), ""
     if isinstance(network, GraphNetwork):
-        mbps, latency_s = graph_links(network)
+        mbps, latency_s, sha256 = graph_links(network)
+        if len(mbps) != n_stations:
+            raise InputError(f"env.network.file: {clean(network.file)}: changed while it was read")
     elif isinstance(network, ReceiverNetwork):
-        mbps, latency_s = _square(network.rate_mbps, n), _square(network.latency_s, n)
+        mbps, latency_s = _spread(network.rate_mbps, shape), _spread(network.latency_s, shape)
     else:
-        mbps, latency_s = _square(_drawn_rates(network, n, stream), n), _square(network.latency_s, n)
-    np.fill_diagonal(mbps, np.inf)
-    np.fill_diagonal(latency_s, 0.0)
-    return mbps, latency_s
+        mbps, latency_s = _spread(_drawn_rates(network, len(home), stream), shape), _spread(network.latency_s, shape)
+    owned = np.flatnonzero(home >= 0)
+    mbps[home[owned], owned] = np.inf
+    latency_s[home[owned], owned] = 0.0
+    return mbps, latency_s, sha256
 
 
-def _square(values: Any, n: int) -> Floats:
+def _back(there: Floats, home: Ints) -> Floats:
+    """[B, E] from server e back to station b: the way from e's station to b's server; as there where one has none."""
+    back = there.copy()
+    owned = np.flatnonzero(home >= 0)
+    back[np.ix_(home[owned], owned)] = there[np.ix_(home[owned], owned)].T
+    return back
+
+
+def _spread(values: Any, shape: tuple[int, int]) -> Floats:
     """[B, E] from one number, one per server [E], or [B, E] with null where local."""
     given = np.array(values, dtype=np.float64)  # null is NaN
-    return np.array(np.broadcast_to(given, (n, n)))
+    return np.array(np.broadcast_to(given, shape))
 
 
 def _is_matrix(values: Any) -> bool:

@@ -31,7 +31,7 @@ def check_trace(
     if scenario.horizon_s / scenario.announce_s > MAX_INTERVALS:
         n = scenario.horizon_s / scenario.announce_s
         raise InputError(f"env.clock.announce_s: {horizon} would have {n:.4g} announcements, at most {MAX_INTERVALS:,}")
-    n_cells = n_indices * scenario.n_servers * scenario.horizon_s / scenario.slot_s
+    n_cells = n_indices * scenario.n_stations * scenario.horizon_s / scenario.slot_s
     _check("workload.arrivals, env.clock.slot_s", horizon, n_cells, MAX_INDICES, "indices of slots")
     _check("workload.load, env.clock.horizon_s", horizon, n_tasks * n_traces, MAX_HELD_TASKS, "tasks")
     if isinstance(workload.arrivals, BurstyArrivals):

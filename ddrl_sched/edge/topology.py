@@ -1,5 +1,6 @@
 """Wired networks from files of the Internet Topology Zoo's form: rate and latency of the path between stations."""
 
+import hashlib
 import math
 import re
 from collections.abc import Iterable
@@ -27,11 +28,13 @@ _NOT_BUILT = re.compile(r"plan|propos|future|under construction", re.IGNORECASE)
 
 def n_stations(network: GraphNetwork) -> int:
     """Number of stations, which is that of servers. Raises InputError (unreadable file)."""
-    return len(_stations(_read(network).nodes))
+    return len(_stations(_read(network)[0].nodes))
 
 
-def graph_links(network: GraphNetwork) -> tuple[Floats, Floats]:
+def graph_links(network: GraphNetwork) -> tuple[Floats, Floats, str]:
     """Rates [B, E] (slowest link of the path) and latencies [B, E] (sum along it) between all stations of a file.
+
+    The third is the sha256 of the file's content.
 
     There is a station at every node but those that the Topology Zoo marks as a switch (hyperedge 1). Stations stand in
     the order of the file and need neither labels nor distinct ones. Paths are shortest by latency. Of parallel links
@@ -42,12 +45,12 @@ def graph_links(network: GraphNetwork) -> tuple[Floats, Floats]:
     """
     import networkx as nx
 
-    file = _read(network)
+    file, sha256 = _read(network)
     graph = _fastest_links(network, file)
     _check_connected(network, file, graph)
     mbps, latency_s = _path_links(graph, nx.all_pairs_dijkstra_path(graph, weight="latency_s"))
     kept = np.ix_(_stations(file.nodes), _stations(file.nodes))
-    return mbps[kept], latency_s[kept]
+    return mbps[kept], latency_s[kept], sha256
 
 
 def _fastest_links(network: GraphNetwork, file: NetworkFile) -> Any:
@@ -165,7 +168,8 @@ def _flag(node: Attributes) -> str:
     return str(node.get("hyperedge", 0)).lower()
 
 
-def _read(network: GraphNetwork) -> NetworkFile:
+def _read(network: GraphNetwork) -> tuple[NetworkFile, str]:
+    """The file and the sha256 of its content."""
     content = read_bytes(network.file, KEY, "topologies", MAX_GML_BYTES)
     name = f"{KEY}: {clean(network.file)}"
     try:
@@ -181,4 +185,4 @@ def _read(network: GraphNetwork) -> NetworkFile:
     for node in file.nodes:
         if _flag(node) not in ("0", "1", "false", "true"):
             raise InputError(f"{name}: node {_label(node)}: hyperedge must be 0 or 1, got {shown(node['hyperedge'])}")
-    return file
+    return file, hashlib.sha256(content).hexdigest()

@@ -6,7 +6,7 @@ Units end the names: _s seconds, _mbit megabit, _mbps megabit per second, _gcycl
 """
 
 from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,34 +19,53 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Scenario:
-    """Servers, network and clock of one world. Station b owns server b (B = E)."""
+    """Stations, servers, network and clock of one world. A station owns one server or none; a server may have none."""
 
     name: str
     rule: str  # "clean", or the published rule set (edge/published.py) that computes delays here
     speed_gcps: Floats  # [E]
-    link_mbps: Floats  # [B, E] from station b to server e, inf on the diagonal (local)
-    link_latency_s: Floats  # [B, E], 0 on the diagonal
-    return_mbps: Floats  # [B, E] from server e back to station b, inf on the diagonal
-    return_latency_s: Floats  # [B, E], 0 on the diagonal
+    home: Ints  # [E] station that owns the server, -1: none
+    link_mbps: Floats  # [B, E] from station b to server e, inf where local
+    link_latency_s: Floats  # [B, E], 0 where local
+    return_mbps: Floats  # [B, E] from server e back to station b, inf where local
+    return_latency_s: Floats  # [B, E], 0 where local
     port: str  # "shared": one FIFO port per station; "per_link": a FIFO link of its own to every server
     slot_s: float  # unit of time of discounting and of slotted workloads
     announce_s: float  # all servers publish their promised work at every multiple of this
     probe_s: float  # cost of asking one server for its exact backlog, beside the round trip
     warm_up_s: float  # tasks that arrive earlier are served, not counted
     horizon_s: float  # no task arrives later; counted tasks are followed to their end
+    network_sha256: str = ""  # content of the file that the links come from; "" where they come from none
 
     @property
     def n_servers(self) -> int:
-        """E, which is also the number of stations B."""
+        """E."""
         return len(self.speed_gcps)
 
+    @property
+    def n_stations(self) -> int:
+        """B."""
+        return len(self.link_mbps)
 
-@dataclass(frozen=True)
-class Tasks:
+    @property
+    def own_server(self) -> Ints:
+        """[B] the server of each station, -1: none."""
+        own = np.full(self.n_stations, -1, np.int64)
+        owned = np.flatnonzero(self.home >= 0)
+        own[self.home[owned]] = owned
+        return own
+
+    @property
+    def paired(self) -> bool:
+        """Whether station b owns server b, for all of both."""
+        return self.n_stations == self.n_servers and bool((self.home == np.arange(self.n_servers)).all())
+
+
+class Tasks(NamedTuple):
     """R traces of tasks, each in the order in which they are decided (arrive_s never decreases along N)."""
 
     origin: Ints  # [R, N] station where the task arrives
-    index: Ints  # [R, N] number of the task among those of its station in its slot (the n of the published rules)
+    index: Ints  # type: ignore[assignment]  # [R, N] number of the task among those of its station in its slot (the n of the published rules)
     arrive_s: Floats  # [R, N]
     input_mbit: Floats  # [R, N] sent with the shares, x times the input for a share x
     result_mbit: Floats  # [R, N] returned, x times the result for a share x
@@ -63,9 +82,9 @@ class Tasks:
         """(R, N)."""
         return (self.origin.shape[0], self.origin.shape[1])
 
-    def replicas(self, index: Any) -> "Tasks":
+    def replicas(self, chosen: slice | Ints | Bools) -> "Tasks":
         """The same record with only some replicas (any numpy index of the first axis that keeps it an axis)."""
-        return Tasks(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
+        return Tasks._make(array[chosen] for array in self)
 
 
 @dataclass(frozen=True)
@@ -100,8 +119,7 @@ class Decision:
     weight: str = "own"  # of "wrr": "own" = speeds, all placed work; "quota" = announced free capacity, since then
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What became of the tasks. Times in seconds after arrival; delay = wait + transfer + compute + return.
 
     The four parts are those of the share that ended last. NaN on padding and on tasks that were not decided yet.
@@ -123,8 +141,14 @@ def locked(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def read_only(record: T) -> T:
-    """A dataclass whose arrays are `locked`, those of records inside it too."""
-    inside: dict[str, Any] = {f.name: getattr(record, f.name) for f in fields(record)}  # type: ignore[arg-type]
-    changed: dict[str, Any] = {name: locked(value) for name, value in inside.items() if isinstance(value, np.ndarray)}
-    changed |= {name: read_only(value) for name, value in inside.items() if is_dataclass(value)}
+    """A dataclass or NamedTuple whose arrays are `locked`, those of records inside it too."""
+    if isinstance(record, tuple):
+        return type(record)(*map(_read_only_value, record))
+    changed = {f.name: _read_only_value(getattr(record, f.name)) for f in fields(record)}  # type: ignore[arg-type]
     return replace(record, **changed)  # type: ignore[type-var]
+
+
+def _read_only_value(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return locked(value)
+    return read_only(value) if is_dataclass(value) or isinstance(value, tuple) else value

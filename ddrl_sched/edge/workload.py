@@ -1,7 +1,7 @@
 """Task streams: from settings and named random streams to Tasks, all drawn up front, whatever is decided later."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -97,7 +97,7 @@ def sample_trace(
 
 def _check_horizon(workload: WorkloadSettings, plan: Plan, scenario: Scenario) -> None:
     horizon, arrivals = scenario.horizon_s, workload.arrivals
-    n_cells = plan.n_indices * scenario.n_servers * horizon / scenario.slot_s
+    n_cells = plan.n_indices * scenario.n_stations * horizon / scenario.slot_s
     expected = max(plan.demand.tasks_per_s * horizon, n_cells if plan.demand.slotted else 0.0)
     if expected > MAX_TASKS:
         raise InputError(f"env.clock.horizon_s: {horizon:.6g} s hold {expected:.4g} tasks, at most {MAX_TASKS:,} fit")
@@ -132,7 +132,7 @@ def _epoch_index(arrive_s: Floats, origin: Ints, scenario: Scenario) -> Ints:
     """Number of each task among those of its station since the last announcement."""
     if len(arrive_s) == 0:
         return np.zeros(0, dtype=np.int64)
-    group = np.floor(arrive_s / scenario.announce_s).astype(np.int64) * scenario.n_servers + origin
+    group = np.floor(arrive_s / scenario.announce_s).astype(np.int64) * scenario.n_stations + origin
     order = np.argsort(group, kind="stable")
     first = np.append(True, np.diff(group[order]) != 0)
     start = np.maximum.accumulate(np.where(first, np.arange(len(group)), 0))
@@ -162,7 +162,7 @@ def _stack(traces: Sequence[Tasks], horizon_s: float) -> Tasks:
     """Traces with R = 1 as one record; every array is padded at the end of its last axis."""
     padding = {"arrive_s": horizon_s} | _PADDING
     arrays = {}
-    for name in [f.name for f in fields(Tasks)]:
+    for name in Tasks._fields:
         rows = [getattr(trace, name) for trace in traces]
         width = max(1, *(row.shape[-1] for row in rows))
         stacked = np.full((len(rows), *rows[0].shape[1:-1], width), padding.get(name, 0), dtype=rows[0].dtype)

@@ -15,6 +15,7 @@ from ddrl_sched.report.read import read_folder
 from ddrl_sched.report.sheets import unit_of
 from ddrl_sched.report.statistics import delay_sums, mean_delay_s, task_mean
 from ddrl_sched.run import records
+from ddrl_sched.run.content import input_files
 from ddrl_sched.run.reading import Columns
 
 
@@ -36,7 +37,7 @@ def _where(table: Columns, wanted: Any) -> Columns:
 
 def _own_files(folder: Path) -> list[str]:
     """What an evaluation must be given beside the folder, which alone may not make it read a file."""
-    files = records.input_files(records.read_job(folder)["settings"])
+    files = input_files(records.read_job(folder)["settings"])
     return [f"+{key}={_quoted(_from_here(Path(file)))}" for key, file in files.items()]
 
 

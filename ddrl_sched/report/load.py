@@ -24,7 +24,8 @@ RUN_FILES = {"job.json", "eval.parquet", "returns.parquet", "curves.parquet", re
 # label; world, workload and loads; hash of the settings that a training depends on; sha256 of the curves
 OF_TRAINING = ["scheduler", "trained_on", "budget", "training"]
 JOB_COLUMNS = ["job_id", "experiment", "learned", "baselines", "code_version", "created", "folder"]
-FOR_CHOICE = ["variant", "trained_by", "settings", "changes"]  # columns that are gone when rows are chosen and named
+# columns that are gone when rows are chosen and named
+FOR_CHOICE = ["variant", "trained_by", "settings", "inputs", "changes"]
 WORLD = ["scenario", "workload", "rule", "scenario_hash", "load"]
 GYM_SCENARIO = "CartPole-v1"
 OF_GYM = ("env.", "seed", "train."), ("train.name", "train.horizons")  # settings that decide what returns mean
@@ -76,7 +77,7 @@ def load(paths: Sequence[Path | str], curves: Collection[str] = (), *, evaluatio
     found.returns = _newest_returns(folders, found.notes)
     found.curves = _trainings(folders)
     used = {*found.rows.folder, *found.curves.folder}
-    found.notes += _learnt_nothing([folder for folder in folders if folder.about["folder"] in used])
+    found.notes += _remarks([folder for folder in folders if folder.about["folder"] in used])
     return found
 
 
@@ -128,7 +129,7 @@ def _reason(error: Exception) -> str:
     return text if isinstance(error, ValueError | OSError) and text else f"{type(error).__name__}: {text}"
 
 
-def _learnt_nothing(folders: Sequence[Folder]) -> list[str]:
+def _remarks(folders: Sequence[Folder]) -> list[str]:
     """A note per scheduler and remark, with the first of its folders."""
     places: dict[str, list[str]] = defaultdict(list)
     for folder in folders:
@@ -196,7 +197,8 @@ def _trainings(folders: Sequence[Folder]) -> pd.DataFrame:
 
 def _other(old: pd.Series, new: pd.Series) -> str:
     """What is different about the job of an older row."""
-    words = [differing([old.settings, new.settings])] if old.variant.split()[0] != new.variant.split()[0] else []
+    both = [{**job.settings, **job.inputs} for job in (old, new)]  # files differ where their content does
+    words = [differing(both)] if old.variant.split()[0] != new.variant.split()[0] else []
     words += ["code"] * bool(old.code_version != new.code_version)
     return " and ".join(filter(None, words)) or "settings"
 
@@ -230,7 +232,8 @@ def _named(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows with the names of their scenarios and workloads: one for one world, whatever its commands stated."""
     groups = rows.groupby(WORLD, sort=False)
     worlds = [
-        _world(dict(zip(WORLD, key, strict=True)), group) for key, group in groups[["folder", "changes", "settings"]]
+        _world(dict(zip(WORLD, key, strict=True)), group)
+        for key, group in groups[["folder", "changes", "settings", "inputs"]]
     ]
     named = np.array(names(worlds), dtype=object)[groups.ngroup()]
     return rows.assign(scenario=named[:, 0], workload=named[:, 1])
@@ -242,7 +245,7 @@ def _world(key: Mapping[str, Any], group: pd.DataFrame) -> World:
     settings = decisive(of_folders.settings.iloc[-1])
     cell = str(key["rule"]), load_text(key["load"])
     same = [
-        World(key["scenario"], key["workload"], changes, settings, key["scenario_hash"], cell)
-        for changes in of_folders.changes
+        World(key["scenario"], key["workload"], changes, settings, key["scenario_hash"], cell, inputs)
+        for changes, inputs in zip(of_folders.changes, of_folders.inputs, strict=True)
     ]
     return min(same, key=World.names)

@@ -15,11 +15,12 @@ from typing import Any
 from ddrl_sched.config import clean
 from ddrl_sched.labels import LEARNS_THE_SAME
 from ddrl_sched.report.differ import Leaves, leaves
-from ddrl_sched.report.worlds import changes_of, own_files, world_of_training
+from ddrl_sched.report.worlds import changes_of, world_of_training
 from ddrl_sched.run import records
+from ddrl_sched.run.content import by_content, input_files, training_settings
 from ddrl_sched.run.reading import (
-    MAX_FILE_BYTES,
     MAX_REPORT_ROWS,
+    MAX_TABLE_BYTES,
     Columns,
     check_delays,
     check_table,
@@ -64,7 +65,7 @@ def read_folder(
         if file not in manifest and not os.path.lexists(folder / file):
             continue
         room = None if name == "curves" else most  # most of its rows are other metrics
-        table = parse_table(records.read_verified(folder, file, manifest, MAX_FILE_BYTES), schema, file, room)
+        table = parse_table(records.read_verified(folder, file, manifest, MAX_TABLE_BYTES), schema, file, room)
         if name == "curves":
             table = _of_metrics(table, curves, most)
             about |= _about_training(job, about["settings"], manifest[file])
@@ -72,7 +73,7 @@ def read_folder(
             check_table(name, table, clean(job["scheduler"]))
         most = None if most is None else most - n_rows(table)
         tables[name] = table
-    remark = _learnt_nothing(folder, job, manifest) if "returns" not in tables else ""
+    remark = _remark(folder, job, manifest) if "returns" not in tables else ""
     return Folder(clean(job["scheduler"]), about, tables, remark)
 
 
@@ -80,7 +81,7 @@ def _about(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     """What all rows of a job share. `settings`: its leaves; `changes`: what the name of its world tells."""
     created = datetime.fromisoformat(job["created"])
     settings = {key: value for key, value in job["settings"].items() if key not in BESIDE}
-    of_job = leaves(settings)
+    counted = [by_content(settings), job["scenario_hash"]]  # which knows the content of files
     learns_by = records.canonical_hash([_learns_by(settings.get("train"))])[:16] if job["learned"] else ""
     return {
         "job_id": clean(job["job_id"]),
@@ -90,25 +91,30 @@ def _about(job: dict[str, Any], folder: Path) -> dict[str, Any]:
         "code_version": clean(job["code_version"]),
         "created": created.replace(tzinfo=created.tzinfo or UTC).timestamp(),
         "folder": clean(folder),
-        "variant": f"{records.canonical_hash(settings)[:16]} {clean(job['code_version'])}",
+        "variant": f"{records.canonical_hash(counted)[:16]} {clean(job['code_version'])}",
         "trained_by": learns_by,
-        "settings": of_job,
-        "changes": changes_of(job, ("env.",), ("env.rule",)) | own_files(job["settings"]),
+        "settings": leaves(settings),
+        "inputs": _own_inputs(job),
+        "changes": changes_of(job, ("env.",), ("env.rule",)) | input_files(job["settings"]),
     }
 
 
 def _about_training(job: dict[str, Any], of_job: Leaves, curves_sha256: str) -> dict[str, Any]:
     """What all rows of curves share beside: `world` that was trained in, hashes of the settings and of the curves."""
-    groups = {name: job["settings"].get(name) for name in ("seed", "env", "workload", "scheduler", "train")}
-    groups["train"] = _learns_by(groups["train"])
-    if isinstance(groups["train"], dict) and groups["train"].get("loads") and isinstance(groups["workload"], dict):
-        groups["workload"] = {key: value for key, value in groups["workload"].items() if key != "load"}
+    inputs = _own_inputs(job)
+    budget = training_settings(job["settings"], inputs)
+    budget["train"] = _learns_by(budget["train"])
     return {
         "scheduler": clean(job["scheduler"]),
-        "world": world_of_training(job, of_job),
-        "budget": records.canonical_hash(groups),
+        "world": world_of_training(job, of_job, inputs),
+        "budget": records.canonical_hash(budget),
         "training": curves_sha256,
     }
+
+
+def _own_inputs(job: dict[str, Any]) -> dict[str, str]:
+    """Hashes of the user's own files, as far as job.json keeps them; a file of the package counts by its name."""
+    return {key: job["input_sha256"][key] for key in input_files(job["settings"]) if key in job["input_sha256"]}
 
 
 def _learns_by(train: Any) -> Any:
@@ -118,11 +124,11 @@ def _learns_by(train: Any) -> Any:
     return {key: value for key, value in train.items() if f"train.{key}" not in LEARNS_THE_SAME}
 
 
-def _learnt_nothing(folder: Path, job: dict[str, Any], manifest: Mapping[str, str]) -> str:
+def _remark(folder: Path, job: dict[str, Any], manifest: Mapping[str, str]) -> str:
     """ "its training made 0 updates", or "its training saw no task in seed 1 of 3", ...; "" if all have learnt."""
     if not job["learned"] or "curves.parquet" not in manifest:
         return ""
-    data = records.read_regular(folder / "curves.parquet", MAX_FILE_BYTES)
+    data = records.read_regular(folder / "curves.parquet", MAX_TABLE_BYTES)
     of_seeds = learnt_nothing(data)
     found: dict[str, list[int]] = defaultdict(list)
     for seed, text in of_seeds.items():

@@ -7,7 +7,7 @@ hash where no setting differs (the content of a file does).
 import os
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
@@ -15,10 +15,10 @@ from ddrl_sched.config import MAX_SHOWN, clean
 from ddrl_sched.labels import LEARNS_THE_SAME, changed, with_changes
 from ddrl_sched.report.differ import MOST_TOLD, Leaves, differing_keys, shortened, value_text
 from ddrl_sched.run import records
+from ddrl_sched.run.content import Inputs, input_files, value_at
+from ddrl_sched.run.records import INPUT_KEYS
 
 MAX_CHANGES = 20  # that a name tells; finding short names takes their square
-PACKAGE = "package:"  # begins the path of a file that comes with the package
-FILES = ("workload.path", "env.network.file")  # keys that name a file; its last words are shown
 MAX_LOADS = 60  # characters of a list of loads
 MAX_COMPARED = 100  # keys among which those to be told are looked for
 MORE = "more"  # stands in a name for changes that are not told
@@ -36,6 +36,7 @@ class World:
     leaves: Leaves  # settings that decide it
     hash: str
     cell: tuple[str, ...] = ()  # what other columns tell: rule, load
+    inputs: Inputs = field(default_factory=dict)  # where they are known: files of one content have one name
 
     def names(self, more: Mapping[str, str] | None = None) -> tuple[str, str]:
         """Names of the scenario and of its workload, both with their changes."""
@@ -66,33 +67,28 @@ def changes_of(job: Mapping[str, Any], roots: tuple[str, ...], beside: tuple[str
     return told | ({MORE: shortened("\n".join(left), 12)} if left else {})
 
 
-def own_files(settings: Any) -> dict[str, str]:
-    """Paths of the user's own files by key; the package's files are told by the names of env and workload."""
-    found = {key: _at_path(settings, key) for key in FILES}
-    return {key: path for key, path in found.items() if isinstance(path, str) and not path.startswith(PACKAGE)}
-
-
 def decisive(of_job: Leaves, keys: tuple[str, ...] = DECISIVE, beside: tuple[str, ...] = IN_COLUMNS) -> Leaves:
     """Of the settings of a job those that begin with `keys`, less those `beside`."""
     return {key: text for key, text in of_job.items() if key.startswith(keys) and key not in beside}
 
 
-def world_of_training(job: Mapping[str, Any], of_job: Leaves) -> World:
+def world_of_training(job: Mapping[str, Any], of_job: Leaves, inputs: Inputs) -> World:
     """The world of a training as far as its settings tell; what its own loads are stands in the cell."""
     env, workload, train = (_group(job["settings"], name) for name in ("env", "workload", "train"))
     rule, loads = env.get("rule"), train.get("loads")
     loads = loads if isinstance(loads, list) and loads else [workload.get("load")]
     every = ", ".join(load_text(x) for x in loads if isinstance(x, int | float))
     beside = ("workload.load", "train.loads", *LEARNS_THE_SAME)
-    changes = changes_of(job, ("env.", "workload.", "train."), beside) | own_files(job["settings"])
+    changes = changes_of(job, ("env.", "workload.", "train."), beside) | input_files(job["settings"])
     of_world = decisive(of_job, (*DECISIVE, "seed"))
     return World(
         scenario=clean(env["name"]) if isinstance(env.get("name"), str) else "",
         workload=clean(workload["name"]) if isinstance(workload.get("name"), str) else "",
         changes={key: value for key, value in changes.items() if key != "env.rule" or rule is None},
         leaves=of_world,
-        hash=records.canonical_hash(dict(of_world))[:16],
+        hash=records.canonical_hash({**of_world, **inputs})[:16],
         cell=(f"rule {clean(rule)}" if isinstance(rule, str) and rule != "clean" else "", shortened(every, MAX_LOADS)),
+        inputs=inputs,
     )
 
 
@@ -132,20 +128,10 @@ def _named(name: str, changes: Mapping[str, str]) -> str:
 
 def _value(settings: Any, path: str, word: str) -> str:
     """Text of the value at a dotted path; that of the override where the settings hold no plain value."""
-    value = _at_path(settings, path)
-    if path in FILES and isinstance(value, str):
+    value = value_at(settings, path)
+    if path in INPUT_KEYS and isinstance(value, str):
         return value
     return value_text(value) if value is not None and not isinstance(value, dict) else shortened(word, MAX_SHOWN)
-
-
-def _at_path(settings: Any, path: str) -> Any:
-    """The value at a dotted path of groups and places in lists, None where there is none."""
-    for part in path.split("."):
-        if isinstance(settings, list):
-            settings = settings[int(part)] if part.isdecimal() and len(part) < 9 and int(part) < len(settings) else None
-        else:
-            settings = settings.get(part) if isinstance(settings, dict) else None
-    return settings
 
 
 def _alike(keys: Sequence[Any]) -> Iterable[list[int]]:
@@ -177,16 +163,30 @@ def _at(of_world: Leaves, told: Sequence[str]) -> dict[str, str]:
 
 
 def _with_file_names(worlds: Sequence[World]) -> list[World]:
-    """Paths cut to the fewest last words that no other path ends with."""
+    """Paths cut to the fewest last words that no other path ends with; files of one content have one of their paths."""
+    changes = _by_first_path([(world.changes, world.inputs) for world in worlds])
+    leaves = _by_first_path([(world.leaves, world.inputs) for world in worlds])
     short: dict[str, Mapping[str, str]] = {}
-    for key in FILES:
-        told = {of.get(key) for world in worlds for of in (world.changes, world.leaves)}
-        short[key] = _last_words({path for path in told if path})
+    for key in INPUT_KEYS:
+        short[key] = _last_words({path for of in (*changes, *leaves) if (path := of.get(key))})
 
     def cut(of: Mapping[str, str]) -> dict[str, str]:
-        return {key: short[key][text] if key in FILES else text for key, text in of.items()}
+        return {key: short[key][text] if key in INPUT_KEYS else text for key, text in of.items()}
 
-    return [replace(world, changes=cut(world.changes), leaves=cut(world.leaves)) for world in worlds]
+    parts = zip(worlds, changes, leaves, strict=True)
+    return [replace(world, changes=cut(told), leaves=cut(of)) for world, told, of in parts]
+
+
+def _by_first_path(every: Sequence[tuple[Mapping[str, str], Inputs]]) -> list[dict[str, str]]:
+    """Texts by key, of paths to files of one content the first."""
+    first: dict[tuple[str, str], str] = {}
+    for texts, inputs in every:
+        for file in inputs.items():
+            if file[0] in texts:
+                first[file] = min(first.get(file, texts[file[0]]), texts[file[0]])
+    return [
+        {key: first.get((key, inputs.get(key, "")), text) for key, text in texts.items()} for texts, inputs in every
+    ]
 
 
 def _last_words(paths: Collection[str]) -> dict[str, str]:

@@ -134,7 +134,7 @@ def _most_tasks(problem: Problem, train: TrainSettings) -> float:
         return _most_at_once(_training_times(problem), problem, train)
     if plan.demand.slotted:
         slots = max(1, round(length_s / problem.scenario.slot_s))
-        return float(slots * problem.scenario.n_servers * plan.n_indices)
+        return float(slots * problem.scenario.n_stations * plan.n_indices)
     rate = plan.demand.tasks_per_s
     if isinstance(arrivals, BurstyArrivals):
         rate *= plan.intensity * max(arrivals.low_load, arrivals.high_load) / plan.demand.load

@@ -184,6 +184,7 @@ def _about(job: GymJob) -> dict[str, Any]:
         "job_id": job.job_id,
         "experiment": settings.name,
         "settings": settings.model_dump(),
+        "input_sha256": {},
         "overrides": job.overrides,
         "seeds": list(range(settings.seeds)),
         "scenario_hash": _scenario_hash(settings),

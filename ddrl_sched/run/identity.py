@@ -16,7 +16,9 @@ from ddrl_sched.config import EnvSettings, InputError, Seed, Settings, WorkloadS
 from ddrl_sched.edge.input_file import MAX_GML_BYTES, MAX_TRACE_BYTES, read_bytes
 from ddrl_sched.labels import GYM_AGENT, LEARNED, with_changes
 from ddrl_sched.run import records
-from ddrl_sched.run.reading import learnt_nothing
+from ddrl_sched.run.content import Inputs, by_content, content_hash, input_files, value_at
+from ddrl_sched.run.reading import MAX_TABLE_BYTES, learnt_nothing
+from ddrl_sched.run.records import NETWORK_FILE, TRACE_FILE
 from ddrl_sched.run.strict_json import check_plain
 from ddrl_sched.schedulers.table import own_source
 
@@ -75,6 +77,7 @@ class Asked:
     """A job as it was asked for."""
 
     settings: JobSettings
+    inputs: Inputs  # of its input files, as they were when it was asked for
     label: str
     folder: Path
     job_id: str
@@ -82,6 +85,7 @@ class Asked:
     overrides: list[str]
     id_by: Callable[[str], str]  # code version -> what the job's id is by that code, for the files as they are now
     weights_of: Path | None  # run folder of the weights to evaluate
+    weights_sha256: str | None  # of these weights, as they were when it was asked for
     drawn_as: str  # label that the random streams of the evaluation go by: that of the training
     checkpoint_s: float | None  # where it trains
 
@@ -119,7 +123,8 @@ def ask(data: Mapping[str, Any], command: str, options: Mapping[str, Any]) -> As
         identity["drawn_as"] = drawn_as
     if not learns and (file := own_source(str(settings.scheduler.get("name")))):
         identity["source"] = records.file_hash(file)
-    content = content_sha256(settings.env, settings.workload)
+    inputs = read_inputs(settings.env, settings.workload)
+    content = content_hash(inputs)
     if begun is not None:
         command, job_id = _command_of_begun(begun, identity, content)
         folder = begun
@@ -129,7 +134,20 @@ def ask(data: Mapping[str, Any], command: str, options: Mapping[str, Any]) -> As
     _refuse_links(folder, begun or Path(data["runs_dir"]))
     checkpoint_s = validate(SavingSettings, saving, "train").checkpoint_s if learns else None
     id_by = partial(_job_id, identity, command, content)
-    return Asked(settings, label, folder, job_id, command, overrides, id_by, source, drawn_as, checkpoint_s)
+    return Asked(
+        settings=settings,
+        inputs=inputs,
+        label=label,
+        folder=folder,
+        job_id=job_id,
+        command=command,
+        overrides=overrides,
+        id_by=id_by,
+        weights_of=source,
+        weights_sha256=manifest.get(WEIGHTS),
+        drawn_as=drawn_as,
+        checkpoint_s=checkpoint_s,
+    )
 
 
 def is_gym(data: Mapping[str, Any]) -> bool:
@@ -148,42 +166,19 @@ def _refuse_gym(plain: Mapping[str, Any], label: str, folder: Path | None) -> No
         raise InputError(f"scheduler: {label} needs env=cartpole train=cartpole (experiment=cartpole has both)")
 
 
-def content_sha256(env: EnvSettings, workload: WorkloadSettings) -> str:
-    """Hash of the files that tasks and network come from: a trace, a graph. Raises InputError."""
-    network, trace, graph = env.network, "", b""
+def read_inputs(env: EnvSettings, workload: WorkloadSettings) -> Inputs:
+    """Hashes of the files that tasks and network come from: a trace, a graph. Raises InputError."""
+    network, found = env.network, {}
     if workload.path is not None:
-        trace = hashlib.sha256(read_bytes(workload.path, "workload.path", "traces", MAX_TRACE_BYTES)).hexdigest()
+        found[TRACE_FILE] = read_bytes(workload.path, TRACE_FILE, "traces", MAX_TRACE_BYTES)
     if network.kind == "graph":
-        graph = read_bytes(network.file, "env.network.file", "topologies", MAX_GML_BYTES)
-    return records.canonical_hash([trace, hashlib.sha256(graph).hexdigest()])
-
-
-def by_content(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of a job without the places of its input files, for which `content_sha256` stands."""
-    env, workload = dict(settings["env"]), dict(settings["workload"])
-    workload.pop("path", None)
-    env["network"] = {key: value for key, value in env["network"].items() if key != "file"}
-    return {**settings, "env": env, "workload": workload}
-
-
-def scenario_hash(settings: Mapping[str, Any], content: str) -> str:
-    """Hash of what decides the tasks and their delays: environment, workload, load, rule, content of files."""
-    known = by_content(settings)
-    return records.canonical_hash([known["env"], known["workload"], known["evaluate"]["seed"], content])[:16]
-
-
-def training_hash(settings: Mapping[str, Any], content: str) -> str:
-    """Hash of what a training depends on: with train.loads not on workload.load."""
-    known = by_content(settings)
-    if known["train"]["loads"]:
-        known["workload"].pop("load")
-    parts = [known[key] for key in ("seed", "seeds", "env", "scheduler", "train", "workload")]
-    return records.canonical_hash([*parts, known["evaluate"]["seed"], content])
+        found[NETWORK_FILE] = read_bytes(network.file, NETWORK_FILE, "topologies", MAX_GML_BYTES)
+    return {key: hashlib.sha256(content).hexdigest() for key, content in found.items()}
 
 
 def _with_whole_paths(plain: dict[str, Any]) -> dict[str, Any]:
     """Input files by their whole path, so that a run folder can be gone on with from anywhere."""
-    for key, value in records.input_files(plain).items():
+    for key, value in input_files(plain).items():
         whole = os.path.abspath(os.path.expanduser(value))
         plain = _merged(plain, _nested(key, whole), key.split("."))
     return plain
@@ -283,16 +278,16 @@ def _settings_of_run(source: Path, composed: dict[str, Any], overrides: list[str
         top = key.partition(".")[0].partition("/")[0]
         if top in ("runs_dir", "launcher", "hydra"):
             continue
-        if key in OF_DECISIONS and _at(plain, key) is not None:
-            if _at(composed, key) != _at(plain, key):
-                changes[key] = _at(composed, key)
+        if key in OF_DECISIONS and value_at(plain, key) is not None:
+            if value_at(composed, key) != value_at(plain, key):
+                changes[key] = value_at(composed, key)
         elif top in ("scheduler", "train", "agent", "seeds", "seed", "experiment"):
             free = [
                 "env",
                 "workload",
                 "evaluate",
                 "name",
-                *(name for name in OF_DECISIONS if _at(plain, name) is not None),
+                *(name for name in OF_DECISIONS if value_at(plain, name) is not None),
             ]
             raise InputError(f"{key}: belongs to the training; with --run only {', '.join(free)} can change")
         try:
@@ -301,7 +296,7 @@ def _settings_of_run(source: Path, composed: dict[str, Any], overrides: list[str
             raise InputError(f"{key}: {error}") from None
         given.add(key)
     _refuse_files(source, plain, given)
-    start, decisions = "scheduler.agent.eval_start", _at(plain, "scheduler.decisions")
+    start, decisions = "scheduler.agent.eval_start", value_at(plain, "scheduler.decisions")
     if start in changes and decisions != "greedy":
         raise InputError(f"{start}: has no effect with scheduler.decisions={decisions}")
     names = [clean(word) for word in job["overrides"] if len(word) <= records.MAX_NAME]
@@ -313,7 +308,7 @@ def _check_trained(source: Path, manifest: Mapping[str, str]) -> None:
     """ValueError for a finished training of which a seed learnt nothing; OSError."""
     if CURVES not in manifest:
         return
-    for seed, text in learnt_nothing(records.read_verified(source, CURVES, manifest, records.MAX_FILE_BYTES)).items():
+    for seed, text in learnt_nothing(records.read_verified(source, CURVES, manifest, MAX_TABLE_BYTES)).items():
         if text:
             raise ValueError(f"seed {seed} {text} in its training, so its weights are those that it began with")
 
@@ -342,17 +337,9 @@ def _relabelled(label: str, changes: Mapping[str, object]) -> str:
     return with_changes(label, added)
 
 
-def _at(plain: Mapping[str, Any], key: str) -> Any:
-    """The value at a dotted key, None where there is none."""
-    value: Any = plain
-    for part in key.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
-    return value
-
-
 def _refuse_files(source: Path, plain: Mapping[str, Any], given: set[str]) -> None:
     """InputError if the folder, not the user, names a file outside the package: a stranger may name any."""
-    for key, file in records.input_files(plain).items():
+    for key, file in input_files(plain).items():
         if not given.intersection({key, *(key.rsplit(".", n)[0] for n in range(1, key.count(".") + 1))}):
             raise InputError(f"{key}: --run {source} names the file {shown(file)}; to read it, give +{key}=FILE")
 

@@ -10,9 +10,10 @@ from ddrl_sched.edge import published
 from ddrl_sched.failures import TrainingError, blamed_on
 from ddrl_sched.run import records
 from ddrl_sched.run.claim import claim, is_claimed
+from ddrl_sched.run.content import training_hash
 from ddrl_sched.run.estimate import durations_s, rule_s
 from ddrl_sched.run.evaluate import check_replay, check_rows, check_size, evaluate
-from ddrl_sched.run.identity import Asked, JobSettings, ask, finished, is_gym, state, training_hash
+from ddrl_sched.run.identity import Asked, JobSettings, ask, finished, is_gym, state
 from ddrl_sched.run.lifecycle import Clock, Task, carry_out, stamp
 from ddrl_sched.run.problem import Problem, build_problem
 from ddrl_sched.run.reading import check_n_rows
@@ -103,7 +104,7 @@ def prepare(data: Mapping[str, Any], command: str, options: Mapping[str, Any]) -
 def build(asked: Asked, options: Mapping[str, Any]) -> Job:
     """The world and the scheduler of a job. Raises InputError naming keys where they do not fit."""
     settings = asked.settings
-    problem = build_problem(settings.env, settings.workload, settings.evaluate.seed)
+    problem = build_problem(settings.env, settings.workload, settings.evaluate.seed, asked.inputs)
     problem.check_traces(settings.evaluate.traces)
     _check_replay(settings, problem)
     scheduler: Scheduler
@@ -151,6 +152,7 @@ def _about(job: Job) -> dict[str, Any]:
         "job_id": job.asked.job_id,
         "experiment": settings.name,
         "settings": settings.model_dump(),
+        "input_sha256": dict(job.asked.inputs),
         "overrides": job.asked.overrides,
         "seeds": list(range(_n_seeds(job))),
         "scenario_hash": job.problem.scenario_hash,
@@ -189,7 +191,7 @@ def _work(job: Job, clock: Clock, turn: ExitStack) -> None:
 
 
 def _training_of(job: Job) -> str:
-    return training_hash(job.asked.settings.model_dump(), job.problem.content_sha256)
+    return training_hash(job.asked.settings.model_dump(), job.asked.inputs)
 
 
 def _estimate(job: Job) -> dict[str, Any]:

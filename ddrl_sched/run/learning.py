@@ -19,9 +19,10 @@ from ddrl_sched import stopping
 from ddrl_sched.config import InputError, clean, shown
 from ddrl_sched.run import budget as budgets
 from ddrl_sched.run import checkpoint, records
+from ddrl_sched.run.content import Inputs, training_hash
 from ddrl_sched.run.curve import Curve
 from ddrl_sched.run.evolve import Evolution
-from ddrl_sched.run.identity import WEIGHTS, Asked, JobSettings, scenario_hash, training_hash
+from ddrl_sched.run.identity import WEIGHTS, Asked, JobSettings
 from ddrl_sched.run.lifecycle import Clock
 from ddrl_sched.run.problem import Problem, build_problem
 from ddrl_sched.run.progress import show
@@ -47,7 +48,7 @@ def build_learner(asked: Asked, problem: Problem) -> Learner | PricePolicy:
     try:
         learner = _learner(settings, problem)
         if asked.weights_of is not None:
-            _load_weights(asked.weights_of, learner)
+            _load_weights(asked.weights_of, learner, asked.weights_sha256)
     except InputError as error:
         raise error if asked.weights_of is None else InputError(f"{error} ({_size(asked, problem)})") from None
     if asked.weights_of is None:
@@ -85,7 +86,7 @@ def _check_episodes(settings: JobSettings, problem: Problem) -> None:
 def _learner(settings: JobSettings, problem: Problem) -> Learner | PricePolicy:
     prices = settings.scheduler["name"] == "price_policy"
     learned = None if prices else learned_settings(settings.scheduler)
-    per_seed = problem.scenario.n_servers if learned is not None and learned.sharing == "per_station" else 1
+    per_seed = problem.scenario.n_stations if learned is not None and learned.sharing == "per_station" else 1
     generators = [stream(settings.seed, "learner", seed, k) for seed in range(settings.seeds) for k in range(per_seed)]
     if learned is None:
         return PricePolicy(price_settings(settings.scheduler), problem.scenario, settings.seeds, generators)
@@ -94,8 +95,7 @@ def _learner(settings: JobSettings, problem: Problem) -> Learner | PricePolicy:
 
 def _trained_before(asked: Asked, problem: Problem) -> Path | None:
     """A finished job of the experiment, by the same code, whose training was the same; only its evaluation differs."""
-    content = problem.content_sha256
-    wanted = training_hash(asked.settings.model_dump(), content)
+    wanted = training_hash(asked.settings.model_dump(), problem.inputs)
     for folder in sorted(asked.folder.parent.glob("*")):
         try:
             other = records.read_job(folder)
@@ -104,17 +104,16 @@ def _trained_before(asked: Asked, problem: Problem) -> Path | None:
         same = other["scheduler"] == asked.label and other["code_version"] == records.code_version()
         same = same and other["packages"] == records.package_versions() and folder != asked.folder
         same = same and (folder / WEIGHTS).exists()
-        if same and _trained_alike(other, wanted, content) and records.is_done(folder):
+        if same and _trained_alike(other, wanted, problem.inputs) and records.is_done(folder):
             return folder
     return None
 
 
-def _trained_alike(other: Mapping[str, Any], wanted: str, content: str) -> bool:
+def _trained_alike(other: Mapping[str, Any], wanted: str, inputs: Inputs) -> bool:
     """Whether a job.json is of the training `wanted`, and its input files had the content that they have now."""
-    settings = other["settings"]
     try:
-        return training_hash(settings, content) == wanted and scenario_hash(settings, content) == other["scenario_hash"]
-    except (KeyError, TypeError, ValueError):  # a stranger's settings
+        return other["input_sha256"] == inputs and training_hash(other["settings"], inputs) == wanted
+    except ValueError:  # a stranger's settings
         return False
 
 
@@ -214,7 +213,9 @@ def trained_on(asked: Asked, problem: Problem) -> list[Problem]:
 
 
 def _at_load(problem: Problem, load: float) -> Problem:
-    return build_problem(problem.env, problem.workload.model_copy(update={"load": load}), problem.eval_seed)
+    return build_problem(
+        problem.env, problem.workload.model_copy(update={"load": load}), problem.eval_seed, problem.inputs
+    )
 
 
 def _size(asked: Asked, problem: Problem) -> str:
@@ -223,10 +224,12 @@ def _size(asked: Asked, problem: Problem) -> str:
     return f"{here}; most learned schedulers need as many as {asked.weights_of} was trained with"
 
 
-def _load_weights(source: Path, learner: Trained) -> None:
-    """Weights of a run folder, checked against its manifest and the learner's shapes. Raises InputError."""
+def _load_weights(source: Path, learner: Trained, sha256: str | None = None) -> None:
+    """Weights of a run folder, checked against its manifest, `sha256` and the learner's shapes. Raises InputError."""
     try:
         manifest = records.read_manifest(source)
+        if sha256 is not None and manifest.get(WEIGHTS) != sha256:
+            raise ValueError(f"{WEIGHTS} changed while the job used it; give the command again")
         tensors = load_tensors(records.read_verified(source, WEIGHTS, manifest, records.MAX_FILE_BYTES))
         for name, tensor in tensors.items():
             if tensor.dtype != torch.float32 or not tensor.isfinite().all():

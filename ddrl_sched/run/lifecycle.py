@@ -45,7 +45,7 @@ def _run_claimed(task: Task, options: Mapping[str, Any]) -> str:
     records.write_job(folder, about)
     try:
         task.work(clock)
-        check_written(folder, about["scheduler"])
+        check_written(folder, about)
     except OSError:  # the disk is full, ...: the job is not to blame and can go on
         raise
     except Exception as error:

@@ -4,11 +4,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ddrl_sched.config import EnvSettings, InputError, TraceArrivals, WorkloadSettings
+from ddrl_sched.config import EnvSettings, InputError, TraceArrivals, WorkloadSettings, clean
 from ddrl_sched.edge.arrivals import Plan, slot_tasks
 from ddrl_sched.edge.types import Ints, Scenario
 from ddrl_sched.edge.workload import Replica, TraceFacts, build_world, sample
-from ddrl_sched.run.identity import content_sha256, scenario_hash
+from ddrl_sched.run.content import Inputs, scenario_hash, value_at
+from ddrl_sched.run.identity import read_inputs
+from ddrl_sched.run.records import NETWORK_FILE, TRACE_FILE
 from ddrl_sched.run.rollout import Traces
 from ddrl_sched.run.seeding import stream
 
@@ -32,12 +34,14 @@ class Problem:
     def scenario_hash(self) -> str:
         """Hash of what decides the tasks and their delays: environment, workload, load, rule, content of files."""
         settings = {"env": self.env.model_dump(), "workload": self.workload.model_dump()}
-        return scenario_hash({**settings, "evaluate": {"seed": self.eval_seed}}, self.content_sha256)
+        return scenario_hash({**settings, "evaluate": {"seed": self.eval_seed}}, self.inputs)
 
     @property
-    def content_sha256(self) -> str:
-        """Hash of the files that tasks and network come from: a trace, a graph."""
-        return content_sha256(self.env, self.workload)
+    def inputs(self) -> Inputs:
+        """Hashes of the files that tasks and network come from, as they were when they were read."""
+        trace = self.plan.trace.sha256 if self.plan.trace is not None else ""
+        found = {TRACE_FILE: trace, NETWORK_FILE: self.scenario.network_sha256}
+        return {key: sha256 for key, sha256 in found.items() if sha256}
 
     def training_s(self, slots: int, min_tasks: int) -> float:
         """Length in seconds of a training trace of `slots` slots, or longer until min_tasks are expected."""
@@ -99,7 +103,28 @@ class Problem:
         ), facts
 
 
-def build_problem(env: EnvSettings, workload: WorkloadSettings, eval_seed: int) -> Problem:
-    """The problem of two validated groups of settings. Raises InputError where they do not fit."""
-    scenario, plan = build_world(env, workload, stream)
-    return Problem(env, workload, scenario, plan, eval_seed)
+def build_problem(
+    env: EnvSettings, workload: WorkloadSettings, eval_seed: int, inputs: Inputs | None = None
+) -> Problem:
+    """The problem of two validated groups of settings. Raises InputError where they do not fit.
+
+    `inputs`: what the job knows of its input files; a file that has another content by now is an InputError.
+    """
+    try:
+        scenario, plan = build_world(env, workload, stream)
+    except InputError:
+        if inputs is not None:  # where a file has changed, that is the cause
+            _check_unchanged(env, workload, inputs, read_inputs(env, workload))
+        raise
+    problem = Problem(env, workload, scenario, plan, eval_seed)
+    if inputs is not None:
+        _check_unchanged(env, workload, inputs, problem.inputs)
+    return problem
+
+
+def _check_unchanged(env: EnvSettings, workload: WorkloadSettings, before: Inputs, now: Inputs) -> None:
+    settings = {"env": env.model_dump(), "workload": workload.model_dump()}
+    for key, sha256 in now.items():
+        if sha256 != before.get(key):
+            file = clean(value_at(settings, key))
+            raise InputError(f"{key}: {file}: changed while the job used it; give the command again")

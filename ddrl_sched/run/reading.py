@@ -17,8 +17,9 @@ import pyarrow.parquet as pq
 
 from ddrl_sched.config import InputError, clean
 from ddrl_sched.run import records
+from ddrl_sched.run.content import value_at
 
-MAX_FILE_BYTES = 128_000_000
+MAX_TABLE_BYTES = 128_000_000  # of a parquet file, which is read whole
 MAX_UNPACKED_BYTES = 256_000_000
 MAX_ROWS = 1_000_000  # of one file
 MAX_REPORT_ROWS = 300_000  # of all files of one report, which are held at once; real runs have some hundred each
@@ -51,17 +52,35 @@ def check_n_rows(rows: Mapping[str, int]) -> None:
             raise InputError(f"{keys}: {n:,} rows of results, one run can have {MAX_REPORT_ROWS:,}")
 
 
-def check_written(folder: Path, scheduler: str) -> None:
-    """Read back the tables that a job has written. InputError where a report would refuse one, naming keys."""
+def check_written(folder: Path, job: Mapping[str, Any]) -> None:
+    """Read back the tables that a job has written, and compare them with what its job.json says.
+
+    InputError where a report would refuse one, naming keys, and for results of another scenario.
+    """
     for name, schema in SCHEMAS.items():
         path = folder / f"{name}.parquet"
         if not path.exists():
             continue
         try:
-            table = parse_table(records.read_regular(path, MAX_FILE_BYTES), schema, path.name)
-            check_table(name, table, clean(scheduler))
+            table = parse_table(records.read_regular(path, MAX_TABLE_BYTES), schema, path.name)
+            check_table(name, table, clean(job["scheduler"]))
         except ValueError as error:
             raise InputError(f"these results cannot be kept, no report would read them: {error}") from None
+        _check_scenario(path.name, table, job)
+
+
+def _check_scenario(file: str, table: Columns, job: Mapping[str, Any]) -> None:
+    """InputError if results are not of the scenario of job.json; those placed again are of another rule's."""
+    if "scenario_hash" not in table:
+        return
+    rule = value_at(job["settings"], "env.rule")
+    own = table["rule"] == rule if "rule" in table else np.ones(n_rows(table), dtype=np.bool_)
+    found = set(table["scenario_hash"][own].tolist())
+    if found != {job["scenario_hash"]}:
+        texts = ", ".join(sorted(found)) or f"none under rule {rule}"
+        raise InputError(
+            f"these results cannot be kept: {file} is of scenario {texts}, job.json of {job['scenario_hash']}"
+        )
 
 
 def check_table(name: str, table: Columns, scheduler: str) -> None:

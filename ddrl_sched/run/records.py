@@ -35,7 +35,7 @@ from ddrl_sched.saving import write_bytes as write_bytes
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 RESUME = "resume"  # folder of a job's checkpoints
-MAX_FILE_BYTES = 1 << 30
+MAX_FILE_BYTES = 1 << 30  # of any file of a run; weights are the largest
 MAX_FILES = 32  # of one manifest
 MAX_NAME = 200  # characters of a name that is read
 MAX_BASELINES = 100
@@ -99,6 +99,7 @@ RETURNS_SCHEMA = _schema(
     steps_to_solve=_FLOAT,  # first look at which the greedy policy reached the threshold; NaN: not within these steps
 )
 
+TRACE_FILE, NETWORK_FILE = INPUT_KEYS = ("workload.path", "env.network.file")  # settings that name a file
 STATUSES = ("running", "done", "failed")
 JOB_FIELDS: dict[str, str] = {  # key of job.json -> its type
     "schema_version": "int",
@@ -106,6 +107,7 @@ JOB_FIELDS: dict[str, str] = {  # key of job.json -> its type
     "experiment": "name",
     "status": "str",  # one of STATUSES
     "settings": "dict",  # validated plain data
+    "input_sha256": "inputs",  # key of INPUT_KEYS -> sha256 of the file that it names
     "overrides": "list[str]",
     "seeds": "list[int]",
     "scenario_hash": "name",
@@ -130,6 +132,7 @@ _PLAIN: dict[str, Any] = {
     "time": (str,),
     "dict": (dict,),
     "bool": (bool,),
+    "inputs": (dict,),
 }
 
 
@@ -190,18 +193,6 @@ def _column(series: Any, field: pa.Field) -> pa.Array:
     return array
 
 
-def input_files(settings: Mapping[str, Any]) -> dict[str, str]:
-    """The files outside the package that a job's settings name: {dotted key: path}."""
-    found = {}
-    for key in ("workload.path", "env.network.file"):
-        value: Any = settings
-        for part in key.split("."):
-            value = value.get(part) if isinstance(value, Mapping) else None
-        if isinstance(value, str) and value and not value.startswith("package:"):
-            found[key] = value
-    return found
-
-
 # Reading (a folder may come from a stranger)
 
 
@@ -220,15 +211,16 @@ def read_finished(folder: Path | str) -> tuple[dict[str, Any], dict[str, str]]:
     No file outside the folder is opened: links, pipes and devices are refused.
     """
     folder = run_folder(folder)
-    job = read_job(folder)
+    data = read_regular(folder / "job.json", MAX_JSON_BYTES)
+    job = _job_of(data)
     if job["status"] == "failed":
         raise ValueError(f"the job failed: {job['error']}")
     if job["status"] != "done":
         raise ValueError("the job is still running or was interrupted")
     manifest = read_manifest(folder)
-    job = read_job(folder, manifest)
+    _check_sha256(data, "job.json", manifest)
     for name, sha in manifest.items():
-        if file_hash(folder / name) != sha:
+        if name != "job.json" and file_hash(folder / name) != sha:
             raise ValueError(_damaged(name))
     return job, manifest
 
@@ -245,14 +237,16 @@ def run_folder(folder: Path | str) -> Path:
     return folder
 
 
-def read_job(folder: Path | str, manifest: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """job.json, checked against JOB_FIELDS and, if given, the manifest. ValueError or OSError if it is not fit."""
-    folder = Path(folder)
-    if manifest is None:
-        data = read_regular(folder / "job.json", MAX_JSON_BYTES)
-    else:
-        data = read_verified(folder, "job.json", manifest, MAX_JSON_BYTES)
+def read_job(folder: Path | str) -> dict[str, Any]:
+    """job.json, checked against JOB_FIELDS. ValueError or OSError if it is not fit."""
+    return _job_of(read_regular(Path(folder) / "job.json", MAX_JSON_BYTES))
+
+
+def _job_of(data: bytes) -> dict[str, Any]:
+    """job.json from its bytes. Folders that were written before input_sha256 was kept have none."""
     job = parse_json(data, "job.json")
+    if isinstance(job, dict):
+        job.setdefault("input_sha256", {})
     check_job(job)
     return job
 
@@ -289,11 +283,15 @@ def _damaged(name: str) -> str:
 def read_verified(folder: Path | str, name: str, manifest: Mapping[str, str], max_bytes: int) -> bytes:
     """Content of a file of the folder after its sha256 was compared. ValueError or OSError otherwise."""
     data = read_regular(Path(folder) / name, max_bytes)
+    _check_sha256(data, name, manifest)
+    return data
+
+
+def _check_sha256(data: bytes, name: str, manifest: Mapping[str, str]) -> None:
     if name not in manifest:
         raise ValueError(f"{name} is not in {MANIFEST}")
     if hashlib.sha256(data).hexdigest() != manifest[name]:
         raise ValueError(_damaged(name))
-    return data
 
 
 def read_regular(path: Path | str, max_bytes: int) -> bytes:
@@ -327,6 +325,7 @@ def check_job(job: Any) -> None:
     for key, kind in JOB_FIELDS.items():
         if not _is_of(job[key], kind):
             wanted = kind.replace("name", f"text of at most {MAX_NAME} characters")
+            wanted = wanted.replace("inputs", f"sha256 of {' and '.join(INPUT_KEYS)}")
             raise ValueError(f"job.json: {key} is not {wanted}")
     if len(job["baselines"]) > MAX_BASELINES:
         raise ValueError(f"job.json: at most {MAX_BASELINES} baselines expected, got {len(job['baselines'])}")
@@ -361,6 +360,8 @@ def _is_of(value: Any, kind: str) -> bool:
         return False
     if kind == "name":
         return len(value) <= MAX_NAME
+    if kind == "inputs":
+        return all(key in INPUT_KEYS and isinstance(sha, str) and _SHA256.fullmatch(sha) for key, sha in value.items())
     return _is_time(value) if kind == "time" else kind != "float" or math.isfinite(value)
 
 

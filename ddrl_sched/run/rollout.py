@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -87,7 +87,7 @@ def rollout(
     state, outcome = begin.state, begin.outcome
     windows, seen = list_windows(tasks, scenario.announce_s, scheduler.cadence), read_only(traces)
     memory_s = getattr(scheduler, "rate_memory_s", None)
-    own_rate = None if memory_s is None else recent_rate(tasks, scenario.n_servers, memory_s)
+    own_rate = None if memory_s is None else recent_rate(tasks, scenario.n_stations, memory_s)
     n_tasks = tasks.valid.sum(1)
     for number, (epoch, epoch_ends, lo, hi) in enumerate(islice(windows, begin.n_windows, None), begin.n_windows + 1):
         began = time.process_time()
@@ -247,10 +247,9 @@ def window_of(tasks: Tasks, lo: Ints, hi: Ints) -> Tasks:
     inside = at < hi[:, None]
     at = np.minimum(at, tasks.shape[1] - 1)
     values = {}
-    for f in fields(tasks):
-        value = getattr(tasks, f.name)
-        values[f.name] = value if f.name.startswith("speed_") else np.take_along_axis(value, at, 1)
-    return replace(Tasks(**values), valid=inside)
+    for name, value in tasks._asdict().items():
+        values[name] = value if name.startswith("speed_") else np.take_along_axis(value, at, 1)
+    return Tasks(**values)._replace(valid=inside)
 
 
 def _waits(traces: Traces, scheduler: Scheduler, world: Any, state: Any, lo: Ints, hi: Ints) -> Floats | None:

@@ -121,8 +121,8 @@ class Training:
             "slot": self._slot,
             "metrics": _tensors(self._metrics),
             "n_windows": halt.n_windows if halt else 0,
-            "world": _tensors(vars(halt.state)) if halt else {},
-            "outcome": _tensors(vars(halt.outcome)) if halt else {},
+            "world": _tensors(halt.state._asdict()) if halt else {},
+            "outcome": _tensors(halt.outcome._asdict()) if halt else {},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

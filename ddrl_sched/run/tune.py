@@ -24,8 +24,9 @@ from ddrl_sched.config import InputError, validate
 from ddrl_sched.extras import require
 from ddrl_sched.labels import with_changes
 from ddrl_sched.run import checkpoint, records
-from ddrl_sched.run.identity import by_content
+from ddrl_sched.run.content import by_content, content_hash
 from ddrl_sched.run.job import Job, plan_job, prepare, run_job
+from ddrl_sched.run.reading import MAX_TABLE_BYTES
 from ddrl_sched.run.search_space import (
     Choices,
     HalvingPruner,
@@ -42,7 +43,6 @@ from ddrl_sched.run.train import Progress
 from ddrl_sched.saving import make_folder
 
 JOB, ERROR, NOTE = "job_id", "error", "note"  # attributes of a trial: its job, why it failed, how it ended early
-MAX_TABLE_BYTES = 128_000_000
 MAX_LINE_BYTES = 1 << 20  # of a study on disk, where lines have some hundred
 DIGITS = 3  # significant ones of a proposed number
 
@@ -129,7 +129,7 @@ def _search(data: Mapping[str, Any], options: Mapping[str, Any]) -> Search:
     varied = {key: values.model_dump() for key, values in space.items()}
     constant = {key: value for key, value in settings.model_dump().items() if key not in ("n_trials", "space")}
     fixed = by_content(job.asked.settings.model_dump(exclude={"name", "baselines"}))
-    study_id = records.canonical_hash([job.asked.label, fixed, constant, varied, job.problem.content_sha256])[:8]
+    study_id = records.canonical_hash([job.asked.label, fixed, constant, varied, content_hash(job.problem.inputs)])[:8]
     trial_options = {**options, "retry_failed": True, "accept_code": False, "wait": True}
     return Search(settings, job_data, trial_options, space, job, study_id, job.asked.folder.parent)
 
@@ -291,13 +291,18 @@ def _run(optuna: Any, study: Any, trial: Any, search: Search) -> None:
     except OSError:  # the disk is full, ...: the trial is not to blame and is repeated
         raise
     except Exception as error:
-        if isinstance(error, InputError):
-            prepare(search.data, "sweep", {})  # the same holds if an input file has changed, ...
+        if isinstance(error, InputError) and not _still_holds(search):
+            raise
         trial.set_user_attr(ERROR, f"{type(error).__name__}: {error}")
         study.tell(trial, state=states.FAIL)
         print(f"{data['label']}: {type(error).__name__}: {error}", file=sys.stderr)
     else:
         study.tell(trial, value)
+
+
+def _still_holds(search: Search) -> bool:
+    """Whether the job without what is proposed is what it was: an input file may have changed. Raises InputError."""
+    return prepare(search.data, "sweep", {}).asked.job_id == search.job.asked.job_id
 
 
 def _trial_data(search: Search, params: Mapping[str, Any]) -> dict[str, Any]:

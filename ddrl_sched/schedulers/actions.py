@@ -5,17 +5,19 @@ from math import comb
 
 import numpy as np
 
-from ddrl_sched.edge.types import Bools
+from ddrl_sched.edge.types import Bools, Ints
 
 TABLES = ("single", "local_plus_one", "exactly_k", "any_subset")
 MAX_ROWS = 4096
 
 
-def table(name: str, n_servers: int, k: int | None = None) -> Bools:
-    """Sets of the table `name` as bool [B, A, E]: action a of station b uses the servers that are True (B = E).
+def table(name: str, home: Ints, n_stations: int, k: int | None = None) -> Bools:
+    """Sets of the table `name` as bool [B, A, E]: action a of station b uses the servers that are True.
+
+    home[E] is the station of each server, -1 where it has none.
 
     single          action a is {a}
-    local_plus_one  action a of station b is {b, a}; a = b is {b} (DRLCoEdge, Li et al. 2020)
+    local_plus_one  action a of station b is {own server, a}, or {a} without one (DRLCoEdge, Li et al. 2020)
     exactly_k       all sets of k servers (SMCoEdge, Xu et al. 2024); `k` is of use here only
     any_subset      all sets but the empty one, smaller sets first (AMCoEdge, Xu et al. 2024)
     Sets of one size come in the order of itertools.combinations.
@@ -24,10 +26,12 @@ def table(name: str, n_servers: int, k: int | None = None) -> Bools:
     """
     if name not in TABLES:
         raise ValueError(f"actions: expected one of {', '.join(TABLES)} for a table, got {name!r}")
+    n_servers = len(home)
     if name == "local_plus_one":
-        return _local_plus_one(n_servers)
+        own: Bools = home == np.arange(n_stations)[:, None]
+        return own[:, None, :] | np.eye(n_servers, dtype=bool)[None]
     rows = _rows(_sizes(name, n_servers, k), n_servers)
-    return np.repeat(rows[None], n_servers, axis=0)
+    return np.repeat(rows[None], n_stations, axis=0)
 
 
 def n_actions(name: str, n_servers: int, k: int | None = None) -> int:
@@ -45,11 +49,6 @@ def _sizes(name: str, n_servers: int, k: int | None) -> range:
     if k is None or not 1 <= k <= n_servers:
         raise ValueError(f"k: exactly_k needs a k of 1 to {n_servers} (the number of servers), got {k!r}")
     return range(k, k + 1)
-
-
-def _local_plus_one(n_servers: int) -> Bools:
-    one = np.eye(n_servers, dtype=bool)
-    return one[:, None, :] | one[None, :, :]
 
 
 def _rows(sizes: range, n_servers: int) -> Bools:

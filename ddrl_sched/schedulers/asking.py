@@ -10,7 +10,7 @@ def own_load(view: View) -> Floats:
     """[R, M] load of the world if every station had the arrivals that the own one counts."""
     assert view.own_rate is not None
     speed = view.scenario.speed_gcps
-    load: Floats = view.own_rate * len(speed) * view.mean_work_gcycle / speed.sum()
+    load: Floats = view.own_rate * view.scenario.n_stations * view.mean_work_gcycle / speed.sum()
     return load
 
 

@@ -36,8 +36,8 @@ class View:
 
     @property
     def local(self) -> Bools:
-        """[R, M, E] whether the server is that of the task's own station."""
-        here: Bools = self.tasks.origin[..., None] == np.arange(self.scenario.n_servers)
+        """[R, M, E] whether the server is that of the task's own station (which may have none)."""
+        here: Bools = self.tasks.origin[..., None] == self.scenario.home
         return here
 
     @property

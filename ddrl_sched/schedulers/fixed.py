@@ -5,6 +5,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from ddrl_sched.config import InputError
 from ddrl_sched.edge.types import Bools, Decision, Tasks
 from ddrl_sched.schedulers.base import View
 
@@ -17,8 +18,12 @@ class Local:
     cadence: ClassVar[str] = "trace"
 
     def decide(self, view: View, rng: np.random.Generator) -> Decision:
-        """One server per task: the station's own."""
-        return whole(view.tasks.origin, view.scenario.n_servers)
+        """One server per task: the station's own. InputError if a station has none."""
+        own = view.scenario.own_server
+        if (own < 0).any():
+            text = f"station {int(np.argmin(own))} has no server of its own (env.stations.home)"
+            raise InputError(f"scheduler.name: local keeps tasks at their station, and {text}")
+        return whole(own[view.tasks.origin], view.scenario.n_servers)
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,7 @@ class RoundRobin:
     def decide(self, view: View, rng: np.random.Generator) -> Decision:
         """One server per task: station + number of the task among those of the station, modulo E."""
         n_servers = view.scenario.n_servers
-        servers = (view.tasks.origin + rank_at_station(view.tasks, n_servers)) % n_servers
+        servers = (view.tasks.origin + rank_at_station(view.tasks, view.scenario.n_stations)) % n_servers
         return whole(servers, n_servers)
 
 
@@ -83,7 +88,7 @@ class RandCoEdge:
         """Given sets {origin, drawn}; the drawn server is probed for the shares."""
         n_servers = view.scenario.n_servers
         drawn = rng.integers(n_servers, size=view.tasks.shape)
-        select = one_hot(view.tasks.origin, n_servers) | one_hot(drawn, n_servers)
+        select = view.local | one_hot(drawn, n_servers)
         return Decision("given", "own", split=self.split, split_info="probed", select=select, probe_selected=True)
 
 

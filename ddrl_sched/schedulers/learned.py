@@ -139,9 +139,9 @@ class Learner:
         self.settings = settings
         self.n_seeds = n_seeds
         self.exploring = False
-        self._per_seed = 1 if settings.sharing == "shared" else scenario.n_servers
+        self._per_seed = 1 if settings.sharing == "shared" else scenario.n_stations
         self.n_learners = n_seeds * self._per_seed
-        self._table, head = _head(settings.actions, scenario.n_servers)
+        self._table, head = _head(settings.actions, scenario)
         if settings.learning.next_queues == "zero" and scenario.rule == "clean":
             raise InputError(
                 "scheduler.learning.next_queues: must be observed in clean worlds (zero is a published fault)"
@@ -384,14 +384,14 @@ def _settled_so_far(settled: Bools, same: Bools) -> Bools:
     return so_far
 
 
-def _head(settings: ActionSettings, n_servers: int) -> tuple[Bools | None, Head]:
+def _head(settings: ActionSettings, scenario: Scenario) -> tuple[Bools | None, Head]:
     """(action table [B, A, E] or None for gates, the agent's head)."""
     try:
         if settings.name == "gates":
-            return None, Gates(n_servers)
+            return None, Gates(scenario.n_servers)
         if settings.name == "top_k":
-            return None, Gates(n_servers, settings.k or 0)
-        table = actions.table(settings.name, n_servers, settings.k)
+            return None, Gates(scenario.n_servers, settings.k or 0)
+        table = actions.table(settings.name, scenario.home, scenario.n_stations, settings.k)
     except ValueError as error:
         key, _, text = str(error).partition(": ")
         yaml_key = {"actions": "name", "gates": "k"}.get(key, key)

@@ -27,7 +27,7 @@ from ddrl_sched.edge.types import Decision, Floats, Scenario
 from ddrl_sched.schedulers.actions import table
 from ddrl_sched.schedulers.asking import own_load, rank_of_others, worth_of_asking
 from ddrl_sched.schedulers.base import View
-from ddrl_sched.schedulers.sets import all_servers, externality_s, still_to_come
+from ddrl_sched.schedulers.sets import all_servers, externality_s, of_servers, still_to_come
 
 PER_SERVER = ("price", "probe")
 PER_TASK = ("congestion", "echo", "balance", "level")  # of the kernel's rule
@@ -145,7 +145,7 @@ class PricePolicy:
         self._ask_noise = 0.0
         self._sets = None
         if settings.candidates != "all":
-            self._sets = table(settings.candidates, scenario.n_servers)
+            self._sets = table(settings.candidates, scenario.home, scenario.n_stations)
 
     def use(self, candidates: Stack | None, progress: float = 0.0) -> None:
         """Decide with these candidates from now on, as in training (None: with the learners' own weights).
@@ -343,12 +343,13 @@ def observe(view: View, settings: PriceSettings) -> tuple[NDArray[np.float32], l
     overhead_s = tasks.overhead_gcycle[..., None] / speed
     coming: Floats = np.zeros(1)
     external_s: tuple[Floats, ...] = ()
-    slot_mean, own_coming = 1.0, coming
+    slot_mean, own_coming, their_coming = 1.0, coming, coming
     if view.slot_tasks is not None:
         coming = still_to_come(view, view.slot_tasks, see_all=settings.info == "running")
         external_s = externality_parts_s(view, coming)
         slot_mean = max(float(view.slot_tasks.sum()), 1e-9)
         own_coming = np.take_along_axis(coming, tasks.origin[..., None], -1)
+        their_coming = of_servers(scenario, coming)
     load = own_load(view)
     relative = np.log(np.maximum(tasks.work_gcycle / view.mean_work_gcycle, 1e-6))
     seen = np.empty((*wait_s.shape, N_SEEN), np.float32)
@@ -362,12 +363,12 @@ def observe(view: View, settings: PriceSettings) -> tuple[NDArray[np.float32], l
     for column, value in enumerate(per_task, start=6):
         seen[..., column] = value[..., None]
     seen[..., 12] = own_coming / slot_mean
-    seen[..., 13] = coming / slot_mean
+    seen[..., 13] = their_coming / slot_mean
     return seen, [wait_s, unit_s, send_s, overhead_s, *external_s]
 
 
 def externality_parts_s(view: View, coming: Floats) -> tuple[Floats, Floats]:
     """The externality of sets.externality_s in its two parts: the own port and the server's own station."""
     whole = externality_s(view, coming)
-    at_server = coming * view.tasks.work_gcycle[..., None] / view.scenario.speed_gcps
+    at_server = of_servers(view.scenario, coming) * view.tasks.work_gcycle[..., None] / view.scenario.speed_gcps
     return whole - at_server, at_server

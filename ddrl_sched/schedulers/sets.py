@@ -7,7 +7,7 @@ import numpy as np
 from pydantic import Field
 
 from ddrl_sched.config import InputError
-from ddrl_sched.edge.types import Bools, Decision, Floats, Ints, Tasks
+from ddrl_sched.edge.types import Bools, Decision, Floats, Ints, Scenario, Tasks
 from ddrl_sched.schedulers.actions import MAX_ROWS, n_actions, table
 from ddrl_sched.schedulers.base import View
 
@@ -63,7 +63,7 @@ class BestSet:
             "tracked" if later else self.info,
             split=self.split,
             split_info="probed" if later else None,
-            candidates=candidate_sets(self.actions, view.scenario.n_servers, self.k),
+            candidates=candidate_sets(self.actions, view.scenario, self.k),
             probe=all_servers(view) if probed and not later else None,
             probe_selected=later,
             congestion=np.full(view.tasks.shape, self.congestion) if self.congestion > 0 else None,
@@ -106,13 +106,14 @@ def all_servers(view: View) -> Bools:
     return np.ones((*view.tasks.shape, view.scenario.n_servers), dtype=bool)
 
 
-def candidate_sets(actions: str, n_servers: int, k: int | None) -> Bools | None:
+def candidate_sets(actions: str, scenario: Scenario, k: int | None) -> Bools | None:
     """Sets to compare, bool [B, S, E]; None stands for the prefixes of the servers sorted by single finish.
 
     Raises InputError naming the yaml key if `k` is impossible or makes more than MAX_SETS_OF_K sets.
     """
     if actions != "exactly_k" and k is not None:
         raise InputError(f"scheduler.k: only actions: exactly_k takes a number, expected null, got {k}")
+    n_servers = scenario.n_servers
     try:
         count = n_actions(actions, n_servers, k)
     except ValueError as error:
@@ -122,7 +123,7 @@ def candidate_sets(actions: str, n_servers: int, k: int | None) -> Bools | None:
         raise InputError(f"scheduler.k: {text}")
     if count > MAX_ROWS:
         return None
-    return table(actions, n_servers, k)
+    return table(actions, scenario.home, scenario.n_stations, k)
 
 
 def externality_s(view: View, coming: Floats) -> Floats:
@@ -130,8 +131,15 @@ def externality_s(view: View, coming: Floats) -> Floats:
     scenario, tasks = view.scenario, view.tasks
     speed_gcps, origin = scenario.speed_gcps, tasks.origin
     own = np.take_along_axis(coming, origin[..., None], axis=-1)
-    port_s = own * view.send_s * (1.0 - speed_gcps[origin] / speed_gcps.sum())[..., None]
-    return port_s + coming * tasks.work_gcycle[..., None] / speed_gcps
+    kept = np.where(scenario.own_server < 0, 0.0, speed_gcps[scenario.own_server])  # [B] speed of the own server
+    port_s = own * view.send_s * (1.0 - kept[origin] / speed_gcps.sum())[..., None]
+    return port_s + of_servers(scenario, coming) * tasks.work_gcycle[..., None] / speed_gcps
+
+
+def of_servers(scenario: Scenario, coming: Floats) -> Floats:
+    """[R, M, E] what is `coming` [R, M, B] at the station of each server, 0 where it has none."""
+    found: Floats = np.where(scenario.home < 0, 0.0, coming[..., scenario.home])
+    return found
 
 
 def still_to_come(view: View, slot_tasks: Floats, see_all: bool) -> Floats:
@@ -141,7 +149,7 @@ def still_to_come(view: View, slot_tasks: Floats, see_all: bool) -> Floats:
     rest of the own one, none of the earlier ones. Drawn order: estimated from the number of tasks that were decided
     before in the slot, by all stations if `see_all`, else by the own one.
     """
-    stations, origin = np.arange(view.scenario.n_servers), view.tasks.origin[..., None]
+    stations, origin = np.arange(view.scenario.n_stations), view.tasks.origin[..., None]
     if view.drawn_order:
         watched = len(stations) if see_all else 1
         before = decided_in_slot(view.tasks, None if see_all else len(stations))

@@ -25,10 +25,10 @@ class LeastOf:
 
     def decide(self, view: View, rng: np.random.Generator) -> Decision:
         """The best of the E single servers."""
-        n_servers = view.scenario.n_servers
-        everyone = np.ones((*view.tasks.shape, n_servers), dtype=bool)
+        sets = table("single", view.scenario.home, view.scenario.n_stations)
+        everyone = np.ones((*view.tasks.shape, view.scenario.n_servers), dtype=bool)
         probe = everyone if self.info == "probed" else None
-        return Decision("best", self.info, candidates=table("single", n_servers), objective=self.objective, probe=probe)
+        return Decision("best", self.info, candidates=sets, objective=self.objective, probe=probe)
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class LeastOfSample:
             "best",
             self.info,
             select=drawn,
-            candidates=table("single", n_servers),
+            candidates=table("single", view.scenario.home, view.scenario.n_stations),
             objective=self.objective,
             probe=drawn,
         )
