@@ -31,6 +31,10 @@ class InputError(ValueError):
     """An error of the user's input. The command line prints the message and exits with code 2."""
 
 
+class WrongKeyError(InputError):
+    """A key that is unknown or missing, or has a value that it cannot have, whatever stands elsewhere."""
+
+
 class Settings(BaseModel):
     """Base of all settings: no unknown key, no coercion (an integer may stand for a float), no NaN or inf."""
 
@@ -44,14 +48,14 @@ R = TypeVar("R")
 def validate(model: type[S], data: Mapping[str, Any], prefix: str) -> S:
     """`data` (plain yaml data) as a `model`; `prefix` is the yaml key under which it stands.
 
-    Raises InputError with one line per wrong key: its path, what was expected, what was got.
+    Raises WrongKeyError with one line per wrong key: its path, what was expected, what was got.
     """
     if not isinstance(data, Mapping):
-        raise InputError(f"{prefix}: must be a group of keys, got {shown(data)}")
+        raise WrongKeyError(f"{prefix}: must be a group of keys, got {shown(data)}")
     try:
         return model.model_validate(dict(data))
     except ValidationError as error:
-        raise InputError("\n".join(_lines(model, data, error, prefix))) from None
+        raise WrongKeyError("\n".join(_lines(model, data, error, prefix))) from None
 
 
 def validate_record(cls: type[R], data: Mapping[str, Any], prefix: str) -> R:
@@ -59,7 +63,7 @@ def validate_record(cls: type[R], data: Mapping[str, Any], prefix: str) -> R:
 
     A key with a default (one that run folders of before it do not have) may be missing.
 
-    Raises InputError as `validate` does, and the record's own ValueError.
+    Raises WrongKeyError as `validate` does, and the record's own ValueError.
     """
     known = get_type_hints(cls, include_extras=True)
     keys: dict[str, Any] = {

@@ -1,6 +1,7 @@
 """Trainings that must fail: numbers that are not finite, nothing to learn from; and what is then left in the folder."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -11,12 +12,15 @@ from ddrl_sched.agents.base import Spaces
 from ddrl_sched.agents.finite import AnswerError, check_answers, check_generation, check_seen, check_update
 from ddrl_sched.agents.heads import Categorical
 from ddrl_sched.config import InputError
+from ddrl_sched.edge import physics
 from ddrl_sched.failures import FAILED, TrainingError, explain
 from ddrl_sched.report.brief import _trained
 from ddrl_sched.run import records
 from ddrl_sched.run.evolve import _mean
 from ddrl_sched.run.identity import ask
 from ddrl_sched.run.job import prepare, run_job
+from ddrl_sched.run.rollout import mean_delay_s
+from ddrl_sched.run.validate import Validation, look
 from tests.agent_builders import build, generators, random_batch
 from tests.conf_files import plain
 from tests.resume_jobs import NO_OPTIONS, folder_of, tiny
@@ -120,6 +124,53 @@ def test_a_generation_is_judged_by_finite_numbers():
         check_generation({"spread": np.ones(2)}, weights, 4)
 
 
+def never_finishes(monkeypatch):
+    """The first task of a world's first trace has no delay."""
+    finish = physics.finish
+
+    def finish_but_one(scenario, state, tasks, outcome):
+        state = finish(scenario, state, tasks, outcome)
+        outcome.delay_s[0, 0] = np.nan
+        return state
+
+    monkeypatch.setattr(physics, "finish", finish_but_one)
+
+
+@pytest.mark.parametrize("name", ["dqn_ts_tuned", "ddrl_amsa_price"])
+@pytest.mark.parametrize("validate_every", [0, 1])
+def test_a_task_without_a_delay_fails_the_training(tmp_path, monkeypatch, name, validate_every):
+    data = tiny(tmp_path, name)
+    data["train"] |= {"validate_every": validate_every}
+    never_finishes(monkeypatch)
+    failed(data, "sweep", r"the task of trace 0 that arrives at 0\.\d+ s was never finished")
+
+
+@pytest.mark.parametrize("name", ["dqn_ts_tuned", "ddrl_amsa_price"])
+def test_a_task_without_a_delay_fails_a_look(tmp_path, monkeypatch, name):
+    job = prepare(tiny(tmp_path, name), "train", NO_OPTIONS)
+    traces = job.problem.training(0, range(2), 0, 3, 0)[0]
+    looks = Validation(1, lambda: [traces], lambda: generators(job.scheduler.n_learners))
+    assert np.isfinite(returned(look(looks, job.scheduler, 2))).all()
+    never_finishes(monkeypatch)
+    with pytest.raises(TrainingError, match="was never finished"):
+        returned(look(looks, job.scheduler, 2))
+
+
+def returned(steps):
+    """What a generator returns at its end."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
+
+
+def test_delays_of_no_task_are_no_number_and_padding_counts_nothing():
+    nan, tasks = np.nan, SimpleNamespace(valid=np.array([[True, True], [True, False], [False, False]]))
+    outcome = SimpleNamespace(delay_s=np.array([[1.0, 2.0], [3.0, nan], [nan, nan]]))
+    np.testing.assert_equal(mean_delay_s(outcome, tasks), [1.5, 3.0, nan])
+
+
 # Nothing to learn from
 
 
@@ -138,6 +189,46 @@ def test_a_budget_without_an_update_is_refused_by_key(tmp_path, learning, match)
     with pytest.raises(InputError, match=match):
         prepare(data, "sweep", NO_OPTIONS)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_station_of_the_smallest_weight_decides_whether_there_is_an_update(tmp_path):
+    data = tiny(tmp_path, "dqn_ts_tuned")
+    data["scheduler"]["sharing"] = "per_station"
+    data["scheduler"]["learning"] |= {"batch": 30, "memory": 40}
+    prepare(data, "sweep", NO_OPTIONS)  # some 25 tasks of each station, 30 can be
+    for last, most in {0: "0", 1: "1[0-9]"}.items():
+        data["workload"]["station_weights"] = [50, 50, 50, 50, last]
+        with pytest.raises(InputError, match=rf"\.batch: .* station 4 about {most} .*workload\.station_weights"):
+            prepare(data, "sweep", NO_OPTIONS)
+    data["scheduler"]["sharing"] = "shared"
+    prepare(data, "sweep", NO_OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("name", "load", "batch"), [("bursty", 0.1, 300), ("slotted", 0.72, 2000), ("published_multi", 0.3, 1500)]
+)
+def test_every_kind_of_arrivals_has_its_smallest_station(tmp_path, name, load, batch):
+    data = tiny(tmp_path, "dqn_ts_tuned", slots=20)
+    data["scheduler"]["sharing"] = "per_station"
+    data["scheduler"]["learning"] |= {"batch": batch, "memory": batch}
+    data["workload"] = plain("workload", name) | {"load": load}
+    prepare(data, "sweep", NO_OPTIONS)
+    data["workload"]["station_weights"] = [9, 9, 9, 9, 4]
+    with pytest.raises(InputError, match=r"station 4 .*workload\.station_weights"):
+        prepare(data, "sweep", NO_OPTIONS)
+
+
+def test_the_station_with_the_fewest_rows_of_a_file_decides(tmp_path):
+    file, rows = tmp_path / "of_stations.csv", range(4000)
+    file.write_text("time,station\n" + "".join(f"{0.1 * i:.1f},{4 if i % 50 == 9 else i % 4}\n" for i in rows))
+    data = tiny(tmp_path, "dqn_ts_tuned")
+    data["scheduler"]["sharing"] = "per_station"
+    data["scheduler"]["learning"] |= {"batch": 12, "memory": 20}
+    data["workload"] = on_file(file, 0.7)
+    prepare(data, "sweep", NO_OPTIONS)
+    data["workload"]["columns"] |= {"origin": "station"}
+    with pytest.raises(InputError, match=r"learning\.batch: .* station 4 about \d .*workload\.columns\.origin"):
+        prepare(data, "sweep", NO_OPTIONS)
 
 
 def test_the_last_possible_slot_is_not_refused(tmp_path):

@@ -24,7 +24,7 @@ from tests.test_records import eval_frame
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 GOLDEN = REPOSITORY / "tests" / "data" / "runs_v1"
-GOLDEN_MEANS = {"eft": 0.025908723, "smcoedge": 0.02063523}
+GOLDEN_MEANS = {"eft": 0.025908723, "smcoedge": 0.020975724}
 COSTLY = ("eval bomb", "eval wide", "job deep", "manifest deep")  # to make or to refuse: few of them
 
 

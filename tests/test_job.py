@@ -339,6 +339,19 @@ def test_weights_of_another_shape_or_kind_are_refused_without_a_run_folder(tmp_p
     assert not (tmp_path / "golden").exists()
 
 
+@pytest.mark.parametrize(("column", "text"), [("update", "made 0 updates"), ("tasks_seen", "saw no task")])
+def test_weights_of_a_seed_that_learnt_nothing_are_not_evaluated(tmp_path, column, text):
+    folder = shutil.copytree(GOLDEN / "smcoedge", tmp_path / "received")
+    assert plan_job(settings(tmp_path), "eval", {"run": str(folder)})["label"] == "smcoedge"
+    curves = pd.read_parquet(folder / "curves.parquet")
+    last = curves.seed.max()
+    curves.loc[curves.seed == last, column] = 0
+    records.write_table(folder / "curves.parquet", curves, records.CURVES_SCHEMA)
+    records.write_manifest(folder)
+    with pytest.raises(InputError, match=f"^--run {folder}: seed {last} {text} in its training"):
+        run_job(settings(tmp_path), "eval", {"run": str(folder)})
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

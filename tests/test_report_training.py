@@ -243,7 +243,17 @@ def test_nothing_to_show_says_why(tmp_path, learned, metric, why):
         main([tmp_path], "table", None)
 
 
-@pytest.mark.parametrize(("update", "tasks", "text"), [(0, 5, "made 0 updates"), (0, 0, "saw no task"), (3, 5, None)])
+@pytest.mark.parametrize(
+    ("update", "tasks", "text"),
+    [
+        (0, 5, "made 0 updates"),
+        (0, 0, "saw no task"),
+        (3, 5, None),
+        (3, [5, 0], "saw no task in seed 1 of 2"),
+        ([0, 3], 5, "made 0 updates in seed 0 of 2"),
+        ([3, 0], [0, 5], "saw no task in seed 0 of 2 and made 0 updates in seed 1 of 2"),
+    ],
+)
 def test_a_training_that_learnt_nothing_is_told_of(tmp_path, capsys, update, tasks, text):
     folder = write_run(tmp_path / "a", rows=eval_frame(3, scheduler="mine"), learned=True)
     frame = pd.DataFrame({"seed": [0, 1], "tasks_seen": tasks, "update": update, "metric": "delay_s", "value": 0.5})
@@ -252,3 +262,15 @@ def test_a_training_that_learnt_nothing_is_told_of(tmp_path, capsys, update, tas
     report([tmp_path], [], "csv", None)
     err = capsys.readouterr().err
     assert (f"note: mine: its training {text} ({folder})" in err) if text else ("its training" not in err)
+
+
+def test_a_seed_has_learnt_if_any_row_of_it_says_so_and_few_seeds_are_named(tmp_path, capsys):
+    folder = write_run(tmp_path / "a", rows=eval_frame(3, scheduler="mine"), learned=True)
+    seeds = [*range(13), *range(13)]
+    update = [0] * 13 + [7, *[0] * 12]  # seed 0 in its second episode
+    frame = pd.DataFrame({"seed": seeds, "tasks_seen": 5, "update": update, "metric": "delay_s", "value": 0.5})
+    records.write_table(folder / "curves.parquet", frame, records.CURVES_SCHEMA)
+    records.write_manifest(folder)
+    report([tmp_path], [], "csv", None)
+    text = "its training made 0 updates in seeds 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, ... of 13"
+    assert f"note: mine: {text} ({folder})" in capsys.readouterr().err

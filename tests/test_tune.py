@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,12 @@ from ddrl_sched.config import InputError
 from ddrl_sched.launch import launch
 from ddrl_sched.run import records
 from ddrl_sched.run import tune as tune_module
+from ddrl_sched.run.search_space import Choices, check_ends
 from ddrl_sched.run.tune import plan_tune, tune
 from ddrl_sched.schedulers.learned import learned_settings
 from tests.conf_files import merged, plain
 from tests.resume_jobs import child, status_of
+from tests.test_failed_training import never_finishes
 from tests.test_job import learned, settings
 
 optuna = pytest.importorskip("optuna")
@@ -186,6 +189,71 @@ def test_a_trial_that_fails_counts_and_says_why(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().err.count("overflow") == 3
 
 
+REFUSED = {"space": {"all": {"learning": {"batch": {"choices": [16, 300_000]}}}}}  # more than the memory holds
+
+
+def test_a_trial_that_is_refused_counts_and_the_study_goes_on(tmp_path, capsys):
+    data = study(tmp_path, n_trials=6, **REFUSED)
+    assert tune(data, {}) == "done"
+    rows = table(tmp_path)
+    assert {(row["learning.batch"], row["state"], row["job_id"] != "") for row in rows} == {
+        ("16", "complete", True),
+        ("300000", "fail", False),
+    }
+    notes = {row["note"] for row in rows if row["state"] == "fail"}
+    assert len(notes) == 1
+    assert notes.pop().startswith("InputError: scheduler.learning.batch: at most scheduler.learning.memory")
+    assert "scheduler.learning.batch: at most" in capsys.readouterr().err
+    assert len(rows) == 6
+    assert tune(data, {}) == "skipped"
+
+
+def test_a_trial_with_a_task_that_has_no_delay_fails(tmp_path, monkeypatch):
+    never_finishes(monkeypatch)
+    with pytest.raises(RuntimeError, match="no trial of drlcoedge_tuned finished"):
+        tune(study(tmp_path, n_trials=2), {})
+    assert [row["state"] for row in table(tmp_path)] == ["fail", "fail"]
+    assert all("was never finished" in row["note"] for row in table(tmp_path))
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_a_job_that_is_refused_whatever_is_proposed_ends_no_trial(tmp_path, monkeypatch, gone):
+    """An input file is gone, or another one than the study was begun with."""
+    data = study(tmp_path, n_trials=2)
+    search = tune_module._search(data, {})
+    begun = tune_module._study(optuna, search, accept_code=False)
+    trial, claim = tune_module._ask(optuna, begun, search)
+
+    def refused(*_):
+        raise InputError("env.network.file: not as it was")
+
+    def of_another_file(*_):
+        return replace(search.job, asked=replace(search.job.asked, job_id="other"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tune_module, "run_job", refused)
+        patch.setattr(tune_module, "prepare", refused if gone else of_another_file)
+        with pytest.raises(InputError, match=r"env\.network\.file"):
+            tune_module._run(optuna, begun, trial, search)
+    claim.release()
+    assert tune(data, {}) == "done"
+    assert [row["state"] for row in table(tmp_path)] == ["complete", "complete"]
+
+
+def test_a_space_up_to_what_a_key_can_have_is_searched_within_its_ends(tmp_path):
+    gamma = {"low": 0.99991, "high": 0.99993}  # of three digits it would be 1
+    assert tune(study(tmp_path, space={"all": {"learning": {"gamma": gamma}}}), {}) == "done"
+    assert {(row["state"], row["learning.gamma"]) for row in table(tmp_path)} == {("complete", "0.99993")}
+
+
+def test_ends_that_other_keys_may_suit_are_left_to_the_trials():
+    tuned = learned("sac_ts_tuned")
+    check_ends({"actions.name": Choices(choices=["single", "exactly_k"])}, tuned)
+    check_ends({"actions.k": Choices(choices=[None, 2])}, tuned)
+    with pytest.raises(InputError, match=r"tune\.space: scheduler\.actions\.name: must be .* got 'some'"):
+        check_ends({"actions.name": Choices(choices=["single", "some"])}, tuned)
+
+
 def test_a_plan_counts_the_trials_and_writes_nothing(tmp_path):
     plan = plan_tune(study(tmp_path), {})
     assert (plan["state"], plan["label"]) == ("to do", "drlcoedge_tuned")
@@ -218,7 +286,13 @@ def test_a_study_of_another_code_version_is_not_continued_silently(tmp_path, mon
         ({"tune": {"space": {"dqn": {"agent": {"lr": 3}}}}}, r"agent\.lr: low and high, or choices"),
         (
             {"tune": {"space": {"all": {"learning": {"gamma": {"low": 2.0, "high": 3.0}}}}}},
-            r"scheduler\.learning\.gamma",
+            r"tune\.space: scheduler\.learning\.gamma: must be < 1, got 2",
+        ),
+        ({"tune": {"space": {"all": {"learning": {"gamma": {"high": 1.0}}}}}}, r"learning\.gamma: must be < 1, got 1"),
+        ({"tune": {"space": {"dqn": {"agent": {"hidden": {"choices": [[8], []]}}}}}}, r"scheduler\.agent\.hidden"),
+        (
+            {"tune": {"space": {"all": {"learning": {"batch": {"low": 8.0, "high": 16}}}}}},
+            r"scheduler\.learning\.batch: must be a whole number, got 8",
         ),
         ({"workload": plain("workload", "azure_conv")}, "held out"),
     ],

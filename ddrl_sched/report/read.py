@@ -5,14 +5,12 @@ schema of `run.records` and fit the manifest; links, pipes and devices are not f
 """
 
 import os
+from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ddrl_sched.config import clean
 from ddrl_sched.labels import LEARNS_THE_SAME
@@ -26,12 +24,14 @@ from ddrl_sched.run.reading import (
     Columns,
     check_delays,
     check_table,
+    learnt_nothing,
     n_rows,
     of_metrics,
     parse_table,
 )
 
 BESIDE = ("name", "baselines", "seeds")  # settings that do not make two runs of a scheduler different schedulers
+MOST_NAMED = 10  # seeds, in a remark
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Folder:
     scheduler: str
     about: Mapping[str, Any]  # a value per column that all its rows share
     tables: Mapping[str, Columns]
-    remark: str  # "its training made 0 updates", or ""
+    remark: str  # of seeds that learnt nothing, "its training made 0 updates", or ""
 
     @property
     def n_rows(self) -> int:
@@ -125,19 +125,25 @@ def _learns_by(train: Any) -> Any:
 
 
 def _remark(folder: Path, job: dict[str, Any], manifest: Mapping[str, str]) -> str:
-    """ "its training made 0 updates", "its training saw no task", or ""; told from the footer of the curves."""
+    """ "its training made 0 updates", or "its training saw no task in seed 1 of 3", ...; "" if all have learnt."""
     if not job["learned"] or "curves.parquet" not in manifest:
         return ""
     data = records.read_regular(folder / "curves.parquet", MAX_TABLE_BYTES)
-    footer = pq.read_metadata(pa.BufferReader(data))
-    if not footer.schema.to_arrow_schema().equals(records.CURVES_SCHEMA):
+    of_seeds = learnt_nothing(data)
+    found: dict[str, list[int]] = defaultdict(list)
+    for seed, text in of_seeds.items():
+        found[text].append(seed)
+    found.pop("", None)
+    words = [text + _which(seeds, len(of_seeds)) for text, seeds in found.items()]
+    return f"its training {' and '.join(words)}" if words else ""
+
+
+def _which(seeds: list[int], n_seeds: int) -> str:
+    """ " in seed 1 of 3", the first of many; "" for all of them."""
+    if len(seeds) == n_seeds:
         return ""
-    for column, text in (("tasks_seen", "saw no task"), ("update", "made 0 updates")):
-        place = records.CURVES_SCHEMA.get_field_index(column)
-        every = [footer.row_group(i).column(place).statistics for i in range(footer.num_row_groups)]
-        if every and all(one is not None and one.has_min_max and one.max == 0 for one in every):
-            return f"its training {text}"
-    return ""
+    more = ", ..." if len(seeds) > MOST_NAMED else ""
+    return f" in seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds[:MOST_NAMED]))}{more} of {n_seeds}"
 
 
 def _of_metrics(table: Columns, metrics: Collection[str], most: int | None) -> Columns:

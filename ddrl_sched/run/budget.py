@@ -10,6 +10,7 @@ from torch import Tensor
 from ddrl_sched.agents.finite import check_weights
 from ddrl_sched.config import BurstyArrivals, InputError, TraceArrivals
 from ddrl_sched.edge.arrivals import training_rows
+from ddrl_sched.edge.types import Floats
 from ddrl_sched.failures import TrainingError
 from ddrl_sched.run.identity import TrainSettings
 from ddrl_sched.run.problem import Problem
@@ -82,11 +83,32 @@ def _check_memory(learner: Learner, problems: Sequence[Problem], train: TrainSet
         text = f"at most scheduler.learning.memory ({learning.memory:,} transitions), got {learning.batch:,}"
         raise InputError(f"scheduler.learning.batch: {text}")
     tasks = _in_turn([_most_tasks(problem, train) for problem in problems], train.episodes)
-    most = math.floor(tasks * learner.n_seeds / learner.n_learners)
-    if learning.batch > most:
-        trace = "" if problems[0].plan.trace is None else ", workload.arrivals.train_fraction, workload.path"
-        text = f"{learning.batch:,} transitions for an update, the whole training gives a learner about {most:,}"
-        raise InputError(f"scheduler.learning.batch: {text} ({BUDGET}{trace})")
+    most, of, keys = tasks * learner.n_seeds / learner.n_learners, "a learner", [BUDGET]
+    if learner.settings.sharing == "per_station" and (least := _least_station(problems, train, tasks)):
+        station, held, key = least
+        if held < most:
+            most, of, keys = held, f"the learner of station {station}", [BUDGET, key]
+    if learning.batch > math.floor(most):
+        trace = [] if problems[0].plan.trace is None else ["workload.arrivals.train_fraction, workload.path"]
+        text = f"{learning.batch:,} transitions for an update, the whole training gives {of} about {math.floor(most):,}"
+        raise InputError(f"scheduler.learning.batch: {text} ({', '.join([*keys, *trace])})")
+
+
+def _least_station(problems: Sequence[Problem], train: TrainSettings, tasks: float) -> tuple[int, float, str] | None:
+    """(station, most tasks of a seed in the training, key that decides) of the one that has the fewest; None if alike.
+
+    `tasks`: those of all stations.
+    """
+    plan = problems[0].plan
+    if plan.trace is not None and "origin" in plan.trace.columns:
+        of_each = zip(*(_most_of_each(problem, train) for problem in problems), strict=True)  # [stations][loads]
+        most = [_in_turn(per_load, train.episodes) for per_load in of_each]
+        return int(np.argmin(most)), min(most), "workload.columns.origin"
+    if plan.station_share is None:
+        return None
+    least = int(plan.station_share.argmin())
+    mean = tasks * float(plan.station_share[least]) / len(plan.station_share)
+    return least, _hardly_more(mean) if mean > 0 else 0.0, "workload.station_weights"
 
 
 def _in_turn(per_load: Sequence[float], episodes: int) -> float:
@@ -108,17 +130,42 @@ def _length_s(problem: Problem, train: TrainSettings) -> float:
 def _most_tasks(problem: Problem, train: TrainSettings) -> float:
     """Tasks that an episode of a seed holds at most (where they are random: hardly ever more than that)."""
     length_s, plan, arrivals = _length_s(problem, train), problem.plan, problem.workload.arrivals
-    if plan.trace is not None and isinstance(arrivals, TraceArrivals):
-        time_s = plan.trace.time_s[: np.searchsorted(plan.trace.time_s, arrivals.train_fraction * plan.trace.span_s)]
-        behind = np.searchsorted(time_s, time_s + length_s / plan.time_scale, "right")
-        return float((behind - np.arange(len(time_s))).max())
+    if plan.trace is not None:
+        return _most_at_once(_training_times(problem), problem, train)
     if plan.demand.slotted:
         slots = max(1, round(length_s / problem.scenario.slot_s))
         return float(slots * problem.scenario.n_stations * plan.n_indices)
     rate = plan.demand.tasks_per_s
     if isinstance(arrivals, BurstyArrivals):
         rate *= plan.intensity * max(arrivals.low_load, arrivals.high_load) / plan.demand.load
-    mean = rate * length_s
+    return _hardly_more(rate * length_s)
+
+
+def _training_times(problem: Problem) -> Floats:
+    """Moments of the rows of a trace file's training part."""
+    assert problem.plan.trace is not None
+    assert isinstance(problem.workload.arrivals, TraceArrivals)
+    return problem.plan.trace.time_s[: training_rows(problem.plan, problem.workload.arrivals)]
+
+
+def _most_of_each(problem: Problem, train: TrainSettings) -> list[float]:
+    """[stations] rows of each that a window of a trace file's training part holds at most."""
+    assert problem.plan.trace is not None
+    time_s = _training_times(problem)
+    origin = problem.plan.trace.columns["origin"][: len(time_s)]
+    order = np.argsort(origin, kind="stable")
+    ends = np.searchsorted(origin[order], np.arange(1, problem.scenario.n_servers))
+    return [_most_at_once(part, problem, train) for part in np.split(time_s[order], ends)]
+
+
+def _most_at_once(time_s: Floats, problem: Problem, train: TrainSettings) -> float:
+    """How many of these moments of a trace file an episode holds at most."""
+    behind = np.searchsorted(time_s, time_s + _length_s(problem, train) / problem.plan.time_scale, "right")
+    return float((behind - np.arange(len(time_s))).max(initial=0))
+
+
+def _hardly_more(mean: float) -> float:
+    """A number of tasks that Poisson ones with this mean hardly ever exceed."""
     return mean + 6 * math.sqrt(mean) + 10
 
 

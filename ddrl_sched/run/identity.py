@@ -17,6 +17,7 @@ from ddrl_sched.edge.input_file import MAX_GML_BYTES, MAX_TRACE_BYTES, read_byte
 from ddrl_sched.labels import GYM_AGENT, LEARNED, with_changes
 from ddrl_sched.run import records
 from ddrl_sched.run.content import Inputs, by_content, content_hash, input_files, value_at
+from ddrl_sched.run.reading import MAX_TABLE_BYTES, learnt_nothing
 from ddrl_sched.run.records import NETWORK_FILE, TRACE_FILE
 from ddrl_sched.run.strict_json import check_plain
 from ddrl_sched.schedulers.table import own_source
@@ -26,7 +27,7 @@ Loads = Annotated[list[Annotated[float, Field(gt=0, le=10)]], Field(max_length=1
 Baselines = Annotated[list[Annotated[str, Field(max_length=records.MAX_NAME)]], Field(max_length=records.MAX_BASELINES)]
 OWN_RULES = {"rand_coedge": "randcoedge", "optimal": "optimal"}  # of schedulers without learning, by yaml name
 COMMON_RULE = "amcoedge"
-WEIGHTS = "weights.safetensors"
+WEIGHTS, CURVES = "weights.safetensors", "curves.parquet"
 MAX_KEPT = 20  # overrides of a training's world that an evaluation of it repeats; its name has room for no more
 OF_DECISIONS = ("scheduler.decisions", "scheduler.agent.eval_start")  # how trained weights decide; no part of training
 
@@ -266,6 +267,7 @@ def _settings_of_run(source: Path, composed: dict[str, Any], overrides: list[str
     """What a finished run folder, which is only data, says of its training."""
     try:
         job, manifest = records.read_finished(source)
+        _check_trained(source, manifest)
     except (OSError, ValueError) as error:
         raise InputError(f"--run {source}: {clean(error)}") from None
     plain = dict(job["settings"])
@@ -300,6 +302,15 @@ def _settings_of_run(source: Path, composed: dict[str, Any], overrides: list[str
     names = [clean(word) for word in job["overrides"] if len(word) <= records.MAX_NAME]
     kept = [word for word in names if (key := _of_world(word)) and not _is_replaced(key, given)][:MAX_KEPT]
     return _Trained(clean(job["scheduler"]), plain, manifest, [*kept, *overrides], changes)
+
+
+def _check_trained(source: Path, manifest: Mapping[str, str]) -> None:
+    """ValueError for a finished training of which a seed learnt nothing; OSError."""
+    if CURVES not in manifest:
+        return
+    for seed, text in learnt_nothing(records.read_verified(source, CURVES, manifest, MAX_TABLE_BYTES)).items():
+        if text:
+            raise ValueError(f"seed {seed} {text} in its training, so its weights are those that it began with")
 
 
 def _of_world(word: str) -> str:

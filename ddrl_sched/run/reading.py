@@ -32,6 +32,7 @@ LARGEST_RETURN = 1e6  # steps of an episode
 
 SCHEMAS = {"eval": records.EVAL_SCHEMA, "returns": records.RETURNS_SCHEMA, "curves": records.CURVES_SCHEMA}
 DELAYS = ("delay_s", records.LOOKS)  # metrics of curves that reports show
+LEARNT_NOTHING = (("tasks_seen", "saw no task"), ("update", "made 0 updates"))  # counts that stay 0, what is missing
 SAME = ["scheduler", "scenario_hash"]  # what one curve or one line of a table stands for
 SAME_ROW = [*SAME, "seed", "cluster", "trace"]
 SCENARIO = ["scenario", "workload", "rule", "scenario_hash", "load", "info"]
@@ -93,10 +94,12 @@ def check_table(name: str, table: Columns, scheduler: str) -> None:
             check_delays(of_metrics(table, (metric,)))
 
 
-def parse_table(data: bytes, schema: pa.Schema, name: str, most: int | None = None) -> Columns:
+def parse_table(
+    data: bytes, schema: pa.Schema, name: str, most: int | None = None, *, columns: Sequence[str] | None = None
+) -> Columns:
     """A parquet file of exactly `schema`, page checksums verified. A text that stands in many rows is unpacked once.
 
-    `most`: rows for which there is room.
+    `most`: rows for which there is room; `columns`: those that are wanted (None: all).
     """
     text = [f.name for f in schema if f.type == pa.string()]
     file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True, read_dictionary=text)
@@ -111,8 +114,8 @@ def parse_table(data: bytes, schema: pa.Schema, name: str, most: int | None = No
             f"{name} has {footer.num_rows:,} rows; with the folders before it that is more than the "
             f"{MAX_REPORT_ROWS:,} of one report: report fewer folders at once"
         )
-    table = file.read(use_threads=False)
-    return {f.name: _values(table[f.name], name) for f in schema}
+    table = file.read(columns, use_threads=False)
+    return {column: _values(table[column], name) for column in table.column_names}
 
 
 def _values(column: pa.ChunkedArray, name: str) -> Any:
@@ -128,6 +131,20 @@ def _values(column: pa.ChunkedArray, name: str) -> Any:
         texts[start : start + len(chunk)] = cleaned[chunk.indices.to_numpy()]
         start += len(chunk)
     return texts
+
+
+def learnt_nothing(curves: bytes) -> dict[int, str]:
+    """{seed: "saw no task", "made 0 updates" or ""} of a curves.parquet. ValueError if it cannot be read."""
+    table = parse_table(
+        curves, records.CURVES_SCHEMA, "curves.parquet", columns=[column for column, _ in LEARNT_NOTHING] + ["seed"]
+    )
+    seeds, of_row = np.unique(table["seed"], return_inverse=True)
+    found = np.full(len(seeds), "", dtype=object)
+    for column, text in reversed(LEARNT_NOTHING):
+        most = np.zeros(len(seeds), np.int64)
+        np.maximum.at(most, of_row, table[column])
+        found[most == 0] = text
+    return dict(zip(seeds.tolist(), found.tolist(), strict=True))
 
 
 def _check_eval(rows: Columns, scheduler: str) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from ddrl_sched.config import InputError, shown
 from ddrl_sched.edge.session import Halt, Session, Traces, Window
 from ddrl_sched.edge.types import Decision, Floats, Outcome, Tasks
-from ddrl_sched.failures import blamed_on
+from ddrl_sched.failures import TrainingError, blamed_on
 from ddrl_sched.schedulers.base import Scheduler, Traits, View, check_use, traits_of
 
 
@@ -29,7 +29,13 @@ class Step:
 
 
 def mean_delay_s(outcome: Outcome, tasks: Tasks) -> Floats:
-    """Mean delay [R] of all tasks of every replica, NaN where there is none."""
+    """Mean delay [R] of all tasks of every replica that was followed to its end, NaN where there is none.
+
+    TrainingError if a task has no delay: nothing is to be learnt from such a trace.
+    """
+    for trace, task in np.argwhere(tasks.valid & np.isnan(outcome.delay_s))[:1]:
+        text = f"the task of trace {trace} that arrives at {tasks.arrive_s[trace, task]:g} s was never finished"
+        raise TrainingError(f"{text}: its delay is no number")
     n_tasks = tasks.valid.sum(1)
     mean: Floats = np.where(n_tasks > 0, np.nansum(outcome.delay_s, 1) / np.maximum(n_tasks, 1), np.nan)
     return mean

@@ -1,11 +1,15 @@
 """The group `tune` of a config: how long a search goes on, and which keys of a scheduler take which values."""
 
+import copy
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from ddrl_sched.config import InputError, Seed, Settings, shown, validate
+from ddrl_sched.config import InputError, Seed, Settings, WrongKeyError, shown, validate
+from ddrl_sched.schedulers import table
+from ddrl_sched.schedulers.learned import learned_settings
+from ddrl_sched.schedulers.price_policy import price_settings
 
 Count = Annotated[int, Field(ge=1, le=10**6)]
 Whole = Annotated[int, Field(ge=0, le=10**6)]
@@ -18,6 +22,13 @@ class Span(Settings):
     low: Number
     high: Number
     log: bool = False  # uniform in the logarithm
+
+    @property
+    def ends(self) -> tuple[int, int] | tuple[float, float]:
+        """Both ends, as whole numbers if both are."""
+        if isinstance(self.low, int) and isinstance(self.high, int):
+            return self.low, self.high
+        return float(self.low), float(self.high)
 
     @model_validator(mode="after")
     def _ordered(self) -> "Span":
@@ -71,6 +82,44 @@ def space_of(settings: TuneSettings, scheduler: Mapping[str, Any]) -> dict[str, 
     if not found:
         raise InputError(f"tune.space: nothing to vary about {kind}: neither `all` nor `{kind}` stands there")
     return found
+
+
+def changed(scheduler: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A scheduler's yaml with other values at dotted keys."""
+    data = copy.deepcopy(dict(scheduler))
+    for path, value in changes.items():
+        *groups, last = path.split(".")
+        here = data
+        for group in groups:
+            here = here[group]
+        here[last] = value
+    return data
+
+
+def check_ends(space: Mapping[str, Span | Choices], scheduler: Mapping[str, Any]) -> None:
+    """InputError for an end of a span, or a choice, that its key can never have.
+
+    Whether values of several keys go together, and with the world and the budget, only a trial can tell.
+    """
+    for path, values in space.items():
+        for value in values.choices if isinstance(values, Choices) else values.ends:
+            try:
+                _check_keys(changed(scheduler, {path: value}))
+            except WrongKeyError as error:
+                raise InputError(f"tune.space: {error}") from None
+            except InputError:
+                continue
+
+
+def _check_keys(scheduler: Mapping[str, Any]) -> None:
+    """WrongKeyError for a key of the scheduler's yaml that cannot have its value, InputError for what else is wrong."""
+    name = str(scheduler.get("name"))
+    if name == "learned":
+        learned_settings(scheduler)
+    elif name == "price_policy":
+        price_settings(scheduler)
+    else:
+        table.build(name, {key: value for key, value in scheduler.items() if key != "name"})
 
 
 def _values(

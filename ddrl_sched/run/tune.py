@@ -27,7 +27,16 @@ from ddrl_sched.run import checkpoint, records
 from ddrl_sched.run.content import by_content, content_hash
 from ddrl_sched.run.job import Job, plan_job, prepare, run_job
 from ddrl_sched.run.reading import MAX_TABLE_BYTES
-from ddrl_sched.run.search_space import Choices, HalvingPruner, MedianPruner, Span, TuneSettings, space_of
+from ddrl_sched.run.search_space import (
+    Choices,
+    HalvingPruner,
+    MedianPruner,
+    Span,
+    TuneSettings,
+    changed,
+    check_ends,
+    space_of,
+)
 from ddrl_sched.run.seeding import stream
 from ddrl_sched.run.strict_json import check_plain
 from ddrl_sched.run.train import Progress
@@ -116,6 +125,7 @@ def _search(data: Mapping[str, Any], options: Mapping[str, Any]) -> Search:
     if job.problem.plan.trace is not None:
         raise InputError("tune: the evaluation windows of a trace are held out; search with synthetic arrivals")
     space = space_of(settings, job_data["scheduler"])
+    check_ends(space, job_data["scheduler"])
     varied = {key: values.model_dump() for key, values in space.items()}
     constant = {key: value for key, value in settings.model_dump().items() if key not in ("n_trials", "space")}
     fixed = by_content(job.asked.settings.model_dump(exclude={"name", "baselines"}))
@@ -252,7 +262,10 @@ def _release(claim: FileLock) -> None:
 
 
 def _run(optuna: Any, study: Any, trial: Any, search: Search) -> None:
-    """Run a trial as a job and tell the study how it ended. Raises InputError for settings that cannot be."""
+    """Run a trial as a job and tell the study how it ended, refused settings included.
+
+    Raises OSError, and InputError where the job would be refused whatever is proposed.
+    """
     states = optuna.trial.TrialState
     reported = study.trials[trial.number].intermediate_values  # by a process that died
 
@@ -275,12 +288,11 @@ def _run(optuna: Any, study: Any, trial: Any, search: Search) -> None:
         checkpoint.discard(job.asked.folder)
         trial.set_user_attr(NOTE, f"pruned {why}")
         study.tell(trial, state=states.PRUNED)
-    except InputError:
-        study.tell(trial, state=states.FAIL)
-        raise
     except OSError:  # the disk is full, ...: the trial is not to blame and is repeated
         raise
     except Exception as error:
+        if isinstance(error, InputError) and not _still_holds(search):
+            raise
         trial.set_user_attr(ERROR, f"{type(error).__name__}: {error}")
         study.tell(trial, state=states.FAIL)
         print(f"{data['label']}: {type(error).__name__}: {error}", file=sys.stderr)
@@ -288,16 +300,16 @@ def _run(optuna: Any, study: Any, trial: Any, search: Search) -> None:
         study.tell(trial, value)
 
 
+def _still_holds(search: Search) -> bool:
+    """Whether the job without what is proposed is what it was: an input file may have changed. Raises InputError."""
+    return prepare(search.data, "sweep", {}).asked.job_id == search.job.asked.job_id
+
+
 def _trial_data(search: Search, params: Mapping[str, Any]) -> dict[str, Any]:
     """The job of a trial: the scheduler's keys changed, and named after them."""
     changes = _changes(search, params)
     data = copy.deepcopy(search.data)
-    for path, value in changes.items():
-        *groups, last = path.split(".")
-        here = data["scheduler"]
-        for group in groups:
-            here = here[group]
-        here[last] = value
+    data["scheduler"] = changed(data["scheduler"], changes)
     words = {f"scheduler.{path}": str(value).replace(" ", "") for path, value in changes.items()}
     data["label"] = with_changes(search.data["label"], words)
     data["overrides"] = [*search.data["overrides"], *(f"{path}={value}" for path, value in words.items())]
@@ -312,8 +324,13 @@ def _changes(search: Search, params: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(values, Choices):
             changes[path] = values.choices[value]
         else:
-            changes[path] = value if isinstance(value, int) else float(f"{value:.{DIGITS}g}")
+            changes[path] = value if isinstance(value, int) else _rounded(value, *values.ends)
     return changes
+
+
+def _rounded(value: float, low: float, high: float) -> float:
+    """A proposed number of DIGITS digits that is not beyond its span."""
+    return min(max(float(f"{value:.{DIGITS}g}"), low), high)
 
 
 def _objective_s(folder: Path) -> float:
@@ -350,7 +367,8 @@ def _table(study: Any, search: Search) -> str:
             continue
         changes = _changes(search, trial.params)
         value = "" if trial.value is None or trial.state.name != "COMPLETE" else repr(trial.value)
-        rows.writerow([trial.number, trial.state.name.lower(), value, trial.user_attrs[JOB], *changes.values(), note])
+        job_id = trial.user_attrs.get(JOB, "")  # none where its settings were refused
+        rows.writerow([trial.number, trial.state.name.lower(), value, job_id, *changes.values(), note])
     return text.getvalue()
 
 
