@@ -156,6 +156,8 @@ def report(
             raise InputError(
                 f"--baseline: not with {'--training' if training else '--by-seed'}, which compares nothing"
             )
+        if wide and format != "table":
+            raise InputError(f"--wide: not with --format {format}, which is as wide as it is")
         if training:
             from ddrl_sched.report.training import main as trainings
 

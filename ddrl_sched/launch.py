@@ -44,6 +44,7 @@ from ddrl_sched.overrides import (
     GROUPS,
     asks_for_nothing,
     canonical,
+    check_n_jobs,
     check_words,
     left_to_the_jobs,
     read_ranges_as_decimals,
@@ -121,6 +122,7 @@ def launch(
         if flag == "--config-dir":
             config_folder(value)
     check_words(overrides)
+    check_n_jobs(overrides)
     if command == "sweep" and asks_for_nothing(overrides):
         raise InputError(NOTHING)
     if dry_run:

@@ -4,17 +4,18 @@ import re
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from functools import lru_cache
+from math import prod
 from typing import Any
 
 from hydra.core.override_parser import types as override_types
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import FloatRange, Override, QuotedString
+from hydra.core.override_parser.types import FloatRange, Override, QuotedString, RangeSweep
 from hydra.errors import HydraException
 
 from ddrl_sched.config import InputError, clean
 
 GROUPS = ("env", "workload", "scheduler", "train")  # whose options differ in their keys
-MAX_VALUES = 100_000  # of a range
+MAX_VALUES = 100_000  # of a range, and jobs of a command
 LARGEST_EXACT = 1e15  # a float below it that is whole is written as a whole number
 ENDS_OPEN, BEGINS_CLOSED = ("=", ",", "[", "{", ":"), ("=", ",", "]", "}", ":")
 
@@ -86,6 +87,28 @@ def _quoted(text: str) -> str:
         if override is None or override.is_sweep_override() or override.value() not in (text, [text]):
             return str(QuotedString(text, override_types.Quote.single).with_quotes())
     return text
+
+
+def check_n_jobs(words: Sequence[str]) -> None:
+    """InputError naming the keys of a command line that stands for too many jobs; nothing is expanded to see it."""
+    counts = {word.partition("=")[0]: n for word in words if (n := _n_values(word)) > 1}
+    if (n_jobs := prod(counts.values())) > MAX_VALUES:
+        each = ", ".join(f"{clean(key)} ({n:,} values)" for key, n in counts.items())
+        raise InputError(f"{each}: {n_jobs:,} jobs, at most {MAX_VALUES:,} at once")
+
+
+def _n_values(word: str) -> int:
+    """How many values a word stands for; 1 where only Hydra itself can tell, or refuses them."""
+    override = parsed(word)
+    if override is None or not override.is_sweep_override():
+        return 1
+    span = override.value()
+    if isinstance(span, RangeSweep) and all(isinstance(x, int) for x in (span.start, span.stop, span.step)):
+        return len(range(span.start, span.stop, span.step)) if span.step else 1  # type: ignore[arg-type]
+    try:
+        return sum(1 for _ in override.sweep_iterator())
+    except HydraException:  # glob(*), or a range of DecimalRange that is too long
+        return 1
 
 
 def has_several(word: str) -> bool:

@@ -161,6 +161,11 @@ def test_report_hands_its_arguments_on(module):
     assert seen == [([Path("runs/a"), Path("runs/b")], ["x", "y"], "latex", Path("o"), True, {"wide": False})]
 
 
+def test_wide_is_refused_where_nothing_is_cut_to_a_width():
+    said = ddrl("report", "runs", "--wide", "--format", "csv")
+    assert (said.exit_code, "--wide: not with --format csv" in said.stderr) == (2, True)
+
+
 def test_a_mistake_is_placed_outside_of_libraries():
     for mistake in (lambda: sysconfig.get_path("no such path"), lambda: np.take([1], 5)):  # KeyError, IndexError
         with pytest.raises(LookupError) as caught:

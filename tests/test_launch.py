@@ -588,6 +588,18 @@ def test_a_range_has_the_decimals_that_were_meant(jobs, tmp_path, monkeypatch, g
     assert loads == expected
 
 
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["seed=range(0,100000000)"], r"seed \(100,000,000 values\): 100,000,000 jobs, at most 100,000"),
+        (["seed=range(0,1000)", "workload.load=range(0.1,0.9,0.001)"], r"seed \(1,000 values\), workload.load \(800"),
+    ],
+)
+def test_too_many_jobs_are_refused_before_they_are_listed(jobs, words, text):
+    with pytest.raises(InputError, match=text):
+        start("sweep", "scheduler=best_k", *words)
+
+
 @pytest.mark.parametrize("given", ["range(0.1,0.9,1e-9)", "range(0,inf,0.1)", "range(0.5,0.9,0)"])
 def test_a_range_without_an_end_is_refused(jobs, given):
     with pytest.raises(InputError, match="range"):

@@ -204,9 +204,14 @@ def test_a_process_that_dies_before_its_first_job_is_named(task, monkeypatch):
 def test_what_is_to_be_sent_is_checked_but_not_tried_out(here, task):
     data = {**task.data, "scheduler": {"name": "own_rules:Slow", "seconds": 0.0}}
     assert settled(replace(task, data=data)) is None
-    wrong = settled(replace(task, data={**data, "scheduler": {"name": "own_rules:Slow"}}))
-    assert (wrong["code"], wrong["state"]) == (2, "failed")
     assert not list(here.glob("slow.*"))
+    wrong = settled(replace(task, data={**task.data, "scheduler": {"name": "best_of"}}))
+    assert (wrong["code"], wrong["state"]) == (2, "failed")
+
+
+def test_a_class_of_the_users_is_not_run_where_jobs_are_only_sent(here, task):
+    (here / "deadly.py").write_text("import os\nos._exit(3)\n")
+    assert settled(replace(task, data={**task.data, "scheduler": {"name": "deadly:Rule"}})) is None
 
 
 def test_a_fetched_job_comes_home_as_it_would_have_been_written_here(task, tmp_path, monkeypatch):
@@ -355,6 +360,14 @@ def test_the_longest_array_is_asked_from_scontrol(tmp_path, monkeypatch, said, l
         fake_slurm.command(tmp_path / "scontrol", f"printf 'Configuration data\\n{said}'")
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep if said is not None else None)
     assert submitit_jobs.limits_of(fake_slurm.module, slurm(), 5000).array == limit
+
+
+def test_a_scontrol_that_does_not_answer_is_not_waited_for(tmp_path, monkeypatch, capsys):
+    fake_slurm.command(tmp_path / "scontrol", "exec sleep 60")
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(submitit_jobs, "SCONTROL_S", 0.2)
+    assert submitit_jobs.limits_of(fake_slurm.module, slurm(), 5000).array == submitit_jobs.USUAL_ARRAY
+    assert "scontrol did not answer within 0.2 s; arrays of 1000 jobs (launcher.max_array)" in capsys.readouterr().err
 
 
 @pytest.fixture

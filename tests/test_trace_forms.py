@@ -152,6 +152,9 @@ def test_a_separator_that_is_given_is_taken(tmp_path):
     path = written(tmp_path, "a.csv", b"t,a;b\n1,2;3\n2,3;4\n")
     assert read(path, separator=",").time_s.tolist() == [0, 1]
     assert "no column that sounds like a time" in refusal(path, separator=";")
+    path.write_bytes(b"t,a\n1,2\n2,3\n")
+    text = refusal(path, separator=";")
+    assert "line 1: is separated by comma, not by semicolon (workload.columns.separator)" in text
     other = written(tmp_path, "a.jsonl", b'{"t": 1}\n{"t": 2}\n')
     assert refusal(other, separator=";").startswith("workload.columns.separator: must be null for a jsonl file")
     words = [TraceColumns(separator=sign).separator for sign in (",", ";", "\t", "|", "tab")]

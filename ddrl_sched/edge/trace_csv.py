@@ -26,6 +26,9 @@ def open_csv(content: bytes, where: str, separator: str | None) -> Table:
     first, second = content.split(b"\n", 2)[:2]
     header, row = first.decode("utf-8-sig"), second.decode("utf-8")
     sign = SEPARATORS[separator] if separator else _found_separator(header, row, where)
+    if separator and sign not in header and (others := [name for name, s in SEPARATORS.items() if s in header]):
+        text = f"is separated by {' or '.join(others)}, not by {separator} (workload.columns.separator)"
+        raise InputError(f"{where}, line 1: {text}")
     names = _fields(header, sign, where, 1)
     check_names(names, f"{where}, line 1")
     _check_lines(content, where, sign, len(names))

@@ -7,6 +7,8 @@ jobs as arrays, no longer than the site allows; where it refuses one, those that
 
 import io
 import re
+import subprocess
+import sys
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -23,6 +25,7 @@ from ddrl_sched.launchers.task import RUNNING, Report, Task, failed, lost, unset
 
 POLL_S = 0.2
 GRACE_S = 15.0  # for an answer that a shared file system shows later than Slurm tells of the end
+SCONTROL_S = 10.0  # for an answer of scontrol
 USUAL_ARRAY = 1000  # jobs of an array where scontrol cannot be asked; Slurm's own default is 1001
 HERE = ("FINISHED", "INTERRUPTED")  # states of processes of this machine, whose answers are there at once
 OURS = ("array", "output", "error")  # options of sbatch without which submitit would not find its jobs
@@ -105,7 +108,7 @@ def limits_of(submitit: Any, settings: LocalSettings | SlurmSettings, n_tasks: i
     """Limits under which no more than n_jobs run at once; arrays that do so side by side share that number."""
     if isinstance(settings, LocalSettings):
         return Limits(1, settings.n_jobs, settings.n_jobs, 1)
-    array = settings.max_array or _max_array(submitit)
+    array = settings.max_array or _max_array()
     array = min(array, settings.max_submitted or array)
     needed = -(-n_tasks // array)
     submitted = settings.max_submitted or needed * array
@@ -113,13 +116,18 @@ def limits_of(submitit: Any, settings: LocalSettings | SlurmSettings, n_tasks: i
     return Limits(array, arrays, submitted, settings.n_jobs // arrays)
 
 
-def _max_array(submitit: Any) -> int:
+def _max_array() -> int:
     """Jobs that the site allows in an array: their numbers, from 0, stay below MaxArraySize."""
+    command = ["scontrol", "show", "config"]
     try:
-        said = submitit.core.utils.CommandFunction(["scontrol", "show", "config"], verbose=False)()
-    except (OSError, submitit.core.utils.FailedJobError):
+        said = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=SCONTROL_S, check=True)  # noqa: S603
+    except subprocess.TimeoutExpired:
+        text = f"scontrol did not answer within {SCONTROL_S} s; arrays of {USUAL_ARRAY} jobs (launcher.max_array)"
+        print(f"note: {text}", file=sys.stderr)
         return USUAL_ARRAY
-    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", said, re.MULTILINE)
+    except (OSError, UnicodeDecodeError, subprocess.SubprocessError):
+        return USUAL_ARRAY
+    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", said.stdout, re.MULTILINE)
     return max(int(found[1]), 1) if found else USUAL_ARRAY
 
 

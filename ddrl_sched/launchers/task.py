@@ -107,6 +107,19 @@ def _failed_before(data: Mapping[str, Any], command: str, options: Mapping[str, 
     return clean(f"failed before: {read_job(folder)['error']} ({folder}); {again}")
 
 
+def _is_own(data: Mapping[str, Any]) -> bool:
+    """Whether the scheduler is a class of the user's own."""
+    scheduler = data.get("scheduler")
+    return data.get("tune") is None and isinstance(scheduler, Mapping) and ":" in str(scheduler.get("name"))
+
+
+def _state(data: Mapping[str, Any], command: str, options: Mapping[str, Any]) -> Report:
+    """The state of a job by its settings alone: neither its world nor its scheduler is built."""
+    from ddrl_sched.run.identity import ask, state
+
+    return {"plan": {"state": state(ask(data, command, options), options)}}
+
+
 def _is_finished(data: Mapping[str, Any], command: str, options: Mapping[str, Any]) -> bool:
     """Whether nothing of a job is left to do: told without loading torch."""
     from ddrl_sched.run.identity import ask, finished, is_gym
@@ -162,7 +175,10 @@ def settled(task: Task) -> Report | None:
     checked = attempt(lambda *words: {"finished": _is_finished(*words)}, task)
     if checked.pop("finished", False):
         return {"number": task.number, **checked, "state": "skipped"}
-    checked = attempt(plan, replace(task, options=task.options | {"try_out": False}))
+    if _is_own(task.data):  # code of the user's, which may end the process: it is run where the job is
+        checked = attempt(_state, task)
+    else:
+        checked = attempt(plan, replace(task, options=task.options | {"try_out": False}))
     if checked["code"] != DONE:
         return {"number": task.number, **checked}
     state = checked.pop("plan")["state"]
