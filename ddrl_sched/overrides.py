@@ -104,7 +104,7 @@ def _n_values(word: str) -> int:
         return 1
     span = override.value()
     if isinstance(span, RangeSweep) and all(isinstance(x, int) for x in (span.start, span.stop, span.step)):
-        return len(range(span.start, span.stop, span.step)) if span.step else 1  # type: ignore[arg-type]
+        return len(range(span.start, span.stop, span.step)) if span.step else 1
     try:
         return sum(1 for _ in override.sweep_iterator())
     except HydraException:  # glob(*), or a range of DecimalRange that is too long
