@@ -10,6 +10,7 @@ import torch
 import yaml
 
 from ddrl_sched.config import InputError
+from ddrl_sched.provenance import provenance_of
 from ddrl_sched.report import returns
 from ddrl_sched.report.load import load
 from ddrl_sched.report.tables import main as report
@@ -241,6 +242,12 @@ def test_a_returns_table_that_lies_is_left_out(tmp_path):
     assert "final_greedy" in load([tmp_path]).skipped[0][1]
 
 
+def provenance(name):
+    """What the yaml of an agent says was published of it."""
+    said = provenance_of(yaml.safe_load((CONF / "scheduler" / f"{name}.yaml").read_text(encoding="utf-8")))
+    return {key: getattr(said, key) for key in ("family", "published_as", "published_gain_pct")}
+
+
 def frame(**agents):
     """Rows of Loaded.returns: one list of returns per agent, after 100 steps."""
     return pd.DataFrame(
@@ -254,6 +261,7 @@ def frame(**agents):
                 "steps_to_solve": np.nan,
             }
             | dict.fromkeys(returns.MEASURES, value)
+            | provenance(name)
             for name, values in agents.items()
             for seed, value in enumerate(values)
         ]

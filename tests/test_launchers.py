@@ -367,7 +367,9 @@ def test_a_scontrol_that_does_not_answer_is_not_waited_for(tmp_path, monkeypatch
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     monkeypatch.setattr(submitit_jobs, "SCONTROL_S", 0.2)
     assert submitit_jobs.limits_of(fake_slurm.module, slurm(), 5000).array == submitit_jobs.USUAL_ARRAY
-    assert "scontrol did not answer within 0.2 s; arrays of 1000 jobs (launcher.max_array)" in capsys.readouterr().err
+    assert (
+        "no answer of scontrol (within 0.2 s), so arrays of 1000 jobs (launcher.max_array)" in capsys.readouterr().err
+    )
 
 
 @pytest.fixture

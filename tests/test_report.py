@@ -10,8 +10,10 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from ddrl_sched.config import InputError
+from ddrl_sched.provenance import provenance_of
 from ddrl_sched.report.sheets import terminal_width, write_out
 from ddrl_sched.report.tables import (
     COLUMNS,
@@ -23,6 +25,7 @@ from ddrl_sched.report.tables import (
     report_rows,
 )
 from ddrl_sched.run import records
+from tests.conf_files import CONF
 from tests.hostile_folders import write_run
 from tests.test_records import eval_frame, job
 
@@ -359,8 +362,16 @@ def published(own_s, common_s, **names):
     for name, rule in {"drlcoedge": "drlcoedge", "amcoedge": "amcoedge", "ddrl_amsa": "amcoedge", **names}.items():
         for at, delay in {rule: own_s, "amcoedge": common_s}.items():
             frame = rows(name, delay[name] * hard, scenario="published_multi", rule=at, scenario_hash=f"h_{at}")
-            frames.append(frame.assign(seed=range(5)))
+            said = provenance(name)
+            gains = [said.published_gain_pct] * 5
+            frame = frame.assign(seed=range(5), published_as=said.published_as, published_gain_pct=gains)
+            frames.append(frame.assign(published_delay_s=said.published_delay_s or math.nan))
     return together(*frames)
+
+
+def provenance(name):
+    """What the yaml of a scheduler says was published of it."""
+    return provenance_of(yaml.safe_load((CONF / "scheduler" / f"{name}.yaml").read_text(encoding="utf-8")))
 
 
 def test_published_table_by_hand():
@@ -456,8 +467,10 @@ def test_out_holds_every_form_and_what_is_printed(runs, tmp_path, capsys, form, 
 def test_out_holds_the_published_table_too(tmp_path):
     delay = {"drlcoedge": 0.25, "amcoedge": 0.2, "ddrl_amsa": 0.18}
     for (name, rule), frame in published(delay, delay).groupby(["scheduler", "rule"]):
-        columns = frame.drop(columns=["baselines", "learned"])
-        write_run(tmp_path / "runs" / f"{name}_{rule}", rows=columns, scheduler=name, code_version="c")
+        columns = frame[records.EVAL_SCHEMA.names]
+        settings = {"scheduler": provenance(name).model_dump()}
+        folder = tmp_path / "runs" / f"{name}_{rule}"
+        write_run(folder, rows=columns, scheduler=name, code_version="c", settings=settings)
     assert main([tmp_path / "runs"], [], "table", tmp_path / "out") == 0
     back = pd.read_csv(tmp_path / "out" / "published.csv")
     assert back.columns.tolist() == PUBLISHED_COLUMNS

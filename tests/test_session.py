@@ -124,3 +124,33 @@ Tired.{key} = property(_{key})
     scheduler = build(f"tired_{key}:Tired", {})
     with pytest.raises(InputError, match=rf"SystemExit: 0 \(tired_{key}:Tired, tired_{key}.py, line 14\)"):
         next(rollout(traces_of("edge5"), scheduler, stream(0, "x")))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "text"),
+    [
+        ("split", "['x']", r"scheduler.split: expected a word, got \['x'\]"),
+        ("info", "['static']", r"scheduler.info: expected a word"),
+        ("split_info", "3", "scheduler.split_info: expected a word or None, got 3"),
+        ("mean_work_gcycle", "'x'", "scheduler.mean_work_gcycle: expected a number > 0, got 'x'"),
+        ("probe_selected", "np.ones(3)", "scheduler.probe_selected: expected True or False"),
+    ],
+)
+def test_a_decision_of_odd_types_is_named(field, value, text, tmp_path, monkeypatch):
+    source = f"""
+import numpy as np
+from dataclasses import dataclass, replace
+from ddrl_sched.edge.types import Decision
+
+@dataclass(frozen=True)
+class Odd:
+    info = "running"
+    cadence = "trace"
+
+    def decide(self, view, rng):
+        return replace(Decision("best", "running", split="equal_finish"), {field}={value})
+"""
+    (tmp_path / f"odd_{field}.py").write_text(source)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(InputError, match=text + rf".*\(odd_{field}:Odd\)"):
+        next(rollout(traces_of("edge5"), build(f"odd_{field}:Odd", {}), stream(0, "x")))

@@ -250,7 +250,7 @@ def coverage(n_clusters, n_seeds, n_worlds, rng, spread=0.3):
 def world_sums(delay_s, tasks, world, scheduler):
     units = np.arange(delay_s.shape[1])
     n_tasks = np.broadcast_to(tasks, delay_s.shape)
-    return DelaySums(str(world), scheduler, delay_s * n_tasks, n_tasks, units, units, len(delay_s))
+    return DelaySums(str(world), scheduler, scheduler, delay_s * n_tasks, n_tasks, units, units, len(delay_s))
 
 
 @pytest.fixture

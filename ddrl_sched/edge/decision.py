@@ -4,12 +4,27 @@ from typing import Any
 
 import numpy as np
 
+from ddrl_sched.config import shown
 from ddrl_sched.edge.types import Bools, Decision, Floats, Ints, Tasks
 
 _MASKS = ("select", "probe")  # [R, M, E]
 _PER_SERVER = ("share", "price_s")  # [R, M, E]
 _PER_TASK = ("use_price_s", "congestion", "echo", "balance", "level")  # [R, M]
 _KINDS = {"booleans": "b", "numbers": "iuf"}  # of numpy's dtypes
+
+
+def check_types(decision: Decision) -> None:
+    """ValueError naming the field for one that is no word, number or truth value where one is expected."""
+    for key in ("choice", "info", "split", "objective", "weight"):
+        if not isinstance(getattr(decision, key), str):
+            raise ValueError(f"scheduler.{key}: expected a word, got {shown(getattr(decision, key))}")
+    if decision.split_info is not None and not isinstance(decision.split_info, str):
+        raise ValueError(f"scheduler.split_info: expected a word or None, got {shown(decision.split_info)}")
+    if not isinstance(decision.probe_selected, bool | np.bool_):
+        raise ValueError(f"scheduler.probe_selected: expected True or False, got {shown(decision.probe_selected)}")
+    mean = decision.mean_work_gcycle
+    if isinstance(mean, bool) or not isinstance(mean, int | float | np.integer | np.floating):
+        raise ValueError(f"scheduler.mean_work_gcycle: expected a number > 0, got {shown(mean)}")
 
 
 def check_arrays(decision: Decision, tasks: Tasks, lo: Ints, hi: Ints, world: tuple[int, ...]) -> None:

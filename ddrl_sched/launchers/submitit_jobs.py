@@ -7,7 +7,7 @@ jobs as arrays, no longer than the site allows; where it refuses one, those that
 
 import io
 import re
-import subprocess
+import shutil
 import sys
 import time
 from collections import deque
@@ -108,7 +108,7 @@ def limits_of(submitit: Any, settings: LocalSettings | SlurmSettings, n_tasks: i
     """Limits under which no more than n_jobs run at once; arrays that do so side by side share that number."""
     if isinstance(settings, LocalSettings):
         return Limits(1, settings.n_jobs, settings.n_jobs, 1)
-    array = settings.max_array or _max_array()
+    array = settings.max_array or _max_array(submitit)
     array = min(array, settings.max_submitted or array)
     needed = -(-n_tasks // array)
     submitted = settings.max_submitted or needed * array
@@ -116,18 +116,17 @@ def limits_of(submitit: Any, settings: LocalSettings | SlurmSettings, n_tasks: i
     return Limits(array, arrays, submitted, settings.n_jobs // arrays)
 
 
-def _max_array() -> int:
+def _max_array(submitit: Any) -> int:
     """Jobs that the site allows in an array: their numbers, from 0, stay below MaxArraySize."""
-    command = ["scontrol", "show", "config"]
     try:
-        said = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=SCONTROL_S, check=True)  # noqa: S603
-    except subprocess.TimeoutExpired:
-        text = f"scontrol did not answer within {SCONTROL_S} s; arrays of {USUAL_ARRAY} jobs (launcher.max_array)"
-        print(f"note: {text}", file=sys.stderr)
+        command = ["timeout", str(SCONTROL_S), "scontrol", "show", "config"]
+        said = submitit.core.utils.CommandFunction(command, verbose=False)()
+    except (OSError, submitit.core.utils.FailedJobError):
+        if shutil.which("scontrol"):
+            text = f"no answer of scontrol (within {SCONTROL_S:g} s), so arrays of {USUAL_ARRAY} jobs"
+            print(f"note: {text} (launcher.max_array)", file=sys.stderr)
         return USUAL_ARRAY
-    except (OSError, UnicodeDecodeError, subprocess.SubprocessError):
-        return USUAL_ARRAY
-    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", said.stdout, re.MULTILINE)
+    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", said, re.MULTILINE)
     return max(int(found[1]), 1) if found else USUAL_ARRAY
 
 

@@ -4,6 +4,7 @@ Nothing of it is executed, instantiated, resolved or unpickled. JSON is limited 
 schema of `run.records` and fit the manifest; links, pipes and devices are not followed; text loses control characters.
 """
 
+import math
 import os
 from collections import defaultdict
 from collections.abc import Collection, Mapping
@@ -12,8 +13,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ddrl_sched.config import clean
+from ddrl_sched.config import InputError, clean
 from ddrl_sched.labels import LEARNS_THE_SAME
+from ddrl_sched.provenance import Provenance, provenance_of
 from ddrl_sched.report.differ import Leaves, leaves
 from ddrl_sched.report.worlds import changes_of, world_of_training
 from ddrl_sched.run import records
@@ -95,7 +97,28 @@ def _about(job: dict[str, Any], folder: Path) -> dict[str, Any]:
         "trained_by": learns_by,
         "settings": leaves(settings),
         "inputs": _own_inputs(job),
+        **_provenance(job),
         "changes": changes_of(job, ("env.",), ("env.rule",)) | input_files(job["settings"]),
+    }
+
+
+def _provenance(job: dict[str, Any]) -> dict[str, Any]:
+    """What the yaml of the scheduler says was published of it, and the name of its random numbers.
+
+    A folder may hold anything there: what is no provenance counts as none.
+    """
+    scheduler = job["settings"].get("scheduler")
+    try:
+        said = provenance_of(scheduler) if isinstance(scheduler, dict) else Provenance()
+    except InputError:
+        said = Provenance()
+    name, bracket, changes = clean(job["scheduler"]).partition("(")
+    return {
+        "stream": f"{clean(said.stream or name)}{bracket}{changes}",
+        "published_as": clean(said.published_as or ""),
+        "published_delay_s": math.nan if said.published_delay_s is None else said.published_delay_s,
+        "published_gain_pct": said.published_gain_pct,
+        "family": clean(said.family or ""),
     }
 
 

@@ -5,7 +5,7 @@ times: see statistics.py); the 2.5 and 97.5 % quantiles. Returns are bounded, so
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -16,7 +16,6 @@ from ddrl_sched.report.sheets import Sheet, with_interval
 from ddrl_sched.report.statistics import N_RESAMPLES, Estimate, Floats
 from ddrl_sched.run.seeding import stream
 
-CLAIMED_GAIN_PCT = {"dqn": 9.57, "sac": 18.36}  # of DSAC over it: "average reward", abstract
 MEASURES = {"episode_mean": "mean return over training, per episode", "step_mean": "the same, step-weighted",
             "final_greedy": "final greedy return"}  # fmt: skip
 KEY = ["scenario", "scenario_hash", "steps"]  # name of the environment, of which no two have one
@@ -41,15 +40,15 @@ def return_rows(df: pd.DataFrame) -> pd.DataFrame:
 def gain_rows(df: pd.DataFrame, baselines: Sequence[str]) -> pd.DataFrame:
     """One row per scenario, budget, agent and baseline: the gain of each measure in percent, beside what was claimed.
 
-    Without `baselines` those of the published claim: DSAC against DQN and SAC of the same kind of settings.
+    Without `baselines` those of published claims: methods of one family of settings (scheduler.published_gain_pct).
     """
     rows = []
     for key, group in df.groupby(KEY):
         by_name = {str(name): rows.set_index("seed") for name, rows in group.groupby("scheduler")}
-        for name, baseline in _pairs(list(by_name), baselines):
+        for name, baseline in _pairs(by_name, baselines):
             one, other = by_name[name].align(by_name[baseline], join="inner", axis=0)
             row = {**dict(zip(KEY, key, strict=True)), "scheduler": name, "baseline": baseline}
-            row |= {"n_seeds": len(one), "claimed_pct": _claimed(name, baseline)}
+            row |= {"n_seeds": len(one), "claimed_pct": _claimed(by_name[name], by_name[baseline])}
             for measure in MEASURES:
                 row |= _three(f"{measure}_gain_pct", gain_pct(one[measure].to_numpy(), other[measure].to_numpy()))
             rows.append(row)
@@ -111,20 +110,25 @@ def _estimate(value: float, resampled: Floats) -> Estimate:
     return Estimate(value, lo, hi)
 
 
-def _pairs(names: Sequence[str], baselines: Sequence[str]) -> Iterator[tuple[str, str]]:
+def _pairs(by_name: Mapping[str, pd.DataFrame], baselines: Sequence[str]) -> Iterator[tuple[str, str]]:
     if baselines:
-        yield from ((name, base) for base in baselines if base in names for name in names if name != base)
+        yield from ((name, base) for base in baselines if base in by_name for name in by_name if name != base)
         return
-    for name in names:
-        for agent in CLAIMED_GAIN_PCT if "_dsac" in name else ():
-            base = name.replace("_denoising", "").replace("_dsac", f"_{agent}", 1)
-            if base != name and base in names:
+    for name, rows in by_name.items():
+        for base, others in by_name.items():
+            if name != base and _of(rows, "family") == _of(others, "family") and math.isfinite(_claimed(rows, others)):
                 yield name, base
 
 
-def _claimed(name: str, baseline: str) -> float:
-    claims = (claim for agent, claim in CLAIMED_GAIN_PCT.items() if f"_{agent}" in baseline and "_dsac" in name)
-    return next(claims, math.nan)
+def _claimed(rows: pd.DataFrame, others: pd.DataFrame) -> float:
+    """Gain in percent that was published for one method over another; NaN where none was."""
+    gains = _of(rows, "published_gain_pct")
+    return gains.get(_of(others, "published_as"), math.nan) if isinstance(gains, dict) else math.nan
+
+
+def _of(rows: pd.DataFrame, column: str) -> Any:
+    """What all rows of an agent share; None where they do not say it."""
+    return rows[column].iloc[0] if column in rows else None
 
 
 def _three(column: str, estimate: Estimate) -> dict[str, Any]:

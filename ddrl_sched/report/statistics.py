@@ -57,6 +57,7 @@ class DelaySums:
 
     scenario_hash: str
     scheduler: str
+    stream: str  # name of its random numbers, by which seeds are resampled
     delay_s: Floats  # [S, U] sum of delays; S = 1 where seeds are not crossed with traces
     n_tasks: Floats  # [S, U]
     cluster: npt.NDArray[np.int64]  # [U]
@@ -90,6 +91,7 @@ def delay_sums(rows: Table) -> DelaySums:
     return DelaySums(
         scenario_hash=str(np.asarray(rows["scenario_hash"])[0]),
         scheduler=str(np.asarray(rows["scheduler"])[0]),
+        stream=str(np.asarray(rows["stream" if "stream" in rows else "scheduler"])[0]),
         delay_s=delay_s.reshape(-1, len(units)),
         n_tasks=n_tasks.reshape(-1, len(units)),
         cluster=units[:, 0],
@@ -223,7 +225,7 @@ def _resampled_log_means(sums: DelaySums) -> Floats:
     n_seeds, n_clusters = delay.shape
     if n_clusters < 2:
         return np.zeros(N_RESAMPLES)
-    seeds = _counts(n_seeds, "report", sums.scenario_hash, "seeds", sums.scheduler)  # [resamples, S]
+    seeds = _counts(n_seeds, "report", sums.scenario_hash, "seeds", sums.stream)  # [resamples, S]
     clusters = _counts(n_clusters, "report", sums.scenario_hash, "traces")  # [resamples, C]
     means = np.empty(N_RESAMPLES)
     for part in _chunks(max(n_clusters, n_seeds)):

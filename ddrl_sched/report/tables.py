@@ -43,25 +43,16 @@ COLUMNS = [
 ]  # fmt: skip
 MEANS = ("p95_delay_s", "p99_delay_s", "late_rate", "probes_per_task", "decide_us", "mean_servers")
 OF_ROWS = [
-    "scheduler", "scenario_hash", "seed", "cluster", "trace", "n_tasks", "mean_delay_s", "realised_load", "info",
-    "learned", *MEANS,
+    "scheduler", "stream", "scenario_hash", "seed", "cluster", "trace", "n_tasks", "mean_delay_s", "realised_load",
+    "info", "learned", *MEANS,
 ]  # fmt: skip
 OVER_LOADS = [
     "scenario", "workload", "rule", "loads", "scheduler", "baseline", "reduction_pct", "reduction_lo_pct",
     "reduction_hi_pct",
 ]  # fmt: skip
 
-# The study that was published: every scheduler under its own rules. Mean delay of the last 50 episodes in the result
-# files of the AMCoEdge code (capacities 10 .. 50); reductions claimed in the abstract ("at least").
 AZURE = ("azure_conv", "azure_code")  # workloads whose arrivals are requests to language models
 COMMON_RULE = "amcoedge"
-PUBLISHED_DELAY_S = {
-    "rand_coedge": 0.3014, "drlcoedge": 0.2611, "smcoedge": 0.2479, "amcoedge": 0.2116, "optimal": 0.2069,
-}  # fmt: skip
-PUBLISHED_REDUCTION_PCT = {
-    "amcoedge": {name: 100 * (1 - PUBLISHED_DELAY_S["amcoedge"] / s) for name, s in PUBLISHED_DELAY_S.items()},
-    "ddrl_amsa": {"drlcoedge": 18.22, "smcoedge": 13.54},
-}
 PUBLISHED_COLUMNS = [
     "scenario", "workload", "load", "reference", "scheduler", "published_s", "own_rule", "own_mean_s", "own_lo_s",
     "own_hi_s", "common_rule", "common_mean_s", "common_lo_s", "common_hi_s", "reduction_pct", "reduction_lo_pct",
@@ -328,14 +319,30 @@ def some(places: list[str], most: int = 4) -> str:
 
 
 def _published_scenario(scenario: dict[str, Any], group: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows against every scheduler of which a gain was published."""
     sums = {(str(name), str(rule)): delay_sums(rows) for (name, rule), rows in group.groupby(["scheduler", "rule"])}
-    schedulers = sorted({name for name, _ in sums}, key=lambda name: (-PUBLISHED_DELAY_S.get(name, 0.0), name))
+    said = {str(row["scheduler"]): row for row in group.drop_duplicates("scheduler").to_dict("records")}
+    slowest_first = sorted(said, key=lambda name: (-np.nan_to_num(said[name]["published_delay_s"]), name))
     return [
-        {**scenario, "reference": reference, "scheduler": name, **_published_row(sums, reference, name)}
-        for reference in PUBLISHED_REDUCTION_PCT
-        if reference in schedulers
-        for name in schedulers
+        {
+            **scenario,
+            "reference": reference,
+            "scheduler": name,
+            "published_s": said[name]["published_delay_s"],
+            **_published_row(sums, reference, name),
+            "published_reduction_pct": _published_gain_pct(said[reference], said[name]),
+        }
+        for reference in sorted(said)
+        if said[reference]["published_gain_pct"] is not None
+        for name in slowest_first
     ]
+
+
+def _published_gain_pct(one: Mapping[Any, Any], other: Mapping[Any, Any]) -> float:
+    """Reduction of the delay in percent that was published of one method against another, else by their mean delays."""
+    stated = one["published_gain_pct"].get(other["published_as"])
+    by_delay = 100 * (1 - one["published_delay_s"] / other["published_delay_s"])
+    return float(by_delay if stated is None else stated)
 
 
 def _published_row(sums: dict[tuple[str, str], DelaySums], reference: str, name: str) -> dict[str, Any]:
@@ -349,14 +356,12 @@ def _published_row(sums: dict[tuple[str, str], DelaySums], reference: str, name:
     unpaired = _across_rules(reference_own, own) if reference_own and own else NO_ESTIMATE
     own_mean, common_mean = (mean_delay_s(x) if x else NO_ESTIMATE for x in (own, common))
     return {
-        "published_s": PUBLISHED_DELAY_S.get(name, math.nan),
         "own_rule": own_rule,
         **dict(zip(("own_mean_s", "own_lo_s", "own_hi_s"), _three(own_mean), strict=True)),
         "common_rule": COMMON_RULE,
         **dict(zip(("common_mean_s", "common_lo_s", "common_hi_s"), _three(common_mean), strict=True)),
         **_interval("reduction_pct", paired),
         **dict(zip(("unpaired_own_rules_pct", "unpaired_lo_pct", "unpaired_hi_pct"), _three(unpaired), strict=True)),
-        "published_reduction_pct": PUBLISHED_REDUCTION_PCT[reference].get(name, math.nan),
     }
 
 

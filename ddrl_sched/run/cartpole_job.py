@@ -17,6 +17,7 @@ from safetensors.torch import save as save_tensors
 from ddrl_sched.agents.finite import check_weights
 from ddrl_sched.config import InputError, Name, Seed, Settings, shown, validate
 from ddrl_sched.failures import TrainingError
+from ddrl_sched.provenance import Provenance
 from ddrl_sched.run import records
 from ddrl_sched.run.budget import MOST_METRICS, check_changed, check_steps
 from ddrl_sched.run.cartpole import (
@@ -52,7 +53,7 @@ class GymEnv(Settings):
     id: Literal["CartPole-v1"]
 
 
-class GymAgent(Settings):
+class GymAgent(Provenance):
     """What stands in the group `scheduler`: an agent and how it learns."""
 
     name: Literal["gym_agent"]

@@ -15,6 +15,7 @@ from pydantic import Field
 from ddrl_sched.config import EnvSettings, InputError, Seed, Settings, WorkloadSettings, clean, shown, validate
 from ddrl_sched.edge.input_file import MAX_GML_BYTES, MAX_TRACE_BYTES, read_bytes
 from ddrl_sched.labels import GYM_AGENT, LEARNED, with_changes
+from ddrl_sched.provenance import provenance_of
 from ddrl_sched.run import records
 from ddrl_sched.run.content import Inputs, by_content, content_hash, input_files, value_at
 from ddrl_sched.run.reading import MAX_TABLE_BYTES, learnt_nothing
@@ -25,8 +26,7 @@ from ddrl_sched.schedulers.table import own_source
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$", max_length=80)]
 Loads = Annotated[list[Annotated[float, Field(gt=0, le=10)]], Field(max_length=1000)]
 Baselines = Annotated[list[Annotated[str, Field(max_length=records.MAX_NAME)]], Field(max_length=records.MAX_BASELINES)]
-OWN_RULES = {"rand_coedge": "randcoedge", "optimal": "optimal"}  # of schedulers without learning, by yaml name
-COMMON_RULE = "amcoedge"
+COMMON_RULE = "amcoedge"  # env.rule own, where a scheduler was published under no rule
 WEIGHTS, CURVES = "weights.safetensors", "curves.parquet"
 MAX_KEPT = 20  # overrides of a training's world that an evaluation of it repeats; its name has room for no more
 OF_DECISIONS = ("scheduler.decisions", "scheduler.agent.eval_start")  # how trained weights decide; no part of training
@@ -86,7 +86,7 @@ class Asked:
     id_by: Callable[[str], str]  # code version -> what the job's id is by that code, for the files as they are now
     weights_of: Path | None  # run folder of the weights to evaluate
     weights_sha256: str | None  # of these weights, as they were when it was asked for
-    drawn_as: str  # label that the random streams of the evaluation go by: that of the training
+    drawn_as: str  # name of the random streams of the evaluation
     checkpoint_s: float | None  # where it trains
 
     @property
@@ -103,23 +103,25 @@ def ask(data: Mapping[str, Any], command: str, options: Mapping[str, Any]) -> As
     begun = Path(options["resume"]) if options.get("resume") else None
     saving = take_saving_settings(plain)
     manifest: Mapping[str, str] = {}
-    drawn_as = label
+    plain = _with_stream(plain)
+    of_training = label
     if source is not None:
         trained = _settings_of_run(source, plain, overrides)
-        drawn_as, plain, manifest, overrides = trained.label, trained.settings, trained.manifest, trained.overrides
-        label = _relabelled(drawn_as, trained.decisions)
+        of_training, plain, manifest, overrides = trained.label, trained.settings, trained.manifest, trained.overrides
+        label = _relabelled(of_training, trained.decisions)
     if begun is not None:
         label, plain, overrides = _settings_of_begun(begun, overrides)
-        drawn_as = label
+        of_training = label
     if len(label) > records.MAX_NAME:
         raise InputError(f"scheduler: its name in tables must be at most {records.MAX_NAME} characters, got {label}")
     _refuse_gym(plain, label, source or begun)
-    settings = _validated(_with_own_rule(_with_whole_paths(plain), label))
+    settings = _validated(_with_own_rule(_with_whole_paths(plain)))
     check_plain(settings.model_dump(), overrides)
     learns = settings.scheduler.get("name") in LEARNED
+    drawn_as = _drawn_as(settings.scheduler, of_training)
     _check_command(command, label, learns, source)
     identity = {"settings": by_content(_identity(settings, learns)), "label": label, "weights": manifest.get(WEIGHTS)}
-    if drawn_as != label:
+    if of_training != label:
         identity["drawn_as"] = drawn_as
     if not learns and (file := own_source(str(settings.scheduler.get("name")))):
         identity["source"] = records.file_hash(file)
@@ -234,12 +236,29 @@ def _validated(plain: Mapping[str, Any]) -> JobSettings:
         raise InputError("\n".join(line.removeprefix(".") for line in str(error).splitlines())) from None
 
 
-def _with_own_rule(plain: dict[str, Any], label: str) -> dict[str, Any]:
+def _with_stream(plain: dict[str, Any]) -> dict[str, Any]:
+    """scheduler.stream, where its yaml names none, is the name of the scheduler's class, not that of the yaml."""
+    scheduler = plain.get("scheduler")
+    if not isinstance(scheduler, Mapping) or scheduler.get("stream") is not None:
+        return plain
+    return {**plain, "scheduler": {**scheduler, "stream": scheduler.get("name")}}
+
+
+def _drawn_as(scheduler: Mapping[str, Any], label: str) -> str:
+    """Name of the random streams: scheduler.stream and what was changed about the yaml, as the label says it.
+
+    Folders from before that key have the label alone.
+    """
+    name, bracket, changes = label.partition("(")
+    return f"{provenance_of(scheduler).stream or name}{bracket}{changes}"
+
+
+def _with_own_rule(plain: dict[str, Any]) -> dict[str, Any]:
     """env.rule own = the published rule set in which the scheduler was introduced."""
     env, scheduler = plain.get("env"), plain.get("scheduler")
     if not isinstance(env, Mapping) or not isinstance(scheduler, Mapping) or env.get("rule") != "own":
         return plain
-    own = scheduler.get("published_rule") or OWN_RULES.get(label.partition("(")[0], COMMON_RULE)
+    own = provenance_of(scheduler).published_rule or COMMON_RULE
     return {**plain, "env": {**env, "rule": own}}
 
 

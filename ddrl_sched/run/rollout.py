@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ddrl_sched.config import InputError, shown
+from ddrl_sched.edge.decision import check_types
 from ddrl_sched.edge.session import Halt, Session, Traces, Window
 from ddrl_sched.edge.types import Decision, Floats, Outcome, Tasks
 from ddrl_sched.failures import TrainingError, blamed_on
@@ -92,9 +93,13 @@ def decide(scheduler: Scheduler, traits: Traits, view: View, rng: np.random.Gene
         decision = scheduler.decide(view, rng)
         if not isinstance(decision, Decision):
             raise InputError(f"scheduler.name: decide must answer a Decision, got {shown(decision)} ({traits.name})")
+    with _decided_by(traits):
+        check_types(decision)
     check_use(traits, "info", decision.info)
     check_use(traits, "split_info", decision.split_info or decision.info)
-    if decision.probe_selected or (decision.probe is not None and np.any(decision.probe)):
+    with blamed_on(type(scheduler)):
+        asks = bool(decision.probe_selected) or (decision.probe is not None and bool(np.any(decision.probe)))
+    if asks:
         check_use(traits, "probe", "probed")
     if decision.choice == "wrr":
         check_use(traits, "weight", "tracked" if decision.weight == "quota" else "own")

@@ -13,8 +13,9 @@ from ddrl_sched.agents.base import Agent, Batch, Spaces
 from ddrl_sched.agents.finite import AnswerError, check_seen, check_update
 from ddrl_sched.agents.heads import Categorical, Gates, Head
 from ddrl_sched.agents.replay import Replay
-from ddrl_sched.config import LARGEST, InputError, Rule, Settings, near, shown, validate, validate_record
+from ddrl_sched.config import LARGEST, InputError, Settings, near, shown, validate, validate_record
 from ddrl_sched.edge.types import Bools, Decision, Floats, Ints, Scenario
+from ddrl_sched.provenance import without_provenance
 from ddrl_sched.schedulers import actions
 from ddrl_sched.schedulers.base import View
 
@@ -65,7 +66,6 @@ class LearnedSettings(Settings):
     """One member of the learned family."""
 
     name: Literal["learned"]
-    published_rule: Rule  # the published rule set in which the method was introduced
     info: Literal["announced", "tracked", "probed"]
     choose: Literal["announced", "tracked"]  # what the choice of the set rests on; "probed" adds exact splits
     sharing: Literal["per_station", "shared"]
@@ -82,7 +82,7 @@ class LearnedSettings(Settings):
 
 def learned_settings(data: Mapping[str, Any]) -> LearnedSettings:
     """The yaml of a learned scheduler, checked, its agent's numbers included. Raises InputError."""
-    settings = validate(LearnedSettings, data, "scheduler")
+    settings = validate(LearnedSettings, without_provenance(data), "scheduler")
     agent_settings(settings.agent)
     if settings.latent_entries > 0 and settings.sharing == "shared":
         raise InputError("scheduler.latent_entries: must be 0 with shared weights (a task index is a station's own)")

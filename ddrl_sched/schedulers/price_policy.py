@@ -24,6 +24,7 @@ from ddrl_sched.agents.nets import Hidden, mlp, mlp_leaves
 from ddrl_sched.agents.stack import Generators, Leaf, Stack, first_weights, quieten
 from ddrl_sched.config import LARGEST, InputError, Settings, validate, validate_record
 from ddrl_sched.edge.types import Decision, Floats, Scenario
+from ddrl_sched.provenance import without_provenance
 from ddrl_sched.schedulers.actions import table
 from ddrl_sched.schedulers.asking import own_load, rank_of_others, worth_of_asking
 from ddrl_sched.schedulers.base import View
@@ -95,7 +96,7 @@ class PriceSettings(Settings):
 
 def price_settings(data: Mapping[str, Any]) -> PriceSettings:
     """The yaml of a price policy, checked. Raises InputError naming keys."""
-    settings = validate(PriceSettings, data, "scheduler")
+    settings = validate(PriceSettings, without_provenance(data), "scheduler")
     evolution_settings(settings)
     if not settings.learn or len(set(settings.learn)) < len(settings.learn):
         raise InputError(f"scheduler.learn: at least one of {', '.join(OUTPUTS)}, each once")

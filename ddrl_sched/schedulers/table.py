@@ -8,15 +8,18 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import is_dataclass
+from dataclasses import fields, is_dataclass
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ddrl_sched import stopping
 from ddrl_sched.config import InputError, near, shown, validate_record
 from ddrl_sched.failures import blamed_on, where_in
-from ddrl_sched.schedulers.base import Scheduler
+from ddrl_sched.provenance import KEYS
+
+if TYPE_CHECKING:
+    from ddrl_sched.schedulers.base import Scheduler  # numba comes with it
 
 SCHEDULERS = {
     "local": "ddrl_sched.schedulers.fixed:Local",
@@ -33,15 +36,19 @@ SCHEDULERS = {
 }
 
 
-def build(name: str, settings: Mapping[str, Any]) -> Scheduler:
+def build(name: str, settings: Mapping[str, Any]) -> "Scheduler":
     """The scheduler `name` (of SCHEDULERS, or module:Class of the user's own) with the other keys of its yaml.
+
+    Keys of provenance.py are passed over unless they are fields of the class.
 
     Raises InputError for an unknown name, a class that cannot be imported, an unknown, missing or wrong key.
     Imports code by name: only for names that the user gave, never for those of a received run folder.
     """
     cls = scheduler_class(name)
+    own = {f.name for f in fields(cls)}
+    keys = {key: value for key, value in settings.items() if key in own or key not in KEYS}
     with blamed_on(cls):
-        scheduler: Scheduler = validate_record(cls, settings, "scheduler")
+        scheduler: Scheduler = validate_record(cls, keys, "scheduler")
     return scheduler
 
 
