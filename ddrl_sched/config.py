@@ -67,12 +67,20 @@ def validate_record(cls: type[R], data: Mapping[str, Any], prefix: str) -> R:
     """
     known = get_type_hints(cls, include_extras=True)
     keys: dict[str, Any] = {
-        f.name: (known[f.name], ... if f.default is MISSING else f.default)
+        f.name: (known[f.name], _default(f))
         for f in fields(cls)  # type: ignore[arg-type]
+        if f.init
     }
     model = create_model(cls.__name__, __base__=Settings, **keys)
     checked = validate(model, data, prefix)
     return cls(**{key: getattr(checked, key) for key in keys})
+
+
+def _default(field: Any) -> Any:
+    """The default of a field of a dataclass, `...` where it has none."""
+    if field.default_factory is not MISSING:
+        return Field(default_factory=field.default_factory)
+    return ... if field.default is MISSING else field.default
 
 
 def _lines(model: type[BaseModel], data: Mapping[str, Any], error: ValidationError, prefix: str) -> list[str]:

@@ -60,7 +60,15 @@ def blamed_on(cls: type) -> Iterator[None]:
             raise
         place = where_in(getattr(sys.modules.get(cls.__module__), "__file__", None), error)
         words = ", ".join(filter(None, (class_name(cls), place)))
-        raise InputError(f"{type(error).__name__}: {error} ({words})") from error
+        raise InputError(f"{type(error).__name__}: {_said(error)} ({words})") from error
+
+
+def _said(error: BaseException) -> str:
+    """The text of an error, which a class of the user's may compute."""
+    try:
+        return str(error)
+    except Exception:
+        return "(its text cannot be read)"
 
 
 def class_name(cls: type) -> str:

@@ -13,6 +13,7 @@ from hydra.core.override_parser.types import FloatRange, Override, QuotedString,
 from hydra.errors import HydraException
 
 from ddrl_sched.config import InputError, clean
+from ddrl_sched.yaml_files import SPACED, misread
 
 GROUPS = ("env", "workload", "scheduler", "train")  # whose options differ in their keys
 MAX_VALUES = 100_000  # of a range, and jobs of a command
@@ -158,6 +159,11 @@ def check_words(words: Sequence[str]) -> None:
         if (override := parsed(joined)) is not None and override.value_type is not None:
             said = " ".join(clean(word) for word in words[first : last + 1])
             raise InputError(f"cannot read '{said}'; did you mean '{clean(canonical(joined))}' (in quotes)?")
+    for word in words:
+        key, _, value = word.partition("=")
+        for part in re.split(r"[\[\]{},:()]", value):
+            if SPACED.fullmatch(part.strip()) and (text := misread(part.strip())):
+                raise InputError(f"{clean(key)}: {text}")
     by_key: dict[str, list[str]] = {}
     for word in words:
         by_key.setdefault(word.partition("=")[0], []).append(word.partition("=")[2])

@@ -1,12 +1,13 @@
 """Settings refuse what they cannot mean, and say which key is wrong."""
 
 import copy
+from dataclasses import dataclass, field
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ddrl_sched.config import EnvSettings, InputError, Settings, WorkloadSettings, validate
+from ddrl_sched.config import EnvSettings, InputError, Settings, WorkloadSettings, validate, validate_record
 from tests.conf_files import env, plain, workload
 
 
@@ -127,3 +128,16 @@ def test_any_value_at_any_key_is_taken_or_named(path, value):
 def test_bursts_of_no_load_at_all_are_refused():
     with pytest.raises(InputError, match=r"workload\.arrivals\.high_load: must be > 0, got 0"):
         workload("bursty", arrivals={"high_load": 0})
+
+
+def test_fields_of_a_dataclass_may_have_factories_and_may_be_computed():
+    @dataclass(frozen=True)
+    class Rule:
+        k: int
+        weights: list[float] = field(default_factory=lambda: [1.0, 2.0])
+        twice: int = field(init=False, default=0)
+
+    assert validate_record(Rule, {"k": 1}, "scheduler").weights == [1.0, 2.0]
+    assert validate_record(Rule, {"k": 1, "weights": [3.0]}, "scheduler").weights == [3.0]
+    with pytest.raises(InputError, match=r"scheduler.twice: unknown key"):
+        validate_record(Rule, {"k": 1, "twice": 2}, "scheduler")

@@ -600,6 +600,12 @@ def test_too_many_jobs_are_refused_before_they_are_listed(jobs, words, text):
         start("sweep", "scheduler=best_k", *words)
 
 
+@pytest.mark.parametrize("word", ["seed=1_0", "env.clock.horizon_s=1_0", "workload.load=0.3,1_0", "seed=[1,2_0]"])
+def test_a_number_with_a_line_in_it_is_refused(jobs, word):
+    with pytest.raises(InputError, match=rf"{word.partition('=')[0]}: ._0 is .0 in yaml: write the number without _"):
+        start("sweep", "scheduler=best_k", word)
+
+
 @pytest.mark.parametrize("given", ["range(0.1,0.9,1e-9)", "range(0,inf,0.1)", "range(0.5,0.9,0)"])
 def test_a_range_without_an_end_is_refused(jobs, given):
     with pytest.raises(InputError, match="range"):

@@ -64,6 +64,11 @@ def test_links_that_state_none(link):
 @pytest.mark.parametrize(
     ("link", "message"),
     [
+        ({"LinkLabel": "Ten GigE"}, "is not one clear speed"),
+        ({"LinkLabel": "dual 10G"}, "is not one clear speed"),
+        ({"LinkLabel": "10G LAG x2"}, "is not one clear speed"),
+        ({"LinkLabel": "10000000 bps"}, "is not one clear speed"),
+        ({"LinkLabel": "10e6 bps"}, "is not one clear speed"),
         ({"LinkSpeedRaw": 0}, r"LinkSpeedRaw must be a number in \(0, 1e15\]"),
         ({"LinkSpeedRaw": -1.0}, "LinkSpeedRaw must be a number in"),
         ({"LinkSpeedRaw": 1e16}, "LinkSpeedRaw must be a number in"),

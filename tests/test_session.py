@@ -133,6 +133,11 @@ Tired.{key} = property(_{key})
         ("info", "['static']", r"scheduler.info: expected a word"),
         ("split_info", "3", "scheduler.split_info: expected a word or None, got 3"),
         ("mean_work_gcycle", "'x'", "scheduler.mean_work_gcycle: expected a number > 0, got 'x'"),
+        (
+            "price_s",
+            "np.ma.masked_invalid(np.full((*view.tasks.shape, 5), np.nan))",
+            "scheduler.price_s: .*MaskedArray",
+        ),
         ("probe_selected", "np.ones(3)", "scheduler.probe_selected: expected True or False"),
     ],
 )

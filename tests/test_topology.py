@@ -107,6 +107,12 @@ def test_places_that_are_none_are_refused(tmp_path, keys):
         links(tmp_path, "source 0 target 1 LinkSpeedRaw 1e9", nodes=f"node [ id 0 {keys} ] node [ id 1 lat 0 lon 0 ]")
 
 
+def test_one_coordinate_alone_is_refused(tmp_path):
+    nodes = "node [ id 0 Latitude 1.0 ] node [ id 1 lat 0 lon 0 ]"
+    with pytest.raises(InputError, match="node 0 has no Longitude beside the other"):
+        links(tmp_path, "source 0 target 1 LinkSpeedRaw 1e9", nodes=nodes)
+
+
 def test_labels_repeat_loops_count_for_nothing_and_one_node_is_a_network(tmp_path):
     same = NODES.replace("n1", "n0")
     edges = [f"source {a} target {b} LinkSpeedRaw 1e9" for a, b in ((0, 0), (0, 1), (1, 2))]
@@ -146,3 +152,15 @@ def test_a_graphml_file_is_the_same_network(tmp_path):
 def test_there_are_1_to_1000_stations(tmp_path, text):
     with pytest.raises(InputError, match="must have 1 to 1000 nodes"):
         n_stations(network(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    "fact",
+    [
+        "propagation_delay 50", "latency_in_ms 5", "delayMillis 5", "avg_rtt 9", "distance_meters 100", "km 3",
+        "max_bandwidth 10", "bandwidth_mbit_s 10", "available_bw 10", "capacity_gbit_s 1",
+    ],
+)  # fmt: skip
+def test_facts_with_a_unit_in_their_name_are_refused_too(tmp_path, fact):
+    with pytest.raises(InputError, match=rf"states {fact.split()[0]} .*env.network.latency_s"):
+        links(tmp_path, f"source 0 target 1 LinkSpeedRaw 1e9 {fact}", "source 1 target 2 LinkSpeedRaw 1e9")

@@ -305,3 +305,31 @@ def test_json_and_csv_agree(tmp_path):
     other = read(written(tmp_path, "a.jsonl", lines.encode()), units="n")
     assert (one.time_s == other.time_s).all()
     assert (one.columns["units"] == other.columns["units"]).all()
+
+
+def test_empty_lines_at_the_end_are_no_rows(tmp_path):
+    for ending in (b"\n\n", b"\r\n\r\n\r\n", b"\n\n\n\n"):
+        assert len(read(written(tmp_path, "a.csv", b"t,a\n0,1\n1,2" + ending)).time_s) == 2
+
+
+def test_dates_are_refused_whatever_type_their_column_has(tmp_path):
+    days = [20240101, 20240102, 20240105]
+    csv = b"timestamp\n" + b"".join(b"%d.0\n" % day for day in days)
+    assert "looks like a date (YYYYMMDD)" in refusal(written(tmp_path, "a.csv", csv))
+    for kind in ("int32", "float64", "int64"):
+        path = tmp_path / f"{kind}.parquet"
+        pq.write_table(pa.table({"timestamp": np.array(days, dtype=kind)}), path)
+        assert "looks like a date (YYYYMMDD)" in refusal(path)
+
+
+@pytest.mark.parametrize(("name", "second"), [("ms_since_start", 0.001), ("time_ms_utc", 0.001), ("us_of_trace", 1e-6)])
+def test_a_unit_anywhere_in_the_name_is_that_of_the_column(tmp_path, name, second):
+    path = written(tmp_path, "a.csv", f"{name}\n0\n1\n".encode())
+    assert read(path, timestamp=name).time_s.tolist() == [0, second]
+
+
+def test_two_units_in_a_name_and_days_ask_which(tmp_path):
+    path = written(tmp_path, "a.csv", b"ms_or_us\n0\n1\n")
+    assert "names several units (ms, us); say which" in refusal(path, timestamp="ms_or_us")
+    path.write_bytes(b"time_day\n0\n1\n")
+    assert "ends like another unit" in refusal(path, timestamp="time_day")

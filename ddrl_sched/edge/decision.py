@@ -83,8 +83,8 @@ def refuse_first(key: str, wrong: Bools, why: str, tasks: Tasks, lo: Ints, hi: I
 def _check_form(key: str, array: Any, shape: tuple[int, ...], wanted: str) -> None:
     if array is None:
         return
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in _KINDS[wanted]:
-        got = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
+    if type(array) is not np.ndarray or array.dtype.kind not in _KINDS[wanted]:
+        got = array.dtype if type(array) is np.ndarray else type(array).__name__
         raise ValueError(f"scheduler.{key}: expected an array of {wanted}, got {got}")
     if array.ndim != len(shape) or array.shape[::2] != shape[::2] or array.shape[1] < shape[1]:
         raise ValueError(f"scheduler.{key}: expected shape {list(shape)}, got {list(array.shape)}")

@@ -30,13 +30,16 @@ _LINE = re.compile(rf"{_COUNT}(?P<line>ds-?[0-3]|t-?[1-3]|e-?[1-4])(?![\w.])", r
 _NAME = re.compile(
     rf"{_COUNT}(?<!\d )(?<!\d-)(?P<name>gigabit[- ]?ethernet|gige|gbe|fast[- ]?ethernet)(?!\w)", re.IGNORECASE
 )
-_UNCLEAR = re.compile(r"\d\s*(?:[kKMGT]B(?:/s|ps)?|[mt])(?!\w)|\dG?BASE")  # bytes? metres?
+_UNCLEAR = re.compile(  # bytes? metres? bit/s without a prefix
+    r"\d\s*(?:[kKMGT]B(?:/s|ps)?|[mt])(?!\w)|\dG?BASE|\d\s*(?:bps|bits?/s|b/s|bits? per second)(?!\w)"
+)
 _UNCLEAR_BEFORE = re.compile(
     r"(?:[<>~≤≥±]|\d\s*(?:[-–/]|to|or|and)?|\d,|\b[a-z]\s*[x×*]"
-    r"|\b(?:up to|max\.?|min\.?|about|at least|at most|less than|more than|over|under))\s*$",
+    r"|\b(?:up to|max\.?|min\.?|about|at least|at most|less than|more than|over|under"
+    r"|dual|twin|double|half|one|two|three|four|five|six|eight|ten|forty|hundred))[\s-]*$",
     re.IGNORECASE,
 )
-_UNCLEAR_AFTER = re.compile(r"\s*(?:\+|[xX×*]\s*\d|[-–/]\s*\d)")
+_UNCLEAR_AFTER = re.compile(r"\s*(?:\+|(?:[A-Za-z]+\s+){0,2}[xX×*]\s*\d|[-–/]\s*\d)")
 
 
 def stated_bps(link: dict[str, Any], where: str) -> float | None:

@@ -22,6 +22,13 @@ _UNREAD = re.compile(
     r"(?:link|edge)?_?(?:latency|delay|rtt|ping|dist|distance|length|weight|cost|metric"
     r"|bandwidth|bw|capacity|datarate|bitrate|rate|speed|linkspeed|throughput)(?:raw|_?units?|_?[a-z]{1,5})?"
 )
+_UNREAD_WORDS = {
+    "latency", "delay", "rtt", "ping", "distance", "length", "bandwidth", "bw", "capacity", "datarate", "bitrate",
+    "throughput", "km", "meters", "metres", "miles",
+}  # fmt: skip
+_WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
+_LATITUDE = re.compile(r"lat(?:itude)?(?:_?deg(?:rees)?)?")
+_LONGITUDE = re.compile(r"(?:lon|lng|long|longitude)(?:_?deg(?:rees)?)?")
 _ZOO_SPEEDS = ("LinkSpeedRaw", "LinkSpeed", "LinkSpeedUnits")
 _NOT_BUILT = re.compile(r"plan|propos|future|under construction", re.IGNORECASE)
 
@@ -110,10 +117,11 @@ def _link_mbps(network: GraphNetwork, a: Attributes, b: Attributes, link: Attrib
     where = f"{KEY}: {clean(network.file)}: link {_label(a)} - {_label(b)}"
     for key, value in link.items():
         says_nothing = key.lower() in ("weight", "cost", "metric") and number(value) == 1
-        if _UNREAD.fullmatch(key.lower()) and key not in _ZOO_SPEEDS and not says_nothing:
+        if _is_unread(key) and not says_nothing:
             raise InputError(
                 f"{where} states {clean(key)} {shown(value)}, which has no unit of the Topology Zoo: state the rate as "
-                "LinkSpeedRaw (bit/s), places as Latitude and Longitude, or take the key out of the file"
+                "LinkSpeedRaw (bit/s), places as Latitude and Longitude, or take the key out of the file (measured "
+                "latencies go into env.network.latency_s, as in env=ping5)"
             )
     bps = stated_bps(link, where)
     if bps is not None:
@@ -126,6 +134,14 @@ def _link_mbps(network: GraphNetwork, a: Attributes, b: Attributes, link: Attrib
     return float(network.missing_rate_mbps)
 
 
+def _is_unread(key: str) -> bool:
+    """Whether a key of a link states a fact in no form of the Topology Zoo."""
+    if key in _ZOO_SPEEDS:
+        return False
+    words = {word.lower() for word in _WORDS.findall(key)}
+    return bool(_UNREAD.fullmatch(key.lower())) or not words.isdisjoint(_UNREAD_WORDS)
+
+
 def _link_latency_s(network: GraphNetwork, a: Attributes, b: Attributes) -> float:
     ends = [_coordinates(network, node) for node in (a, b)]
     if ends[0] is None or ends[1] is None:
@@ -135,10 +151,15 @@ def _link_latency_s(network: GraphNetwork, a: Attributes, b: Attributes) -> floa
 
 def _coordinates(network: GraphNetwork, node: Attributes) -> tuple[float, float] | None:
     """(latitude, longitude) in degrees, also from keys such as lat and lon."""
-    names = ("latitude", "lat"), ("longitude", "lon", "lng", "long")
-    stated = [[value for key, value in node.items() if key.lower() in known and value != ""] for known in names]
-    if not stated[0] or not stated[1]:
+    stated = [
+        [value for key, value in node.items() if name.fullmatch(key.lower()) and value != ""]
+        for name in (_LATITUDE, _LONGITUDE)
+    ]
+    if not stated[0] and not stated[1]:
         return None
+    if not stated[0] or not stated[1]:
+        missing = "Longitude" if stated[0] else "Latitude"
+        raise InputError(f"{KEY}: {clean(network.file)}: node {_label(node)} has no {missing} beside the other")
     latitude, longitude = (number(values[0]) for values in stated)
     one_each = len(stated[0]) == len(stated[1]) == 1
     if latitude is None or longitude is None or not (one_each and abs(latitude) <= 90 and abs(longitude) <= 360):

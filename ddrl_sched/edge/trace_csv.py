@@ -21,7 +21,8 @@ HINT = "workload.columns.separator says by what fields are separated"
 
 def open_csv(content: bytes, where: str, separator: str | None) -> Table:
     """The table in a csv file's text; separator None: found. Raises InputError that names the line."""
-    n_lines = content.count(b"\n") + (not content.endswith(b"\n"))
+    content = content.rstrip(b"\r\n") + b"\n"  # empty lines at the end are no rows
+    n_lines = content.count(b"\n")
     check_n_rows(n_lines - 1, where, header=True)
     first, second = content.split(b"\n", 2)[:2]
     header, row = first.decode("utf-8-sig"), second.decode("utf-8")

@@ -23,7 +23,7 @@ UNIT_NAMES = {
     "ms": ("ms", "msec", "msecs", "millis", "millisecond", "milliseconds"),
     "us": ("us", "µs", "μs", "usec", "usecs", "micros", "microsecond", "microseconds"),
     "ns": ("ns", "nsec", "nsecs", "nanos", "nanosecond", "nanoseconds"),
-    "another unit": ("min", "mins", "minute", "minutes", "h", "hr", "hrs", "hour", "hours", "days"),
+    "another unit": ("min", "mins", "minute", "minutes", "h", "hr", "hrs", "hour", "hours", "day", "days"),
 }
 UNIT_OF = {name: unit for unit, names in UNIT_NAMES.items() for name in names}
 DATES = {8: "YYYYMMDD", 12: "YYYYMMDDhhmm", 14: "YYYYMMDDhhmmss"}  # by the number of digits
@@ -107,7 +107,11 @@ def _numbers(column: Column, unit: str | None) -> tuple[NDArray[Any], int]:
 
 def _unit_by_name(column: Column) -> str:
     words = _words(column.name)
-    unit = UNIT_OF.get(words[-1], "s") if words else "s"
+    within = {UNIT_OF[word] for word in words if UNIT_OF.get(word) in PER_SECOND}
+    if len(within) > 1:
+        text = f"the name of column {shown(column.name)} names several units ({', '.join(sorted(within))})"
+        raise InputError(f"{KEY}: {text}; say which ({column.at(0)})")
+    unit = UNIT_OF.get(words[-1], next(iter(within), "s")) if words else "s"
     if unit not in PER_SECOND:
         text = f"the name of column {shown(column.name)} ends like {unit}; say s, ms, us or ns"
         raise InputError(f"{KEY}: {text} ({column.at(0)})")
@@ -125,7 +129,10 @@ def _likely_unit(value: float) -> str:
 def _refuse_dates(column: Column, values: NDArray[Any]) -> None:
     """InputError for whole numbers that can all be read as dates: 20240510 is hardly meant as a number of seconds."""
     if values.dtype.kind != "i":
-        return
+        whole = np.isfinite(values) & (values == np.floor(values)) & (np.abs(values) < 2.0**53)
+        if not whole.all():
+            return
+        values = values.astype(np.int64)
     digits = len(str(int(values[0])))
     if digits in DATES and _are_dates(values, digits).all():
         form = "2024-05-10" if digits == 8 else "20240510T000000"

@@ -105,6 +105,8 @@ def _check_horizon(workload: WorkloadSettings, plan: Plan, scenario: Scenario) -
         return
     if horizon > plan.demand.longest_s:
         limit = f"an evaluation window is {plan.demand.longest_s:.6g} s long (workload.arrivals.windows)"
+        if workload.load is not None:
+            limit += f", for time is scaled by {plan.time_scale:.3g} (workload.load=null keeps the file's own)"
         raise InputError(f"env.clock.horizon_s: at load {plan.demand.load:.6g} {limit}, got {horizon:.6g}")
     train_s = arrivals.train_fraction * plan.trace.span_s * plan.time_scale
     if horizon > train_s:

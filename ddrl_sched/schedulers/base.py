@@ -100,7 +100,8 @@ def traits_of(scheduler: Scheduler) -> Traits:
         draws = bool(getattr(scheduler, "draws", False))
         for key, value in (("info", info), ("cadence", cadence), ("choose_info", choose_info)):
             _check_word(key, value, CADENCES if key == "cadence" else INFO_CLASSES, name)
-        if memory_s is not None and not (isinstance(memory_s, int | float) and 0.0 < memory_s < np.inf):
+        number = isinstance(memory_s, int | float) and not isinstance(memory_s, bool)
+        if memory_s is not None and not (number and 0.0 < memory_s < np.inf):
             raise InputError(f"scheduler.rate_memory_s: expected seconds > 0, got {shown(memory_s)} ({name})")
     traits = Traits(name, str(info), str(cadence), str(choose_info), memory_s, draws)
     check_use(traits, "choose_info", traits.choose_info)
