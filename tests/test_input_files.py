@@ -1,5 +1,6 @@
 """One file under several names is one file; another content under one name is another; a folder names its files."""
 
+import gzip
 import hashlib
 import json
 import re
@@ -11,6 +12,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save
 
 from ddrl_sched.config import InputError
+from ddrl_sched.edge.input_file import content_sha256
 from ddrl_sched.report.brief import brief
 from ddrl_sched.report.load import load
 from ddrl_sched.run import job as job_module
@@ -109,7 +111,7 @@ def test_the_command_that_a_training_prints_evaluates_it(traces, name):
 def test_job_json_keeps_the_content_of_each_input_file(traces):
     data = on_trace(settings(traces), "a.csv")
     assert run_job(data, "eval", NO_OPTIONS) == "done"
-    sha256 = hashlib.sha256((traces / "a.csv").read_bytes()).hexdigest()
+    sha256 = content_sha256((traces / "a.csv").read_bytes())
     assert records.read_job(folder_of(data, "eval"))["input_sha256"] == {"workload.path": sha256}
 
 
@@ -230,3 +232,18 @@ def test_a_folder_without_the_content_of_its_files_is_read(traces):
     found = load([folder])
     assert (found.skipped, found.n_read) == ([], 1)
     assert records.read_finished(folder)[0]["input_sha256"] == {}
+
+
+def test_a_text_is_the_same_file_in_every_dress():
+    text = b"t,a\n0,1\n1,2\n"
+    same = [
+        text,
+        text.rstrip(),
+        text + b"\n\n",
+        text.replace(b"\n", b"\r\n"),
+        b"\xef\xbb\xbf" + text,
+        gzip.compress(text),
+    ]
+    assert len({content_sha256(content) for content in same}) == 1
+    other = [b"t,a\n0,1\n1,3\n", b"t,a\n\n0,1\n1,2\n", b"PAR1" + text, b"PAR1" + text + b"\n", gzip.compress(text)[:-9]]
+    assert len({content_sha256(content) for content in [text, *other]}) == 1 + len(other)

@@ -600,6 +600,16 @@ def test_too_many_jobs_are_refused_before_they_are_listed(jobs, words, text):
         start("sweep", "scheduler=best_k", *words)
 
 
+def test_a_default_that_is_stated_changes_no_name():
+    words = ["env.clock.horizon_s=5", "evaluate.traces=2"]
+    plans = [
+        launch_module.plan("eval", ["scheduler=priced", *change, *words], [], {"try_out": False})[0]
+        for change in ([], ["scheduler.congestion=1"], ["scheduler.congestion=1.0"], ["scheduler.congestion=2"])
+    ]
+    assert [plan["label"] for plan in plans] == ["priced", "priced", "priced", "priced(congestion=2)"]
+    assert len({plan["job_id"] for plan in plans}) == 2
+
+
 @pytest.mark.parametrize("word", ["seed=1_0", "env.clock.horizon_s=1_0", "workload.load=0.3,1_0", "seed=[1,2_0]"])
 def test_a_number_with_a_line_in_it_is_refused(jobs, word):
     with pytest.raises(InputError, match=rf"{word.partition('=')[0]}: ._0 is .0 in yaml: write the number without _"):

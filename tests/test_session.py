@@ -31,6 +31,8 @@ WORLDS = {
     "published_single": ("published_single", {}),
 }
 
+OFTEN_ALIKE = ("edge5_links", "published_single")  # whose kernels the other worlds run too
+
 
 def traces_of(world):
     name = "edge5" if world == "slotted" else world
@@ -48,7 +50,9 @@ def last(traces, name, cadence):
     return step
 
 
-@pytest.mark.parametrize("world", WORLDS)
+@pytest.mark.parametrize(
+    "world", [pytest.param(world, marks=[pytest.mark.slow] * (world in OFTEN_ALIKE)) for world in WORLDS]
+)
 @pytest.mark.parametrize("name", RULES)
 def test_a_rule_asked_task_by_task_decides_as_in_the_batch(name, world):
     if world == "published_single" and name not in SINGLE:

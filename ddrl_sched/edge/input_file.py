@@ -1,6 +1,11 @@
 """Input files of the user, or of the package (`package:NAME`), read whole and never beyond a limit."""
 
+import gzip
+import hashlib
+import io
 import stat
+import zlib
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 
@@ -8,6 +13,7 @@ from ddrl_sched.config import PACKAGE, InputError, clean, near, shown
 
 MAX_TRACE_BYTES = 200_000_000
 MAX_GML_BYTES = 20_000_000
+GZIP, PARQUET = b"\x1f\x8b", b"PAR1"  # how such files begin
 
 
 def read_bytes(file: str, key: str, folder: str, max_bytes: int) -> bytes:
@@ -34,6 +40,16 @@ def read_bytes(file: str, key: str, folder: str, max_bytes: int) -> bytes:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else None
         raise InputError(f"{key}: {name}: {reason or first_line(error)}") from None
+
+
+def content_sha256(content: bytes) -> str:
+    """Hash of what a file says: the same for a text packed by gzip, with a byte order mark or with other line ends."""
+    if content.startswith(GZIP):
+        with suppress(OSError, EOFError, zlib.error), gzip.GzipFile(fileobj=io.BytesIO(content)) as packed:
+            content = packed.read(MAX_TRACE_BYTES + 1)
+    if not content.startswith(PARQUET):
+        content = content.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").rstrip(b"\n")
+    return hashlib.sha256(content).hexdigest()
 
 
 def first_line(error: Exception) -> str:

@@ -1,6 +1,5 @@
 """Wired networks from files of the Internet Topology Zoo's form: rate and latency of the path between stations."""
 
-import hashlib
 import math
 import re
 from collections.abc import Iterable
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ddrl_sched.config import MAX_SERVERS, GraphNetwork, InputError, clean, shown
-from ddrl_sched.edge.input_file import MAX_GML_BYTES, read_bytes
+from ddrl_sched.edge.input_file import MAX_GML_BYTES, content_sha256, read_bytes
 from ddrl_sched.edge.link_speed import number, stated_bps
 from ddrl_sched.edge.network_file import Attributes, NetworkFile, NetworkFileError, parse_network
 from ddrl_sched.edge.types import Floats
@@ -206,4 +205,4 @@ def _read(network: GraphNetwork) -> tuple[NetworkFile, str]:
     for node in file.nodes:
         if _flag(node) not in ("0", "1", "false", "true"):
             raise InputError(f"{name}: node {_label(node)}: hyperedge must be 0 or 1, got {shown(node['hyperedge'])}")
-    return file, hashlib.sha256(content).hexdigest()
+    return file, content_sha256(content)

@@ -4,12 +4,11 @@ Files are read strictly: a table reader says nothing about unsorted times, blank
 NUL bytes, so each is looked for and named with its line (edge/trace_table.py the form, edge/trace_times.py the times).
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ddrl_sched.config import LARGEST, InputError, TraceColumns, clean, near, shown
-from ddrl_sched.edge.input_file import MAX_TRACE_BYTES, read_bytes
+from ddrl_sched.edge.input_file import MAX_TRACE_BYTES, content_sha256, read_bytes
 from ddrl_sched.edge.trace_column import Bounds
 from ddrl_sched.edge.types import Floats
 
@@ -55,7 +54,7 @@ def read_trace(
     time_s, order = read_times(cells[timestamp], columns.time_unit, sort)
     bounds = _bounds(n_stations, least_units)
     values = {key: cells[name].numbers(bounds[key])[order] for key, name in given.items()}
-    return TraceFile(time_s, values, hashlib.sha256(content).hexdigest())
+    return TraceFile(time_s, values, content_sha256(content))
 
 
 def _check_known(key: str, name: str, names: Sequence[str], head: str) -> None:

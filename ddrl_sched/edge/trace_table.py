@@ -5,13 +5,13 @@ import io
 import zlib
 
 from ddrl_sched.config import InputError
-from ddrl_sched.edge.input_file import MAX_TRACE_BYTES, first_line
+from ddrl_sched.edge.input_file import GZIP, MAX_TRACE_BYTES, PARQUET, first_line
 from ddrl_sched.edge.trace_column import Table
 from ddrl_sched.edge.trace_csv import open_csv
 from ddrl_sched.edge.trace_json import open_json_lines
 from ddrl_sched.edge.trace_parquet import open_parquet
 
-GZIP, PARQUET, ZIP = b"\x1f\x8b", b"PAR1", b"PK\x03\x04"
+ZIP = b"PK\x03\x04"
 JSON_LINES = (".jsonl", ".ndjson")
 
 

@@ -11,7 +11,7 @@ from ddrl_sched.config import PACKAGE
 from ddrl_sched.run import records
 from ddrl_sched.run.records import INPUT_KEYS, NETWORK_FILE, TRACE_FILE
 
-Inputs = Mapping[str, str]  # key of INPUT_KEYS -> sha256 of the file that it names; keys without a file are left out
+Inputs = Mapping[str, str]  # key of INPUT_KEYS -> hash of what its file says; keys without a file are left out
 _NOTHING = hashlib.sha256(b"").hexdigest()
 
 

@@ -1,6 +1,5 @@
 """What a job is called and whether it is done: told from its settings, without torch, the world or a scheduler."""
 
-import hashlib
 import os
 import re
 import sys
@@ -13,7 +12,7 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import Field
 
 from ddrl_sched.config import EnvSettings, InputError, Seed, Settings, WorkloadSettings, clean, shown, validate
-from ddrl_sched.edge.input_file import MAX_GML_BYTES, MAX_TRACE_BYTES, read_bytes
+from ddrl_sched.edge.input_file import MAX_GML_BYTES, MAX_TRACE_BYTES, content_sha256, read_bytes
 from ddrl_sched.labels import GYM_AGENT, LEARNED, with_changes
 from ddrl_sched.provenance import provenance_of
 from ddrl_sched.run import records
@@ -175,7 +174,7 @@ def read_inputs(env: EnvSettings, workload: WorkloadSettings) -> Inputs:
         found[TRACE_FILE] = read_bytes(workload.path, TRACE_FILE, "traces", MAX_TRACE_BYTES)
     if network.kind == "graph":
         found[NETWORK_FILE] = read_bytes(network.file, NETWORK_FILE, "topologies", MAX_GML_BYTES)
-    return {key: hashlib.sha256(content).hexdigest() for key, content in found.items()}
+    return {key: content_sha256(content) for key, content in found.items()}
 
 
 def _with_whole_paths(plain: dict[str, Any]) -> dict[str, Any]:

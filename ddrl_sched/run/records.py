@@ -107,7 +107,7 @@ JOB_FIELDS: dict[str, str] = {  # key of job.json -> its type
     "experiment": "name",
     "status": "str",  # one of STATUSES
     "settings": "dict",  # validated plain data
-    "input_sha256": "inputs",  # key of INPUT_KEYS -> sha256 of the file that it names
+    "input_sha256": "inputs",  # key of INPUT_KEYS -> hash of what its file says (edge.input_file)
     "overrides": "list[str]",
     "seeds": "list[int]",
     "scenario_hash": "name",
