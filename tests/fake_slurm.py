@@ -94,7 +94,10 @@ class CommandFunction:
         self._words = words
 
     def __call__(self):
-        return subprocess.run(self._words, capture_output=True, text=True).stdout
+        done = subprocess.run(self._words, capture_output=True, text=True)
+        if done.returncode:
+            raise FailedJobError(done.stderr)
+        return done.stdout
 
 
 module = types.ModuleType("submitit")
