@@ -92,6 +92,14 @@ def test_acting_comes_after_looking():
         session.act(Decision("given", "static"))
 
 
+def test_one_look_is_acted_on_once():
+    session = Session(traces_of("edge5"), "epoch", "own")
+    session.look()
+    session.act(Decision("best", "own", split="equal_finish"))
+    with pytest.raises(ValueError, match="act follows look"):
+        session.act(Decision("best", "own", split="equal_finish"))
+
+
 def test_a_session_ends_with_the_last_task():
     traces = traces_of("edge5")
     session, n = Session(traces, "epoch", "own"), 0

@@ -1,7 +1,6 @@
 """Which servers a task goes to, and with which shares: a Decision carried out on what the station knows. Compiled.
 
-`resolve` reads the state and leaves it as it is; what it answers is placed by physics_kernel.py, or by somebody who
-measured the waits himself.
+`resolve` reads the state and leaves it as it is; physics_kernel.py places what it answers.
 """
 
 from typing import NamedTuple

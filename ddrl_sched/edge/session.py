@@ -75,11 +75,13 @@ class Session:
         for _ in range(begin.n_windows):
             next(self._windows)
         self.window: Window | None = None  # that was looked at last
+        self.decision: Decision | None = None  # about it, in the terms of the world; None until it is acted on
         self._n_tasks = tasks.valid.sum(1)
 
     def look(self) -> View | None:
         """What a scheduler may see of the next decision; None: there is no more."""
         window = self.window = next(self._windows, None)
+        self.decision = None
         if window is None:
             return None
         scenario, tasks = self._traces.scenario, self._traces.tasks
@@ -95,18 +97,15 @@ class Session:
     def act(self, decision: Decision) -> Outcome:
         """Carry out what was decided; what became of all tasks so far. ValueError for what the world cannot do."""
         window, scenario, tasks = self.window, self._traces.scenario, self._traces.tasks
-        if window is None:
+        if window is None or self.decision is not None:
             raise ValueError("nothing was looked at: act follows look")
         translated = self._world.translated(decision)
         self.state = self._world.place(scenario, self.state, tasks, translated, window.lo, window.hi, self.outcome)
+        self.decision = translated
         if (window.hi == self._n_tasks).all():
             self.state = self._world.finish(scenario, self.state, tasks, self.outcome)
         self.n_windows += 1
         return self.outcome
-
-    def translated(self, decision: Decision) -> Decision:
-        """The decision in the terms of the world."""
-        return self._world.translated(decision)
 
     def check(self, decision: Decision) -> None:
         """ValueError for a decision that the world cannot carry out in the window that was looked at last."""

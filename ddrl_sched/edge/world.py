@@ -3,7 +3,7 @@
 from typing import Any, Protocol, TypeVar
 
 from ddrl_sched.edge import physics, published
-from ddrl_sched.edge.types import Decision, Floats, Ints, Outcome, Scenario, Tasks
+from ddrl_sched.edge.types import Bools, Decision, Floats, Ints, Outcome, Scenario, Tasks
 
 S = TypeVar("S")
 
@@ -19,7 +19,7 @@ class World(Protocol[S]):
         """The state with these arrays by the names of its fields."""
         ...
 
-    def settled(self, state: S, outcome: Outcome) -> Any:
+    def settled(self, state: S, outcome: Outcome) -> Bools:
         """[R, N] tasks whose delay is final."""
         ...
 

@@ -66,9 +66,9 @@ def rollout(
         with _decided_by(traits):
             outcome = session.act(decision)
         spent_s = time.process_time() - began
-        window, decision = session.window, session.translated(decision)
-        assert window is not None
-        yield Step(view, decision, window, session.state, outcome, spent_s, session.n_windows)
+        assert session.window is not None
+        assert session.decision is not None
+        yield Step(view, session.decision, session.window, session.state, outcome, spent_s, session.n_windows)
 
 
 def check_decision(traces: Traces, scheduler: Scheduler) -> None:
