@@ -1,12 +1,12 @@
 """From the command line to jobs: composes them with Hydra, hands plain data to `run.job`, reports.
 
-With `overrides`, which reads the words, it is all that knows Hydra. Hydra composes the jobs one after the other in this
-process; then they go to `launchers`, whichever it is. Nothing of Hydra's own is written but in a temporary folder.
+With `overrides`, which reads the words, `checked_files` and `composing_errors` it is all that knows Hydra. Hydra
+composes the jobs one after the other in this process; then they go to `launchers`, whichever it is. Nothing of Hydra's
+own is written but in a temporary folder.
 """
 
 import json
 import os
-import re
 import sys
 import tempfile
 import traceback
@@ -17,19 +17,17 @@ from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from textwrap import indent
-from typing import Any, ClassVar
+from typing import Any
 
 import hydra
-from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
-from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
-from yaml import YAMLError  # type: ignore[import-untyped]
 
-from ddrl_sched.config import InputError, clean, near
+from ddrl_sched.checked_files import CheckedFiles
+from ddrl_sched.composing_errors import first_line, in_users_words
+from ddrl_sched.config import InputError, clean
 from ddrl_sched.display import count, duration
 from ddrl_sched.failures import BAD_INPUT, DONE, FAILED, ExplainedError, explain
 from ddrl_sched.labels import GYM_AGENT, LEARNED, label
@@ -39,9 +37,8 @@ from ddrl_sched.launchers.table import SERIAL, dispatch
 from ddrl_sched.launchers.task import RUNNING, STATES, THREADS, Report, Task, attempt
 from ddrl_sched.launchers.task import plan as plan_task
 from ddrl_sched.launchers.task import result as result_of_task
-from ddrl_sched.listing import choices, conf_dir, config_folder
+from ddrl_sched.listing import conf_dir, config_folder
 from ddrl_sched.overrides import (
-    GROUPS,
     asks_for_nothing,
     canonical,
     check_n_jobs,
@@ -50,11 +47,9 @@ from ddrl_sched.overrides import (
     read_ranges_as_decimals,
     varied_budget,
 )
-from ddrl_sched.yaml_files import check, check_defaults, place, unreadable
 
 SHOWS = ("--cfg", "--info", "--hydra-help")  # Hydra's flags that print something and run nothing
 SHOWN = ("scheduler", "env=", "workload.load=")  # how overrides start that other columns of a dry run show
-MAX_NESTED_DEFAULTS = 20  # more than this without an end are a circle
 REFUSED = "refused"  # state of a job of a dry run
 NOTHING = (
     "ddrl sweep: nothing to vary and no scheduler named; for example `ddrl sweep scheduler=eft,jsq "
@@ -75,29 +70,6 @@ class Told:
     quiet: bool  # no line of its own for each job
     words: Sequence[str] = ()  # of the command line
     reports: list[Report] = field(default_factory=list)  # of all jobs, in order
-
-
-class CheckedFiles(FileConfigSource):
-    """Hydra's reader of yaml files; what it reads is checked first, and an error names the file."""
-
-    folders: ClassVar[list[Path]] = []  # of the current command
-    files: ClassVar[dict[str, Path]] = {}  # read by the current command, by their name in Hydra
-
-    def __init__(self, provider: str, path: str) -> None:
-        super().__init__(provider, path)
-        self.folders.append(Path(self.path))
-
-    def load_config(self, config_path: str) -> Any:
-        file = Path(self.path, self._normalize_file_name(config_path))
-        self.files[config_path] = file
-        check(file)
-        try:
-            found = super().load_config(config_path)
-        except (YAMLError, OmegaConfBaseException, ValueError, OSError) as error:
-            raise unreadable(file, error) from None
-        plain: Any = OmegaConf.to_container(found.config, resolve=False)
-        check_defaults(file, plain.get("defaults", []))
-        return found
 
 
 def launch(
@@ -261,46 +233,6 @@ def summary(reports: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def in_users_words(error: Exception) -> Exception:
-    """An InputError that names the key, for what Hydra and OmegaConf say; any other error as it is."""
-    if (named := _cause(error, InputError)) is not None:  # of a yaml file: CheckedFiles
-        return named
-    if isinstance(error, MissingConfigException):
-        return InputError(_missing_option(error))
-    if isinstance(error, OverrideParseException):
-        detail = "" if error.message.startswith("Error parsing") else f" ({_first_line(error.message)})"
-        return InputError(f"cannot read {error.override!r}: KEY=VALUE expected{detail}")
-    if isinstance(error, OmegaConfBaseException):
-        return InputError(_bad_key(error))
-    if isinstance(error, ConfigCompositionException):
-        return InputError(_bad_override(error))
-    if isinstance(error, HydraException):
-        return InputError(_first_line(str(error)))
-    if isinstance(error, RecursionError) and (circle := _circle(error)):
-        return InputError(f"defaults name each other in a circle: {circle}")
-    return error
-
-
-def _cause(error: BaseException | None, kind: type[Exception]) -> Exception | None:
-    """The first error of a kind among an error and its causes."""
-    while error is not None and not isinstance(error, kind):
-        error = error.__cause__
-    return error if isinstance(error, kind) else None
-
-
-def _circle(error: RecursionError) -> str:
-    """ "env/a -> env/b -> env/a": the yaml files that Hydra went through over and over, "" if it was something else."""
-    calls = (frame.f_locals for frame, _ in traceback.walk_tb(error.__traceback__))
-    paths = [str(names["path"]) for names in calls if "path" in names and "overrides" in names]
-    if len(paths) < MAX_NESTED_DEFAULTS:
-        return ""
-    last = len(paths) - 1
-    first = max(n for n in range(last) if paths[n] == paths[last])
-    return " -> ".join(
-        place(CheckedFiles.files[path]) if path in CheckedFiles.files else path for path in paths[first:]
-    )
-
-
 def _jobs(command: str, words: list[str], options: dict[str, Any], phase: str, *, quiet: bool) -> list[Report]:
     """Let Hydra compose the jobs, and run them where their launcher says. Their reports in order."""
     if any(word.startswith("hydra/launcher") for word in words):
@@ -400,7 +332,7 @@ def _hydra_main(command: str, words: list[str], task: Any) -> None:
         said = in_users_words(error)
         if isinstance(said, ValueError) and not isinstance(said, InputError):  # Hydra's: a job keeps its errors
             given = " ".join(word for word in words if not word.startswith(("-", "hydra.")))
-            said = InputError(f"{_first_line(str(said))} (in {given})")
+            said = InputError(f"{first_line(str(said))} (in {given})")
         raise said from error
     finally:
         sys.argv = before
@@ -431,83 +363,3 @@ def _line(report: dict[str, Any]) -> str:
     """How a job ended, and its name."""
     words = [report["state"], report["label"], *report["overrides"]]
     return "  ".join(clean(word) for word in words if word)
-
-
-def _missing_option(error: MissingConfigException) -> str:
-    said = _first_line(str(error))
-    path = error.missing_cfg_file or ""
-    if not path and (named := re.match(r"In '[^']+': Could not load '([^']+)'", said)):
-        path = named[1]
-    group, _, name = path.rpartition("/")
-    for folder in CheckedFiles.folders:
-        if os.path.lexists(file := folder / f"{path}.yaml"):
-            check(file)  # a folder, or a link to nothing
-    if not group:
-        return said
-    known = list(choices(group, CheckedFiles.folders))
-    hint = near(name, known) or _hint(name, [option for option in known if "/" not in option])
-    return f"{group}: there is no {name!r}{hint}{_where(name)}"
-
-
-def _where(word: str, then: str = "") -> str:
-    """ " (own/env/x.yaml, line 3)": the only line of the user's yaml files with a word and `then` after it, or ""."""
-    pattern, ours = re.compile(rf"(?<!\w){re.escape(word)}(?!\w){re.escape(then)}"), str(conf_dir())
-    hits = [
-        place(file, number)
-        for file in dict.fromkeys(CheckedFiles.files.values())
-        if not str(file).startswith(ours)
-        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1)
-        if pattern.search(line.partition("#")[0])
-    ]
-    return f" ({hits[0]})" if len(hits) == 1 else ""
-
-
-def _bad_override(error: ConfigCompositionException) -> str:
-    cause = error.__cause__
-    message = _first_line(str(error))
-    if isinstance(cause, ConfigAttributeError | ConfigKeyError):
-        return _bad_key(cause)
-    if isinstance(cause, OmegaConfBaseException):
-        return f"{message}: {_bad_key(cause)}" if message else _bad_key(cause)
-    named = re.search(r"Could not override '([^']+)'", message)
-    if message.startswith("Ambiguous value"):
-        return f"{message}: several values need `ddrl sweep` or --multirun"
-    if named:
-        groups = [folder.name for folder in conf_dir().iterdir() if folder.is_dir()]
-        key = named[1].partition("@")[0]
-        return f"unknown key {key!r}{_hint(key, groups)}{_where(key)}"
-    if message.endswith("raised while composing config:"):
-        return f"{message} {_first_line(str(error).partition(message)[2])}"
-    return message
-
-
-def _inside(name: str) -> str:
-    """The hint that a group has this key, as 'workload.load' for "load"."""
-    for group in GROUPS:
-        texts = (file.read_text(encoding="utf-8") for file in (conf_dir() / group).glob("*.yaml"))
-        if name != "defaults" and any(re.search(rf"^{re.escape(name)}:", text, re.MULTILINE) for text in texts):
-            return f"; did you mean '{group}.{name}'?"
-    return ""
-
-
-def _bad_key(error: OmegaConfBaseException) -> str:
-    key = error.full_key or str(error.key or "")
-    if isinstance(error, MissingMandatoryValue):
-        return f"{key}: must be given, as {key}=VALUE"
-    if not isinstance(error, ConfigAttributeError | ConfigKeyError):
-        said = _first_line(str(error)) + _where(key.rpartition(".")[2], ": ${")
-        return f"{key}: {said}" if key else said
-    parent = error.parent_node
-    above, dot, name = key.rpartition(".")
-    known = [str(name) for name in parent] if isinstance(parent, DictConfig) else []
-    inside = "" if above else _inside(name)
-    return f"unknown key {key!r}{inside or _hint(name, known, above + dot)}"
-
-
-def _hint(word: str, known: Sequence[str], above: str = "") -> str:
-    """The known word that resembles `word`, with what stands `above` it, or all of them where none does."""
-    return near(word, known, above) or (f"; known: {', '.join(sorted(known))}" if known else "")
-
-
-def _first_line(text: str) -> str:
-    return next((line.strip() for line in text.splitlines() if line.strip()), "")

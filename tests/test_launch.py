@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+from ddrl_sched import composing_errors
 from ddrl_sched import launch as launch_module
 from ddrl_sched.config import InputError
 from ddrl_sched.labels import label
@@ -91,7 +92,8 @@ def jobs(tmp_path, monkeypatch):
     put("ddrl_sched.run.identity", **to_do, done_folder=lambda *_: Path("runs/adhoc/a1b2"))
     put("ddrl_sched.report.brief", brief=lambda folder: f"results: {folder}")
     conf = write_conf(tmp_path)
-    monkeypatch.setattr(launch_module, "conf_dir", lambda: conf)
+    for module in (launch_module, composing_errors):
+        monkeypatch.setattr(module, "conf_dir", lambda: conf)
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     return seen
