@@ -40,8 +40,8 @@ from ddrl_sched.launchers.task import result as result_of_task
 from ddrl_sched.listing import conf_dir, config_folder
 from ddrl_sched.overrides import (
     asks_for_nothing,
+    bound_sweeps,
     canonical,
-    check_n_jobs,
     check_words,
     left_to_the_jobs,
     read_ranges_as_decimals,
@@ -94,7 +94,6 @@ def launch(
         if flag == "--config-dir":
             config_folder(value)
     check_words(overrides)
-    check_n_jobs(overrides)
     if command == "sweep" and asks_for_nothing(overrides):
         raise InputError(NOTHING)
     if dry_run:
@@ -321,6 +320,7 @@ def _hydra_main(command: str, words: list[str], task: Any) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     read_ranges_as_decimals()
     Plugins.instance()  # registers Hydra's own reader of files
+    bound_sweeps()
     SourcesRegistry.instance().types["file"] = CheckedFiles
     CheckedFiles.folders.clear()
     CheckedFiles.files.clear()

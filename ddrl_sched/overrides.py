@@ -3,10 +3,12 @@
 import re
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
+from fractions import Fraction
 from functools import lru_cache
-from math import prod
+from math import ceil, prod
 from typing import Any
 
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser import types as override_types
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import FloatRange, Override, QuotedString, RangeSweep
@@ -16,8 +18,9 @@ from ddrl_sched.config import InputError, clean
 from ddrl_sched.yaml_files import SPACED, misread
 
 GROUPS = ("env", "workload", "scheduler", "train")  # whose options differ in their keys
-MAX_VALUES = 100_000  # of a range, and jobs of a command
+MAX_JOBS = 20_000  # of a sweep: their configs are composed one by one, and held together
 LARGEST_EXACT = 1e15  # a float below it that is whole is written as a whole number
+_split = BasicSweeper.split_arguments
 ENDS_OPEN, BEGINS_CLOSED = ("=", ",", "[", "{", ":"), ("=", ",", "]", "}", ":")
 
 
@@ -31,13 +34,40 @@ class DecimalRange(FloatRange):
         self.start, self.stop, self.step = start, stop, step
         if not all(x.is_finite() for x in (start, stop, step)) or step == 0:
             raise HydraException(f"{words}: finite numbers and a step other than 0 expected")
-        if (stop - start) / step > MAX_VALUES:
-            raise HydraException(f"{words}: more than {MAX_VALUES:,} values")
 
 
 def read_ranges_as_decimals() -> None:
     """Have Hydra use DecimalRange. Its own adds up the binary values: the third of them is 0.30000000000000004."""
     override_types.FloatRange = DecimalRange
+
+
+def bound_sweeps() -> None:
+    """Have Hydra count the jobs of a sweep before it lists them. Its plugins must be loaded: that makes them anew."""
+    from hydra._internal.core_plugins import basic_sweeper
+
+    def split(overrides: list[Override], max_batch_size: int | None) -> list[list[list[str]]]:
+        check_n_jobs(overrides)
+        return _split(overrides, max_batch_size)
+
+    setattr(basic_sweeper.BasicSweeper, "split_arguments", staticmethod(split))  # noqa: B010
+
+
+def check_n_jobs(overrides: Sequence[Override]) -> None:
+    """InputError naming the keys if all combinations of these values are more jobs than a sweep may have."""
+    counts = {override.get_key_element(): n_values(override) for override in overrides}
+    if (n_jobs := prod(counts.values())) > MAX_JOBS:
+        several = {key.lstrip("+"): f"{n:,}" for key, n in counts.items() if n > 1}
+        text = f"{' x '.join(several.values())} values make {n_jobs:,} jobs, a sweep has at most {MAX_JOBS:,}"
+        raise InputError(f"{', '.join(several)}: {text}")
+
+
+def n_values(override: Override) -> int:
+    """How many values a word stands for; those of a range are not listed. HydraException where Hydra cannot tell."""
+    value: Any = override.value()
+    if not isinstance(value, RangeSweep):
+        return len(list(override.sweep_iterator())) if override.is_discrete_sweep() else 1
+    numbers: Any = value.range()
+    return max(0, ceil(Fraction(numbers.stop - numbers.start) / Fraction(numbers.step)))
 
 
 @lru_cache(maxsize=10_000)
@@ -59,6 +89,8 @@ def canonical(word: str) -> str:
     if override is None or override.value_type is None:
         return word
     try:
+        if n_values(override) > MAX_JOBS:
+            return word
         values = list(override.sweep_iterator()) if override.is_sweep_override() else [override._value]
     except HydraException:  # glob(*), which only Hydra itself can read
         return word
@@ -90,33 +122,11 @@ def _quoted(text: str) -> str:
     return text
 
 
-def check_n_jobs(words: Sequence[str]) -> None:
-    """InputError naming the keys of a command line that stands for too many jobs; nothing is expanded to see it."""
-    counts = {word.partition("=")[0]: n for word in words if (n := _n_values(word)) > 1}
-    if (n_jobs := prod(counts.values())) > MAX_VALUES:
-        each = ", ".join(f"{clean(key)} ({n:,} values)" for key, n in counts.items())
-        raise InputError(f"{each}: {n_jobs:,} jobs, at most {MAX_VALUES:,} at once")
-
-
-def _n_values(word: str) -> int:
-    """How many values a word stands for; 1 where only Hydra itself can tell, or refuses them."""
-    override = parsed(word)
-    if override is None or not override.is_sweep_override():
-        return 1
-    span = override.value()
-    if isinstance(span, RangeSweep) and all(isinstance(x, int) for x in (span.start, span.stop, span.step)):
-        return len(range(span.start, span.stop, span.step)) if span.step else 1
-    try:
-        return sum(1 for _ in override.sweep_iterator())
-    except HydraException:  # glob(*), or a range of DecimalRange that is too long
-        return 1
-
-
 def has_several(word: str) -> bool:
     """Whether a word stands for several values."""
     override = parsed(word)
     try:
-        return override is not None and override.is_sweep_override() and len(list(override.sweep_iterator())) > 1
+        return override is not None and n_values(override) > 1
     except HydraException:  # glob(*), which only Hydra itself can read
         return True
 

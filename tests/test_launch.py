@@ -17,7 +17,7 @@ from ddrl_sched.config import InputError
 from ddrl_sched.labels import label
 from ddrl_sched.launch import duration, launch, plan_table
 from ddrl_sched.listing import conf_dir
-from ddrl_sched.overrides import canonical
+from ddrl_sched.overrides import canonical, n_values, parsed
 from ddrl_sched.yaml_files import check
 
 TOY = {  # a small world of choices beside our own base.yaml, train.yaml, eval.yaml, sweep.yaml and launcher/
@@ -590,18 +590,6 @@ def test_a_range_has_the_decimals_that_were_meant(jobs, tmp_path, monkeypatch, g
     assert loads == expected
 
 
-@pytest.mark.parametrize(
-    ("words", "text"),
-    [
-        (["seed=range(0,100000000)"], r"seed \(100,000,000 values\): 100,000,000 jobs, at most 100,000"),
-        (["seed=range(0,1000)", "workload.load=range(0.1,0.9,0.001)"], r"seed \(1,000 values\), workload.load \(800"),
-    ],
-)
-def test_too_many_jobs_are_refused_before_they_are_listed(jobs, words, text):
-    with pytest.raises(InputError, match=text):
-        start("sweep", "scheduler=best_k", *words)
-
-
 def test_a_default_that_is_stated_changes_no_name():
     words = ["env.clock.horizon_s=5", "evaluate.traces=2"]
     plans = [
@@ -620,8 +608,37 @@ def test_a_number_with_a_line_in_it_is_refused(jobs, word):
 
 @pytest.mark.parametrize("given", ["range(0.1,0.9,1e-9)", "range(0,inf,0.1)", "range(0.5,0.9,0)"])
 def test_a_range_without_an_end_is_refused(jobs, given):
-    with pytest.raises(InputError, match="range"):
+    with pytest.raises(InputError, match=r"range|workload\.load: 800,000,000 values"):
         start("sweep", "scheduler=best_k", f"workload.load={given}")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["seed=range(0,100000000)"], "seed: 100,000,000 values make 100,000,000 jobs, a sweep has at most 20,000"),
+        (["seed=range(0,9000000000000000000000)"], "seed: 9,000,000,000,000,000,000,000 values make"),
+        (["seed=range(-1e8,1e8,0.5)"], "seed: 400,000,000 values make 400,000,000 jobs"),
+        (["seed=shuffle(range(100000000,0,-3))"], "seed: 33,333,334 values make 33,333,334 jobs"),
+        (["seed=range(0,20000)", "seeds=1,2"], "seed, seeds: 20,000 x 2 values make 40,000 jobs"),
+        (["+scheduler.new=range(0,20001)", "scheduler=best_k"], "scheduler.new: 20,001 values make 20,001 jobs"),
+        (
+            ["scheduler.name=range(0,20001)", "experiment=study"],
+            "scheduler, workload.load, scheduler.name: 2 x 2 x 20,001 values",
+        ),
+    ],
+)
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_the_jobs_of_a_sweep_are_counted_before_they_are_listed(jobs, words, said, dry_run):
+    with pytest.raises(InputError, match=f"^{re.escape(said)}"):
+        start("sweep", *words, dry_run=dry_run)
+    assert jobs == []
+
+
+def test_a_range_is_counted_as_it_is_listed():
+    for word in ("range(1,7)", "range(7,1,-2)", "range(1,1)", "range(5,1)", "range(0.1,0.5,0.1)", "range(9,0.3,-0.3)"):
+        override = parsed(f"k={word}")
+        assert n_values(override) == len(list(override.sweep_iterator())), word
+    assert [n_values(parsed(word)) for word in ("k=1", "k=1,2,3", "k=[1,2]", "~k", "k=choice(a,b)")] == [1, 3, 1, 1, 2]
 
 
 # --- words that the shell has split, and sweeps of nothing
