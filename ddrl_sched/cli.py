@@ -179,13 +179,14 @@ def list_choices(
     """List schedulers, scenarios, workloads, budgets of training, launchers and experiments."""
     with _plain_errors(debug):
         from ddrl_sched import listing
+        from ddrl_sched.display import note
 
         title = listing.group_title(group) if group else None
         folders = [listing.conf_dir(), *([listing.config_folder(config_dir)] if config_dir else [])]
         unusable: list[str] = []
         typer.echo(listing.listing(folders, title, text or [], unusable, listing.terminal_columns()))
         for why in unusable:
-            typer.echo(f"left out: {why}", err=True)
+            note(f"left out: {why}")
 
 
 @app.command()

@@ -1,10 +1,12 @@
 """The one live display of the terminal: a row for a sweep, and one below it for the training of the job that runs."""
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from textwrap import wrap
+from typing import Any, TextIO
 
 _live: Any = None  # rich's display while a row is open
 
@@ -80,6 +82,29 @@ def _display() -> Any:
     )
     stdout = sys.stdout.isatty()
     return Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=stdout, expand=True)
+
+
+def width_of(stream: TextIO) -> int | None:
+    """Characters of a line on a stream: COLUMNS, or the terminal's; None for any number."""
+    if re.fullmatch("0*[1-9][0-9]{0,5}", columns := os.environ.get("COLUMNS", "")):
+        return int(columns)
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or None
+    except (OSError, ValueError):  # a pipe, a file, or nothing of that kind
+        return None
+
+
+def note(line: str) -> None:
+    """Print a line on standard error, above the bar if there is one, wrapped between words to the terminal's width.
+
+    A word that is longer, such as a path, stays whole (rich would break it, or the terminal's own wrapping any word).
+    """
+    width = width_of(sys.stderr)
+    lines = [line]
+    if width is not None and len(line) > width:
+        lines = wrap(line, width, break_long_words=False, break_on_hyphens=False)
+    with set_aside():
+        print("\n".join(lines), file=sys.stderr, flush=True)
 
 
 def duration(seconds: float | None) -> str:

@@ -14,6 +14,7 @@ import yaml
 
 from ddrl_sched.config import InputError
 from ddrl_sched.provenance import provenance_of
+from ddrl_sched.report.load import Loaded, tell
 from ddrl_sched.report.sheets import terminal_width, write_out
 from ddrl_sched.report.tables import (
     COLUMNS,
@@ -302,6 +303,21 @@ def test_the_width_is_that_of_the_terminal(monkeypatch, capsys):
     for wrong in ("", "0", "-3", "x", "9" * 5000):
         monkeypatch.setenv("COLUMNS", wrong)
         assert terminal_width() is None  # standard output is no terminal here
+
+
+def test_notes_are_as_wide_as_the_terminal_and_never_broken_inside_a_word(monkeypatch, capsys):
+    path = "runs/" + "x" * 60 + "/a,b(k=[1,2]) :smile: [bold]"
+    found = Loaded(pd.DataFrame(), pd.DataFrame(), skipped=[(path, "no job.json there")], notes=["a word " * 30 + "é"])
+    wanted = [f"skipped: {path}: no job.json there", f"note: {'a word ' * 30}é"]
+    tell(found)
+    assert capsys.readouterr().err.splitlines() == wanted
+    for width in (100, 40):
+        monkeypatch.setenv("COLUMNS", str(width))
+        tell(found)
+        lines = capsys.readouterr().err.splitlines()
+        assert " ".join(lines).split() == " ".join(wanted).split()
+        assert all(len(line) <= width or line == path.split()[0] for line in lines)
+        assert len(lines) > len(wanted)
 
 
 def test_a_stream_of_ascii_gets_ascii(monkeypatch):

@@ -1,11 +1,10 @@
 """Announcing loads at which no scheduler keeps up: once for each load and world of a command."""
 
 import json
-import sys
 from collections.abc import Sequence
 
 from ddrl_sched.config import clean
-from ddrl_sched.display import set_aside
+from ddrl_sched.display import note
 from ddrl_sched.labels import GYM_AGENT
 from ddrl_sched.launchers.task import Task, load_of
 
@@ -51,9 +50,7 @@ class Overload:
             return
         self._noted.add((load, world))
         where = f" in {clean(world)}" if self._n_worlds > 1 else ""
-        with set_aside():
-            text = f"note: {said}{load:.6g}{where}: overload, queues grow as long as a trace lasts"
-            print(text, file=sys.stderr, flush=True)
+        note(f"note: {said}{load:.6g}{where}: overload, queues grow as long as a trace lasts")
 
 
 def _has_load(task: Task) -> bool:

@@ -8,7 +8,6 @@ jobs as arrays, no longer than the site allows; where it refuses one, those that
 import io
 import re
 import shutil
-import sys
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -20,6 +19,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from ddrl_sched.config import InputError, Settings
+from ddrl_sched.display import note
 from ddrl_sched.extras import require
 from ddrl_sched.launchers.task import RUNNING, Report, Task, failed, lost, unsettled, work
 
@@ -124,7 +124,7 @@ def _max_array(submitit: Any) -> int:
     except (OSError, submitit.core.utils.FailedJobError):
         if shutil.which("scontrol"):
             text = f"no answer of scontrol (within {SCONTROL_S:g} s), so arrays of {USUAL_ARRAY} jobs"
-            print(f"note: {text} (launcher.max_array)", file=sys.stderr)
+            note(f"note: {text} (launcher.max_array)")
         return USUAL_ARRAY
     found = re.search(r"^MaxArraySize\s*=\s*(\d+)", said, re.MULTILINE)
     return max(int(found[1]), 1) if found else USUAL_ARRAY

@@ -1,7 +1,6 @@
 """Run folders in, one table of evaluations out; a folder that cannot be read is named and left out."""
 
 import os
-import sys
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from ddrl_sched.config import InputError, clean
+from ddrl_sched.display import note
 from ddrl_sched.report.differ import differing
 from ddrl_sched.report.read import Folder, read_folder
 from ddrl_sched.report.worlds import World, decisive, load_text, names, with_own_settings
@@ -92,8 +92,10 @@ def why_nothing(found: Loaded) -> str:
 
 def tell(found: Loaded) -> None:
     """Say on standard error what was left out, and the notes."""
-    lines = [f"skipped: {path}: {reason}" for path, reason in found.skipped]
-    sys.stderr.write("".join(line + "\n" for line in [*lines, *(f"note: {text}" for text in found.notes)]))
+    for path, reason in found.skipped:
+        note(f"skipped: {path}: {reason}")
+    for text in found.notes:
+        note(f"note: {text}")
 
 
 def _run_folders(paths: Sequence[Path | str], skipped: list[tuple[str, str]]) -> Iterator[Path]:

@@ -5,7 +5,6 @@ between words, names between their changes; a number is never broken.
 """
 
 import math
-import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 
 from rich.cells import cell_len
 
+from ddrl_sched.display import width_of
 from ddrl_sched.report.differ import shortened
 
 WORDS = ("scheduler", "info", "own rules")  # columns of words; all others hold numbers
@@ -46,14 +46,8 @@ def draw(sheet: Sheet, format: str, width: int | None = None) -> str:
 
 
 def terminal_width(wide: bool = False) -> int | None:
-    """Characters of a line on standard output: COLUMNS, or the terminal's; None for any number."""
-    columns = os.environ.get("COLUMNS", "")
-    if wide or re.fullmatch("0*[1-9][0-9]{0,5}", columns):
-        return None if wide else int(columns)
-    try:
-        return os.get_terminal_size(sys.stdout.fileno()).columns or None
-    except (OSError, ValueError):  # a pipe, a file, or nothing of that kind
-        return None
+    """Characters of a line on standard output; None for any number."""
+    return None if wide else width_of(sys.stdout)
 
 
 def write_out(text: str) -> None:

@@ -1,12 +1,12 @@
 """One process at a time works on a job, or on a training that jobs share, however many sweeps share a folder."""
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from ddrl_sched.display import note
 from ddrl_sched.saving import RecordsError, make_folder
 
 FILE = ".claim"  # stays, empty: the lock on it counts, which ends with the process that holds it
@@ -53,6 +53,6 @@ def _acquire(lock: FileLock, place: Path, wait: bool) -> bool:
     except Timeout:
         if not wait:
             return False
-        print(f"{place}: another process works on it; waiting for its end", file=sys.stderr)
+        note(f"{place}: another process works on it; waiting for its end")
         lock.acquire(poll_interval=_POLL_S)
     return True

@@ -2,7 +2,6 @@
 
 import os
 import re
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +11,7 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import Field
 
 from ddrl_sched.config import EnvSettings, InputError, Seed, Settings, WorkloadSettings, clean, shown, validate
+from ddrl_sched.display import note
 from ddrl_sched.edge.input_file import MAX_GML_BYTES, MAX_TRACE_BYTES, content_sha256, read_bytes
 from ddrl_sched.labels import GYM_AGENT, LEARNED, with_changes
 from ddrl_sched.provenance import provenance_of
@@ -437,6 +437,6 @@ def _done_by_other_code(job: Asked) -> Path | None:
         version = other["code_version"]
         same = version != records.code_version() and other["job_id"] == job.id_by(version)
         if same and records.is_done(folder):
-            print(clean(f"{job.label}: accepted from code {version[:12]} ({folder})"), file=sys.stderr)
+            note(clean(f"{job.label}: accepted from code {version[:12]} ({folder})"))
             return folder
     return None

@@ -17,6 +17,7 @@ from safetensors.torch import save as save_tensors
 
 from ddrl_sched import stopping
 from ddrl_sched.config import InputError, clean, shown
+from ddrl_sched.display import note
 from ddrl_sched.edge.session import Traces
 from ddrl_sched.run import budget as budgets
 from ddrl_sched.run import checkpoint, records
@@ -202,7 +203,7 @@ def resumed(job: Resumable, training: Iterable[T | None], parts: Mapping[str, ch
     try:
         checkpoint.load(job.folder, about, parts)
     except ValueError as error:
-        print(f"{job.label}: trained from the start, for {error}", file=sys.stderr)
+        note(f"{job.label}: trained from the start, for {error}")
     assert job.checkpoint_s is not None
     yield from checkpoint.resumable(training, save, job.checkpoint_s)
 
