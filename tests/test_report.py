@@ -14,17 +14,11 @@ import yaml
 
 from ddrl_sched.config import InputError
 from ddrl_sched.provenance import provenance_of
+from ddrl_sched.report.comparison import COLUMNS, captions, report_rows
 from ddrl_sched.report.load import Loaded, tell
+from ddrl_sched.report.published_study import PUBLISHED_COLUMNS, published_rows
 from ddrl_sched.report.sheets import terminal_width, write_out
-from ddrl_sched.report.tables import (
-    COLUMNS,
-    PUBLISHED_COLUMNS,
-    captions,
-    main,
-    published_rows,
-    render,
-    report_rows,
-)
+from ddrl_sched.report.tables import main, render
 from ddrl_sched.run import records
 from tests.conf_files import CONF
 from tests.hostile_folders import write_run

@@ -10,10 +10,11 @@ from pathlib import Path
 import pandas as pd
 
 from ddrl_sched.config import InputError, clean
+from ddrl_sched.report.comparison import SCENARIO, by_load, remark, told
 from ddrl_sched.report.load import load, tell, why_nothing
 from ddrl_sched.report.sheets import Sheet, number, terminal_width, unit_of
 from ddrl_sched.report.statistics import delay_sums
-from ddrl_sched.report.tables import SCENARIO, by_load, publish, remark, told
+from ddrl_sched.report.tables import publish
 from ddrl_sched.report.worlds import title
 
 FAILED = 2.0  # times the least median of a table: a seed beyond is counted

@@ -1,0 +1,266 @@
+"""Schedulers compared in the same worlds: rows of delays and of reductions against baselines, and their sheets."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ddrl_sched.config import InputError, clean, near
+from ddrl_sched.report.sheets import Sheet, number, percentage, unit_of, with_interval
+from ddrl_sched.report.statistics import (
+    DelaySums,
+    Estimate,
+    common_traces,
+    delay_sums,
+    mean_delay_s,
+    reduction_pct,
+    task_mean,
+)
+from ddrl_sched.report.worlds import load_text, title
+
+SCENARIO = ["scenario", "workload", "rule", "scenario_hash", "load"]
+COLUMNS = [
+    *SCENARIO, "realised_load", "scheduler", "info", "n_seeds", "n_traces", "baseline", "mean_delay_s",
+    "mean_delay_lo_s", "mean_delay_hi_s", "reduction_pct", "reduction_lo_pct", "reduction_hi_pct", "p95_delay_s",
+    "p99_delay_s", "late_rate", "probes_per_task", "decide_us", "mean_servers",
+]  # fmt: skip
+MEANS = ("p95_delay_s", "p99_delay_s", "late_rate", "probes_per_task", "decide_us", "mean_servers")
+OF_ROWS = [
+    "scheduler", "stream", "scenario_hash", "seed", "cluster", "trace", "n_tasks", "mean_delay_s", "realised_load",
+    "info", "learned", *MEANS,
+]  # fmt: skip
+OVER_LOADS = [
+    "scenario", "workload", "rule", "loads", "scheduler", "baseline", "reduction_pct", "reduction_lo_pct",
+    "reduction_hi_pct",
+]  # fmt: skip
+AZURE = ("azure_conv", "azure_code")  # workloads whose arrivals are requests to language models
+NO_ESTIMATE = Estimate(math.nan, math.nan, math.nan)
+
+
+def report_rows(df: pd.DataFrame, baselines: Sequence[str], notes: list[str] | None = None) -> pd.DataFrame:
+    """One row per scenario, load, scheduler and baseline (the baseline itself too, with reduction 0): COLUMNS.
+
+    `df` is Loaded.rows. Without `baselines` those of the jobs count, and without these there is one row per scheduler
+    with an empty baseline. Where a baseline was not run the reduction is NaN. What a reader should know beside the
+    numbers is appended to `notes`. InputError for a baseline that no folder holds.
+    """
+    check_baselines(baselines, sorted(df.scheduler.unique()))
+    remarks: dict[str, list[str]] = {}
+    rows: list[dict[str, Any]] = []
+    for key, group in by_load(df):
+        names = list(dict.fromkeys(baselines)) or _baselines_of_jobs(group)
+        rows += _scenario_rows(dict(zip(SCENARIO, key, strict=True)), group, names, remarks)
+    if notes is not None:
+        notes += told(remarks)
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def by_load(df: pd.DataFrame) -> list[tuple[tuple[Any, ...], pd.DataFrame]]:
+    """(key by SCENARIO, rows) of every scenario, loads in ascending order."""
+    found = [(key, group) for key, group in df.groupby(SCENARIO)]
+    return sorted(found, key=lambda one: (*one[0][:3], one[0][4], one[0][3]))
+
+
+def over_loads(rows: pd.DataFrame) -> pd.DataFrame:
+    """Means of the reductions over all loads of a world, for schedulers that were run at each of them: OVER_LOADS.
+
+    `rows`: of report_rows. The ends of an interval are the means of the ends: as wide as if the errors of all loads
+    were one and the same. The scheduler with the largest mean against any baseline stands first.
+    """
+    ends = ["reduction_pct", "reduction_lo_pct", "reduction_hi_pct"]
+    found: list[dict[str, Any]] = []
+    for key, group in rows[rows.baseline != ""].groupby(["scenario", "workload", "rule"], sort=False):
+        loads = sorted(group.load.unique())
+        if len(loads) < 2 or group.scenario_hash.nunique() != len(loads):
+            continue
+        world = dict(zip(("scenario", "workload", "rule"), key, strict=True))
+        world["loads"] = ", ".join(f"{load:.6g}" for load in loads)
+        means = [
+            world | {"scheduler": name, "baseline": baseline, **of_pair[ends].mean()}
+            for (name, baseline), of_pair in group.groupby(["scheduler", "baseline"])
+            if len(of_pair) == len(loads) and of_pair[ends].notna().all(axis=None)
+        ]
+        best: dict[str, float] = {}
+        for row in means:
+            best[row["scheduler"]] = max(best.get(row["scheduler"], -math.inf), row["reduction_pct"])
+        found += sorted(means, key=lambda row: -best[row["scheduler"]])
+    return pd.DataFrame(found, columns=OVER_LOADS)
+
+
+def captions(df: pd.DataFrame) -> dict[str, str]:
+    """{scenario_hash: caption} of a table; real arrivals are named with the factor by which they were stretched."""
+    texts = {}
+    for (scenario, workload, rule, scenario_hash, load_), group in df.groupby(SCENARIO):
+        text = f"{title(scenario, workload, rule, load_)} (realised {_realised(group):.3g})"
+        low, high = group.time_scale.min(), group.time_scale.max()
+        if (low, high) != (1, 1):
+            factor = f"{low:.3g}" if f"{low:.3g}" == f"{high:.3g}" else f"{low:.3g} - {high:.3g}"
+            azure = workload.partition("(")[0] in AZURE
+            what = "real arrival pattern of language-model requests" if azure else "arrivals of a trace file"
+            text += f"; {what}, time-scaled by a factor {factor}"
+        texts[str(scenario_hash)] = text
+    return texts
+
+
+def check_baselines(baselines: Sequence[str], known: list[str]) -> None:
+    """InputError for a baseline that is not among the known schedulers."""
+    for name in baselines:
+        if name not in known:
+            some = f" (found: {', '.join(known)})"
+            raise InputError(f"--baseline: no results of scheduler {clean(name)!r}{near(name, known)}{some}")
+
+
+def _baselines_of_jobs(group: pd.DataFrame) -> list[str]:
+    names = [name for tuple_ in dict.fromkeys(group.baselines) for name in tuple_] if "baselines" in group else []
+    return list(dict.fromkeys(names)) or [""]
+
+
+def _scenario_rows(
+    scenario: dict[str, Any], group: pd.DataFrame, baselines: list[str], remarks: dict[str, list[str]]
+) -> list[dict[str, Any]]:
+    needed = [name for name in OF_ROWS if name in group]  # rows of few columns are cut out faster
+    by_scheduler = {str(name): rows for name, rows in group[needed].groupby("scheduler")}
+    sums = {name: delay_sums(rows) for name, rows in by_scheduler.items()}
+    where = title(*(scenario[name] for name in ("scenario", "workload", "rule", "load")))
+    rows = []
+    for name in sums:
+        about = scenario | _scheduler_row(by_scheduler[name], sums[name])
+        _remark_on(by_scheduler[name], sums[name], f"{name} in {where}", remarks)
+        for baseline in baselines:
+            gain = _gain(sums, name, baseline, where, remarks)
+            rows.append(about | {"baseline": baseline, **interval("reduction_pct", gain)})
+    return sorted(rows, key=lambda row: (row["mean_delay_s"], row["scheduler"]))
+
+
+def _scheduler_row(rows: pd.DataFrame, sums: DelaySums) -> dict[str, Any]:
+    return {
+        "realised_load": _realised(rows),
+        "scheduler": sums.scheduler,
+        "info": "/".join(sorted(rows["info"].unique())),
+        "n_seeds": sums.n_seeds,
+        "n_traces": sums.trace.size,
+        **interval("mean_delay_s", mean_delay_s(sums)),
+        **{column: task_mean(rows, column) for column in MEANS},
+    }
+
+
+def _realised(rows: pd.DataFrame) -> float:
+    realised = dict(zip(zip(rows.cluster, rows.trace, strict=True), rows.realised_load, strict=True))
+    return float(np.mean(list(realised.values())))
+
+
+def interval(column: str, estimate: Estimate) -> dict[str, float]:
+    """ "mean_delay_s" -> mean_delay_s, mean_delay_lo_s, mean_delay_hi_s."""
+    stem, _, unit = column.rpartition("_")
+    return {column: estimate.value, f"{stem}_lo_{unit}": estimate.lo, f"{stem}_hi_{unit}": estimate.hi}
+
+
+def _gain(sums: dict[str, DelaySums], name: str, baseline: str, where: str, remarks: dict[str, list[str]]) -> Estimate:
+    if not baseline:
+        return NO_ESTIMATE
+    if baseline not in sums:
+        remark(remarks, f"baseline {baseline} was not run in", where)
+        return NO_ESTIMATE
+    one, other = sums[name], sums[baseline]
+    common = common_traces(one, other)[0].trace.size
+    if common < max(one.trace.size, other.trace.size):
+        remark(remarks, "reduction over common traces only", f"{name} against {baseline} ({common}) in {where}")
+    return reduction_pct(one, other)
+
+
+def _remark_on(rows: pd.DataFrame, sums: DelaySums, where: str, remarks: dict[str, list[str]]) -> None:
+    n_clusters = len(set(sums.cluster.tolist()))
+    for text in sums.notes:
+        remark(remarks, text, where)
+    if n_clusters < 2:
+        remark(remarks, "no interval, for all traces are of one cluster", where)
+    elif n_clusters < 5:
+        remark(remarks, f"a rough interval, for it rests on {n_clusters} clusters of traces", where)
+    if "learned" in rows and rows.learned.any() and sums.n_seeds == 1:
+        remark(remarks, "one training seed, whose luck is not in the interval", where)
+
+
+def remark(remarks: dict[str, list[str]], text: str, where: str) -> None:
+    """Note that `text` holds in one more place."""
+    places = remarks.setdefault(text, [])
+    if where not in places:
+        places.append(where)
+
+
+def told(remarks: dict[str, list[str]]) -> list[str]:
+    """A note per text, with some of its places."""
+    return [f"{text}: {some(where)}" for text, where in remarks.items()]
+
+
+def some(places: list[str], most: int = 4) -> str:
+    """The first `most`, and how many more there are."""
+    return "; ".join(places[:most]) + (f"; and {len(places) - most} more" if len(places) > most else "")
+
+
+def sheets(rows: pd.DataFrame, captions: Mapping[str, str]) -> Iterator[Sheet]:
+    """A sheet per world and load of report_rows, under its caption."""
+    for key, group in rows.groupby(SCENARIO, sort=False):
+        scenario, workload, rule, scenario_hash, load_ = key
+        text = captions.get(str(scenario_hash)) or title(scenario, workload, rule, load_)
+        yield _scenario_sheet(group, text)
+
+
+def sheets_over_loads(rows: pd.DataFrame) -> Iterator[Sheet]:
+    """A sheet per world of over_loads."""
+    for world, group in over_loads(rows).groupby(["scenario", "workload", "rule"], sort=False):
+        of_world = rows[(rows[["scenario", "workload", "rule"]] == list(world)).all(axis=1)]
+        baselines = [name for name in dict.fromkeys(of_world.baseline) if name]
+        cells = []
+        for name, of_one in group.groupby("scheduler", sort=False):
+            gains = {
+                row.baseline: (row.reduction_pct, row.reduction_lo_pct, row.reduction_hi_pct)
+                for row in of_one.itertuples()
+            }
+            cells.append(
+                [name, *(with_interval(gains.get(baseline, [math.nan] * 3), percentage) for baseline in baselines)]
+            )
+        every = ", ".join(map(load_text, sorted(of_world.load[of_world.baseline != ""].unique())))
+        text = "{}, workload {}, rule {}".format(*world) + f": means over the loads {every}"
+        yield Sheet(text, ["scheduler", *(f"reduction vs {name}, % [95%]" for name in baselines)], cells)
+
+
+def _scenario_sheet(group: pd.DataFrame, text: str) -> Sheet:
+    """Reductions stand last, so that a narrow page has them in a table of their own."""
+    scale, unit = unit_of(group.mean_delay_s.median())
+    baselines = [name for name in dict.fromkeys(group.baseline) if name]
+    gains = {(row.scheduler, row.baseline): row for row in group.itertuples()}
+    cells = []
+    for row in group.drop_duplicates("scheduler").itertuples():
+        against = [gains[row.scheduler, name] for name in baselines]
+        cells.append(
+            [
+                row.scheduler,
+                row.info,
+                with_interval(
+                    [scale * x for x in (row.mean_delay_s, row.mean_delay_lo_s, row.mean_delay_hi_s)], number
+                ),
+                *(number(scale * x) for x in (row.p95_delay_s, row.p99_delay_s)),
+                percentage(100 * row.late_rate),
+                *(number(x) for x in (row.mean_servers, row.probes_per_task, row.decide_us)),
+                f"{row.n_seeds} x {row.n_traces}",
+                *(
+                    with_interval((g.reduction_pct, g.reduction_lo_pct, g.reduction_hi_pct), percentage)
+                    for g in against
+                ),
+            ]
+        )
+    measures = [
+        f"mean delay, {unit} [95%]",
+        f"p95, {unit}",
+        f"p99, {unit}",
+        "late, %",
+        "servers",
+        "probes",
+        "decide, us",
+    ]
+    _, p95, p99, late, *rest = measures
+    reductions = [f"reduction vs {name}, % [95%]" for name in baselines]
+    optional = late, "info", p95, "seeds x traces", p99, *rest
+    return Sheet(text, ["scheduler", "info", *measures, "seeds x traces", *reductions], cells, optional)

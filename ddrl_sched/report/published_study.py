@@ -1,0 +1,142 @@
+"""The study that was published, where every scheduler stood under its own rules, beside a fair comparison."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ddrl_sched.report.comparison import NO_ESTIMATE, interval
+from ddrl_sched.report.sheets import Sheet, number, percentage, with_interval
+from ddrl_sched.report.statistics import (
+    DelaySums,
+    Estimate,
+    delay_sums,
+    mean_delay_s,
+    reduction_pct,
+    unpaired_reduction_pct,
+)
+from ddrl_sched.report.worlds import load_text
+
+COMMON_RULE = "amcoedge"
+PUBLISHED_COLUMNS = [
+    "scenario", "workload", "load", "reference", "scheduler", "published_s", "own_rule", "own_mean_s", "own_lo_s",
+    "own_hi_s", "common_rule", "common_mean_s", "common_lo_s", "common_hi_s", "reduction_pct", "reduction_lo_pct",
+    "reduction_hi_pct", "unpaired_own_rules_pct", "unpaired_lo_pct", "unpaired_hi_pct", "published_reduction_pct",
+]  # fmt: skip
+
+
+def published_rows(df: pd.DataFrame, notes: list[str] | None = None) -> pd.DataFrame:
+    """The published comparison beside a fair one: PUBLISHED_COLUMNS, empty unless schedulers stand under several rules.
+
+    Per scheduler: the published number, the mean under its own rules and under COMMON_RULE, what each reference
+    (AMCoEdge, DDRL-AMSA) gains on it under the common rule (paired), and unpaired with each under its own rules.
+    """
+    rows: list[dict[str, Any]] = []
+    for key, group in df[df.rule != "clean"].groupby(["scenario", "workload", "load"]):
+        if group.rule.nunique() < 2 or COMMON_RULE not in set(group.rule):
+            continue
+        if (group.groupby("rule").scenario_hash.nunique() > 1).any():
+            if notes is not None:
+                notes.append(f"no table of the published study: several scenarios are called {key[0]}")
+            continue
+        rows += _published_scenario(dict(zip(("scenario", "workload", "load"), key, strict=True)), group)
+    return pd.DataFrame(rows, columns=PUBLISHED_COLUMNS)
+
+
+def _published_scenario(scenario: dict[str, Any], group: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows against every scheduler of which a gain was published."""
+    sums = {(str(name), str(rule)): delay_sums(rows) for (name, rule), rows in group.groupby(["scheduler", "rule"])}
+    said = {str(row["scheduler"]): row for row in group.drop_duplicates("scheduler").to_dict("records")}
+    slowest_first = sorted(said, key=lambda name: (-np.nan_to_num(said[name]["published_delay_s"]), name))
+    return [
+        {
+            **scenario,
+            "reference": reference,
+            "scheduler": name,
+            "published_s": said[name]["published_delay_s"],
+            **_published_row(sums, reference, name),
+            "published_reduction_pct": _published_gain_pct(said[reference], said[name]),
+        }
+        for reference in sorted(said)
+        if said[reference]["published_gain_pct"] is not None
+        for name in slowest_first
+    ]
+
+
+def _published_gain_pct(one: Mapping[Any, Any], other: Mapping[Any, Any]) -> float:
+    """Reduction of the delay in percent that was published of one method against another, else by their mean delays."""
+    stated = one["published_gain_pct"].get(other["published_as"])
+    by_delay = 100 * (1 - one["published_delay_s"] / other["published_delay_s"])
+    return float(by_delay if stated is None else stated)
+
+
+def _published_row(sums: dict[tuple[str, str], DelaySums], reference: str, name: str) -> dict[str, Any]:
+    own_rule, common = _own_rule(sums, name), sums.get((name, COMMON_RULE))
+    own = sums.get((name, own_rule))
+    reference_own, reference_common = (
+        sums.get((reference, _own_rule(sums, reference))),
+        sums.get((reference, COMMON_RULE)),
+    )
+    paired = reduction_pct(reference_common, common) if reference_common and common else NO_ESTIMATE
+    unpaired = _across_rules(reference_own, own) if reference_own and own else NO_ESTIMATE
+    own_mean, common_mean = (mean_delay_s(x) if x else NO_ESTIMATE for x in (own, common))
+    return {
+        "own_rule": own_rule,
+        **dict(zip(("own_mean_s", "own_lo_s", "own_hi_s"), _three(own_mean), strict=True)),
+        "common_rule": COMMON_RULE,
+        **dict(zip(("common_mean_s", "common_lo_s", "common_hi_s"), _three(common_mean), strict=True)),
+        **interval("reduction_pct", paired),
+        **dict(zip(("unpaired_own_rules_pct", "unpaired_lo_pct", "unpaired_hi_pct"), _three(unpaired), strict=True)),
+    }
+
+
+def _own_rule(sums: Iterable[tuple[str, str]], name: str) -> str:
+    """The rule beside the common one under which a scheduler was run; the common one if there is none."""
+    rules = sorted({rule for scheduler, rule in sums if scheduler == name} - {COMMON_RULE})
+    return "/".join(rules) if rules else COMMON_RULE
+
+
+def _across_rules(one: DelaySums, other: DelaySums) -> Estimate:
+    same = one.scenario_hash == other.scenario_hash
+    return reduction_pct(one, other) if same else unpaired_reduction_pct(one, other)
+
+
+def _three(estimate: Estimate) -> tuple[float, float, float]:
+    return estimate.value, estimate.lo, estimate.hi
+
+
+def published_sheets(published: pd.DataFrame | None) -> Iterator[Sheet]:
+    """A sheet per world, load and reference of published_rows."""
+    if published is None or published.empty:
+        return
+    for key, group in published.groupby(["scenario", "workload", "load", "reference"], sort=False):
+        scenario, workload, load_, reference = key
+        header = [
+            "scheduler",
+            "own rules",
+            "published, s",
+            "own rules, s [95%]",
+            f"rules of {COMMON_RULE}, s [95%]",
+            f"reduction by {reference}, common rules, paired, % [95%]",
+            "reduction unpaired, own rules, % [95%]",
+            "reduction published, %",
+        ]
+        cells = [
+            [
+                row.scheduler,
+                row.own_rule,
+                number(row.published_s, 4),
+                with_interval((row.own_mean_s, row.own_lo_s, row.own_hi_s), number),
+                with_interval((row.common_mean_s, row.common_lo_s, row.common_hi_s), number),
+                with_interval((row.reduction_pct, row.reduction_lo_pct, row.reduction_hi_pct), percentage),
+                with_interval((row.unpaired_own_rules_pct, row.unpaired_lo_pct, row.unpaired_hi_pct), percentage),
+                percentage(row.published_reduction_pct),
+            ]
+            for row in group.itertuples()
+        ]
+        yield Sheet(
+            f"{scenario}, workload {workload}, load {load_text(load_)}: {reference} as published and fairly",
+            header,
+            cells,
+        )
