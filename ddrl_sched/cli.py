@@ -26,7 +26,7 @@ def _tell_version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version
 
-        from ddrl_sched.run.records import code_version
+        from ddrl_sched.jobs.records import code_version
 
         typer.echo(f"ddrl {version('ddrl-sched')}, code {code_version()[:16]}")
         raise typer.Exit
@@ -199,7 +199,7 @@ def replay(
     with _plain_errors(debug):
         from ddrl_sched.compiling import watch
         from ddrl_sched.config import clean
-        from ddrl_sched.edge.replay import replay as play
+        from ddrl_sched.edge.golden_replay import replay as play
 
         watch()
         play(file, out)

@@ -1,4 +1,4 @@
-"""From the command line to jobs: composes them with Hydra, hands plain data to `run.job`, reports.
+"""From the command line to jobs: composes them with Hydra, hands plain data to `jobs.scheduling`, reports.
 
 With `overrides`, which reads the words, `checked_files` and `composing_errors` it is all that knows Hydra. Hydra
 composes the jobs one after the other in this process; then they go to `launchers`, whichever it is. Nothing of Hydra's
@@ -111,7 +111,7 @@ def launch(
 
 
 def plan(command: str, overrides: Sequence[str], flags: Sequence[str], options: dict[str, Any]) -> list[dict[str, Any]]:
-    """Every job of a multirun, composed and checked by `run.job.plan_job`, in order.
+    """Every job of a multirun, composed and checked by `jobs.scheduling.plan_job`, in order.
 
     One that is bad input has the state REFUSED and a message; InputError if all are.
     """
@@ -301,7 +301,7 @@ def _code_version(launcher: Mapping[str, Any]) -> str:
     """What processes elsewhere are compared with; jobs of this process need none."""
     if launcher.get("name") == SERIAL:
         return ""
-    from ddrl_sched.run.records import code_version  # lazy: pyarrow comes with it
+    from ddrl_sched.jobs.records import code_version  # lazy: pyarrow comes with it
 
     return code_version()
 

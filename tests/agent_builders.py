@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 
 from ddrl_sched.agents.base import Agent, Batch, Spaces
+from ddrl_sched.agents.distributions import Categorical
 from ddrl_sched.agents.dqn import DQN, DQNSettings
 from ddrl_sched.agents.dsac import DSACSettings, dsac
-from ddrl_sched.agents.heads import Categorical
 from ddrl_sched.agents.sac import SACSettings, sac
 
 DQN_NUMBERS: dict[str, Any] = {

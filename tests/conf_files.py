@@ -1,12 +1,11 @@
 """Settings from the repository's own yaml files, with a few keys changed."""
 
-from pathlib import Path
-
 import yaml
 
 from ddrl_sched.config import EnvSettings, WorkloadSettings, validate
+from tests.paths import REPOSITORY
 
-CONF = Path(__file__).parents[1] / "conf"
+CONF = REPOSITORY / "conf"
 
 
 def names(group):

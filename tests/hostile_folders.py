@@ -12,8 +12,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ddrl_sched.run import records
-from tests.test_records import curves_frame, eval_frame, job
+from ddrl_sched.jobs import records
+from tests.jobs.test_records import curves_frame, eval_frame, job
 
 
 def write_run(folder, *, rows=None, curves=False, **changes):

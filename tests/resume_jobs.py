@@ -13,10 +13,10 @@ import torch
 import yaml
 
 from ddrl_sched import saving
-from ddrl_sched.run import records
-from ddrl_sched.run.job import plan_job, run_job
+from ddrl_sched.jobs import records
+from ddrl_sched.jobs.scheduling import plan_job, run_job
 from tests.conf_files import CONF
-from tests.test_job import learned, settings
+from tests.jobs.test_scheduling_job import learned, settings
 
 NO_OPTIONS = {"debug": False}
 SMALL = {  # networks and memories of no use but to be saved

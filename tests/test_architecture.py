@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).resolve().parent.parent / "ddrl_sched"
+from tests.paths import REPOSITORY
+
+PACKAGE = REPOSITORY / "ddrl_sched"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 HYDRA = ("hydra", "omegaconf")

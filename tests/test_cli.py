@@ -19,10 +19,10 @@ from typer.testing import CliRunner
 from ddrl_sched import launch as launch_module
 from ddrl_sched.cli import app
 from ddrl_sched.failures import ExplainedError, explain
+from ddrl_sched.jobs.records import code_version
 from ddrl_sched.listing import conf_dir, first_comment, listing, options
-from ddrl_sched.run.records import code_version
+from tests.paths import REPOSITORY
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 HEAVY = ("torch", "numpy", "numba", "scipy", "pandas", "pyarrow", "hydra", "omegaconf", "pydantic", "yaml", "rich")
 
 
@@ -114,7 +114,7 @@ def test_an_error_is_one_message_and_an_exit_status(asked, error, status, messag
 
 
 def test_records_errors_exit_with_4(asked):
-    from ddrl_sched.run.records import RecordsError
+    from ddrl_sched.jobs.records import RecordsError
 
     asked.error = RecordsError("runs/a/job.json: manifest does not match")
     assert ddrl("train").exit_code == 4
@@ -176,7 +176,7 @@ def test_a_mistake_is_placed_outside_of_libraries():
 
 def test_replay_hands_its_files_on(module):
     seen = []
-    module("ddrl_sched.edge.replay", replay=lambda *args: seen.append(args))
+    module("ddrl_sched.edge.golden_replay", replay=lambda *args: seen.append(args))
     done = ddrl("replay", "in.npz", "--out", "out.npz")
     assert (done.exit_code, done.stdout) == (0, "written: out.npz\n")
     assert seen == [(Path("in.npz"), Path("out.npz"))]

@@ -1,4 +1,4 @@
-"""Composition, labels, sweeps and error messages, with `run.job` replaced by a stub at its boundary."""
+"""Composition, labels, sweeps and error messages, with `jobs.scheduling` replaced by a stub at its boundary."""
 
 import json
 import re
@@ -87,10 +87,10 @@ def jobs(tmp_path, monkeypatch):
         return {"job_id": "a1b2", "state": "done" if data["seed"] == 7 else "to do", "estimate_s": seconds, **shown}
 
     put = partial(put_module, monkeypatch)
-    put("ddrl_sched.run.job", run_job=run_job, plan_job=plan_job)
+    put("ddrl_sched.jobs.scheduling", run_job=run_job, plan_job=plan_job)
     to_do = {"ask": lambda *_: None, "finished": lambda *_: False, "is_gym": lambda *_: False}
-    put("ddrl_sched.run.identity", **to_do, done_folder=lambda *_: Path("runs/adhoc/a1b2"))
-    put("ddrl_sched.report.brief", brief=lambda folder: f"results: {folder}")
+    put("ddrl_sched.jobs.identity", **to_do, done_folder=lambda *_: Path("runs/adhoc/a1b2"))
+    put("ddrl_sched.report.summary", brief=lambda folder: f"results: {folder}")
     conf = write_conf(tmp_path)
     for module in (launch_module, composing_errors):
         monkeypatch.setattr(module, "conf_dir", lambda: conf)
@@ -579,7 +579,9 @@ def test_labels_and_stored_words_come_from_the_value(jobs):
 def test_a_range_has_the_decimals_that_were_meant(jobs, tmp_path, monkeypatch, given, expected, where):
     loads = []
     put_module(
-        monkeypatch, "ddrl_sched.run.job", run_job=lambda data, *_: loads.append(data["workload"]["load"]) or "done"
+        monkeypatch,
+        "ddrl_sched.jobs.scheduling",
+        run_job=lambda data, *_: loads.append(data["workload"]["load"]) or "done",
     )
     if where == "words":
         start("sweep", "scheduler=best_k", f"workload.load={given}")

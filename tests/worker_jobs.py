@@ -1,4 +1,4 @@
-"""What processes of tests/test_launchers.py do; a module that is loaded quickly."""
+"""What processes of tests/launchers/test_launchers.py do; a module that is loaded quickly."""
 
 import multiprocessing
 import os

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ddrl_sched.agents.heads import Head
+from ddrl_sched.agents.distributions import Head
 
 Array = NDArray[Any]
 

@@ -29,7 +29,7 @@ from ddrl_sched.agents.diffusion import (
     reverse_chain,
     time_embedding,
 )
-from ddrl_sched.agents.heads import Categorical, Head
+from ddrl_sched.agents.distributions import Categorical, Head
 from ddrl_sched.agents.sac import FREE, SACSettings, SoftActorCritic, actor_loss, first_policy
 from ddrl_sched.agents.stack import Generators, Stack, first_weights, normals, one_each, uniforms
 

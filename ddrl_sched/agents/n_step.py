@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ddrl_sched.agents.base import Array, Batch
-from ddrl_sched.agents.replay import Replay
+from ddrl_sched.agents.replay_buffer import Replay
 
 Floats = NDArray[np.float64]
 

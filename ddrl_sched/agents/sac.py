@@ -16,8 +16,8 @@ from pydantic import ConfigDict
 from torch import Tensor
 
 from ddrl_sched.agents.base import Acted, Array, Batch, Spaces
+from ddrl_sched.agents.distributions import Gates, Head
 from ddrl_sched.agents.finite import check_answers
-from ddrl_sched.agents.heads import Gates, Head
 from ddrl_sched.agents.nets import Activation, Hidden, mlp, mlp_leaves
 from ddrl_sched.agents.stack import (
     Adam,

@@ -9,7 +9,7 @@ from ddrl_sched.edge.types import Bools, Decision, Floats, Ints, Tasks
 
 _MASKS = ("select", "probe")  # [R, M, E]
 _PER_SERVER = ("share", "price_s")  # [R, M, E]
-_PER_TASK = ("use_price_s", "congestion", "echo", "balance", "level")  # [R, M]
+_PER_TASK = ("use_price_s", "congestion", "unseen_work_factor", "own_work_price", "min_wait_ratio")  # [R, M]
 _KINDS = {"booleans": "b", "numbers": "iuf"}  # of numpy's dtypes
 
 

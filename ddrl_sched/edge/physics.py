@@ -209,7 +209,13 @@ def _codes(decision: Decision, n_servers: int) -> DecisionCodes:
 
 
 def _per_task(decision: Decision) -> tuple[Floats | None, ...]:
-    return decision.use_price_s, decision.congestion, decision.echo, decision.balance, decision.level
+    return (
+        decision.use_price_s,
+        decision.congestion,
+        decision.unseen_work_factor,
+        decision.own_work_price,
+        decision.min_wait_ratio,
+    )
 
 
 def _full(array: Any, dtype: Any) -> Any:

@@ -125,9 +125,13 @@ class Decision:
     use_price_s: Floats | None = None  # [R, N] price of every used share
     congestion: Floats | None = None  # [R, N] kappa: use price kappa x overhead / F x (1 + backlog / mean_work_gcycle)
     mean_work_gcycle: float = 1.0  # of the workload, for `congestion`
-    echo: Floats | None = None  # [R, N] factor on the own work since the announcement in tracked waits; None = 1
-    balance: Floats | None = None  # [R, N] price of a server per second of own work ever placed on it
-    level: Floats | None = None  # [R, N] servers not known exactly are at least so many times as busy as the own one
+    unseen_work_factor: Floats | None = (
+        None  # [R, N] factor on the own work since the announcement in tracked waits; None = 1
+    )
+    own_work_price: Floats | None = None  # [R, N] price of a server per second of own work ever placed on it
+    min_wait_ratio: Floats | None = (
+        None  # [R, N] servers not known exactly are at least so many times as busy as the own one
+    )
     weight: str = "own"  # of "wrr": "own" = speeds, all placed work; "quota" = announced free capacity, since then
 
 

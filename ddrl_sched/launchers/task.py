@@ -42,7 +42,7 @@ def run(data: Mapping[str, Any], command: str, options: Mapping[str, Any]) -> Re
     if _is_finished(data, command, options):
         return {"code": DONE, "state": "skipped"}
     with stopping.postponed():  # Python swallows some signals that come within an import
-        from ddrl_sched.run.job import run_job  # lazy: torch and numba come with it
+        from ddrl_sched.jobs.scheduling import run_job  # lazy: torch and numba come with it
 
     watch()
     if data.get("tune") is None:
@@ -58,7 +58,7 @@ def run(data: Mapping[str, Any], command: str, options: Mapping[str, Any]) -> Re
 def plan(data: Mapping[str, Any], command: str, options: Mapping[str, Any]) -> Report:
     """Check a job without running it. Raises what plan_job raises."""
     with stopping.postponed():
-        from ddrl_sched.run.job import plan_job  # lazy: torch and numba come with it
+        from ddrl_sched.jobs.scheduling import plan_job  # lazy: torch and numba come with it
 
     watch()
     if data.get("tune") is None:
@@ -68,21 +68,21 @@ def plan(data: Mapping[str, Any], command: str, options: Mapping[str, Any]) -> R
 
 def result(task: Task) -> str:
     """What a single job has found, for the command line; "" where it has no run folder of the usual kind."""
-    from ddrl_sched.run.identity import ask, done_folder, is_gym
+    from ddrl_sched.jobs.identity import ask, done_folder, is_gym
 
     if task.data.get("tune") is not None or is_gym(task.data):
         return ""
     folder = done_folder(ask(_without_tune(task.data), task.command, task.options), task.options)
     if folder is None:
         return ""
-    from ddrl_sched.report.brief import brief
+    from ddrl_sched.report.summary import brief
 
     return brief(folder)
 
 
 def load_of(task: Task) -> float | None:
     """The load of what a finished job has evaluated, as its folder says; None where it evaluated nothing."""
-    from ddrl_sched.run.identity import ask, done_folder, is_gym
+    from ddrl_sched.jobs.identity import ask, done_folder, is_gym
 
     if task.data.get("tune") is not None or is_gym(task.data):
         return None
@@ -97,8 +97,8 @@ def load_of(task: Task) -> float | None:
 
 def _failed_before(data: Mapping[str, Any], command: str, options: Mapping[str, Any]) -> str:
     """Why a job is not run again that has failed, with what its folder says about the error."""
-    from ddrl_sched.run.identity import ask, is_gym
-    from ddrl_sched.run.records import read_job
+    from ddrl_sched.jobs.identity import ask, is_gym
+    from ddrl_sched.jobs.records import read_job
 
     again = "--retry-failed runs it again"
     if data.get("tune") is not None or is_gym(data):
@@ -115,14 +115,14 @@ def _is_own(data: Mapping[str, Any]) -> bool:
 
 def _state(data: Mapping[str, Any], command: str, options: Mapping[str, Any]) -> Report:
     """The state of a job by its settings alone: neither its world nor its scheduler is built."""
-    from ddrl_sched.run.identity import ask, state
+    from ddrl_sched.jobs.identity import ask, state
 
     return {"plan": {"state": state(ask(data, command, options), options)}}
 
 
 def _is_finished(data: Mapping[str, Any], command: str, options: Mapping[str, Any]) -> bool:
     """Whether nothing of a job is left to do: told without loading torch."""
-    from ddrl_sched.run.identity import ask, finished, is_gym
+    from ddrl_sched.jobs.identity import ask, finished, is_gym
 
     if data.get("tune") is not None or is_gym(data):
         return False
@@ -137,7 +137,7 @@ def _tuning(command: str) -> Any:
     """The module of the search. InputError for a command that does one training or evaluation."""
     if command != "sweep":
         raise InputError(f"tune: belongs to a search, which is ddrl sweep, not ddrl {command}")
-    from ddrl_sched.run import tune  # lazy, as above
+    from ddrl_sched.jobs import tune  # lazy, as above
 
     return tune
 
@@ -213,7 +213,7 @@ def lost(task: Task, why: object) -> Report:
 
 def bring_home(report: Report, runs_dir: str) -> Report:
     """Write the fetched files of a report below `runs_dir`, folder by folder, unless they are done there already."""
-    from ddrl_sched.run.records import RecordsError
+    from ddrl_sched.jobs.records import RecordsError
 
     files: dict[Path, bytes] = {Path(name): content for name, content in report.get("files", {}).items()}
     try:
@@ -228,8 +228,8 @@ def bring_home(report: Report, runs_dir: str) -> Report:
 
 def _write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
     """Write files when no other process works on the job in `folder` and none has finished it; the manifest last."""
-    from ddrl_sched.run.claim import claim
-    from ddrl_sched.run.records import is_done, write_bytes
+    from ddrl_sched.jobs.lock import claim
+    from ddrl_sched.jobs.records import is_done, write_bytes
 
     with claim(folder, wait=True):
         if is_done(folder):
@@ -240,7 +240,7 @@ def _write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
 
 def _other_code(task: Task) -> Report | None:
     """A failure if this machine has another version of ddrl: its results would not belong together."""
-    from ddrl_sched.run.records import code_version
+    from ddrl_sched.jobs.records import code_version
 
     if code_version() == task.code_version:
         return None
@@ -250,7 +250,7 @@ def _other_code(task: Task) -> Report | None:
 
 def _run_and_pack(task: Task) -> Report:
     """Run in a folder that goes away, and take the files along, but for what only this process can use."""
-    from ddrl_sched.run.records import RESUME
+    from ddrl_sched.jobs.records import RESUME
 
     with tempfile.TemporaryDirectory(prefix="ddrl-") as folder:
         report = attempt(run, replace(task, data={**task.data, "runs_dir": folder}))

@@ -12,11 +12,11 @@ import pandas as pd
 
 from ddrl_sched.config import InputError, clean
 from ddrl_sched.display import note
-from ddrl_sched.report.differ import differing
+from ddrl_sched.jobs import records
+from ddrl_sched.jobs.reading import MAX_REPORT_ROWS, SAME, SAME_ROW, Columns, n_rows
 from ddrl_sched.report.read import Folder, read_folder
+from ddrl_sched.report.settings_diff import differing
 from ddrl_sched.report.worlds import World, decisive, load_text, names, with_own_settings
-from ddrl_sched.run import records
-from ddrl_sched.run.reading import MAX_REPORT_ROWS, SAME, SAME_ROW, Columns, n_rows
 
 # one of them makes a folder a run folder
 RUN_FILES = {"job.json", "eval.parquet", "returns.parquet", "curves.parquet", records.MANIFEST}

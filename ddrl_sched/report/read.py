@@ -1,7 +1,7 @@
 """One run folder in, its tables out as columns. It may come from a stranger: it is read as data or refused.
 
 Nothing of it is executed, instantiated, resolved or unpickled. JSON is limited in size, parquet must have the exact
-schema of `run.records` and fit the manifest; links, pipes and devices are not followed; text loses control characters.
+schema of `jobs.records` and fit the manifest; links, pipes and devices are not followed; text loses control characters.
 """
 
 import math
@@ -14,13 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from ddrl_sched.config import InputError, clean
-from ddrl_sched.labels import LEARNS_THE_SAME
-from ddrl_sched.provenance import Provenance, provenance_of
-from ddrl_sched.report.differ import Leaves, leaves
-from ddrl_sched.report.worlds import changes_of, world_of_training
-from ddrl_sched.run import records
-from ddrl_sched.run.content import by_content, input_files, training_settings
-from ddrl_sched.run.reading import (
+from ddrl_sched.jobs import records
+from ddrl_sched.jobs.content import by_content, input_files, training_settings
+from ddrl_sched.jobs.reading import (
     MAX_REPORT_ROWS,
     MAX_TABLE_BYTES,
     Columns,
@@ -31,6 +27,10 @@ from ddrl_sched.run.reading import (
     of_metrics,
     parse_table,
 )
+from ddrl_sched.labels import LEARNS_THE_SAME
+from ddrl_sched.provenance import Provenance, provenance_of
+from ddrl_sched.report.settings_diff import Leaves, leaves
+from ddrl_sched.report.worlds import changes_of, world_of_training
 
 BESIDE = ("name", "baselines", "seeds")  # settings that do not make two runs of a scheduler different schedulers
 MOST_NAMED = 10  # seeds, in a remark

@@ -14,7 +14,7 @@ import pandas as pd
 
 from ddrl_sched.report.sheets import Sheet, with_interval
 from ddrl_sched.report.statistics import N_RESAMPLES, Estimate, Floats
-from ddrl_sched.run.seeding import stream
+from ddrl_sched.seeding import stream
 
 MEASURES = {"episode_mean": "mean return over training, per episode", "step_mean": "the same, step-weighted",
             "final_greedy": "final greedy return"}  # fmt: skip

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from rich.cells import cell_len
 
 from ddrl_sched.display import width_of
-from ddrl_sched.report.differ import shortened
+from ddrl_sched.report.settings_diff import shortened
 
 WORDS = ("scheduler", "info", "own rules")  # columns of words; all others hold numbers
 GAP = "  "  # between two columns

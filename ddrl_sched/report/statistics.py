@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ddrl_sched.run.seeding import stream
+from ddrl_sched.seeding import stream
 
 Floats = npt.NDArray[np.float64]
 Table = Mapping[str, Any]  # column -> [rows]

@@ -9,13 +9,13 @@ from typing import Any
 import pandas as pd
 
 from ddrl_sched.config import InputError, clean, near
+from ddrl_sched.jobs import records
 from ddrl_sched.report.comparison import captions as captions_of
 from ddrl_sched.report.comparison import check_baselines, over_loads, report_rows, sheets, sheets_over_loads
 from ddrl_sched.report.load import load, tell, why_nothing
 from ddrl_sched.report.published_study import published_rows, published_sheets
 from ddrl_sched.report.returns import gain_rows, return_rows, return_sheets
 from ddrl_sched.report.sheets import Sheet, draw, terminal_width, write_out
-from ddrl_sched.run import records
 
 FORMATS = {"table": "txt", "markdown": "md", "csv": "csv", "latex": "tex", "json": "json"}  # -> ending of the file
 NO_RETURNS = pd.DataFrame(), pd.DataFrame()  # of CartPole: per agent, and gains

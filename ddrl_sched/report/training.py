@@ -1,4 +1,4 @@
-"""How trainings ended: the delay at the last looks (run/validate.py), and whether it still changes.
+"""How trainings ended: the delay at the last looks (run/validation.py), and whether it still changes.
 
 A look is the geometric mean over loads and is free of exploration. Fitted change: for each seed a line through the log
 of its looks in the last quarter, times the length of that quarter; the mean over seeds with Student's t. A seed that
@@ -16,11 +16,11 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from ddrl_sched.config import InputError, clean
+from ddrl_sched.jobs import records
 from ddrl_sched.report.load import Loaded, load, tell, why_nothing
 from ddrl_sched.report.sheets import Sheet, number, terminal_width, unit_of, with_interval
 from ddrl_sched.report.statistics import Floats
 from ddrl_sched.report.tables import publish
-from ddrl_sched.run import records
 
 LAST = 0.25  # part of the looks that is fitted
 LEAST = 9  # looks, so that three are fitted

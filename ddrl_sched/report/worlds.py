@@ -12,11 +12,11 @@ from itertools import islice
 from typing import Any
 
 from ddrl_sched.config import MAX_SHOWN, clean
+from ddrl_sched.jobs import records
+from ddrl_sched.jobs.content import Inputs, input_files, value_at
+from ddrl_sched.jobs.records import INPUT_KEYS
 from ddrl_sched.labels import LEARNS_THE_SAME, changed, with_changes
-from ddrl_sched.report.differ import MOST_TOLD, Leaves, differing_keys, shortened, value_text
-from ddrl_sched.run import records
-from ddrl_sched.run.content import Inputs, input_files, value_at
-from ddrl_sched.run.records import INPUT_KEYS
+from ddrl_sched.report.settings_diff import MOST_TOLD, Leaves, differing_keys, shortened, value_text
 
 MAX_CHANGES = 20  # that a name tells; finding short names takes their square
 MAX_LOADS = 60  # characters of a list of loads

@@ -12,12 +12,12 @@ from ddrl_sched.config import BurstyArrivals, InputError, TraceArrivals
 from ddrl_sched.edge.arrivals import training_rows
 from ddrl_sched.edge.types import Floats
 from ddrl_sched.failures import TrainingError
-from ddrl_sched.run.identity import TrainSettings
+from ddrl_sched.jobs.identity import TrainSettings
+from ddrl_sched.jobs.reading import LARGEST_S, MAX_REPORT_ROWS, MAX_ROWS, SMALLEST_S
+from ddrl_sched.jobs.records import LOOKS, MAX_FILE_BYTES
 from ddrl_sched.run.problem import Problem
-from ddrl_sched.run.reading import LARGEST_S, MAX_REPORT_ROWS, MAX_ROWS, SMALLEST_S
-from ddrl_sched.run.records import LOOKS, MAX_FILE_BYTES
 from ddrl_sched.run.train import Progress
-from ddrl_sched.run.validate import Validation
+from ddrl_sched.run.validation import Validation
 from ddrl_sched.schedulers.learned import LATENT, Learner
 from ddrl_sched.schedulers.price_policy import PricePolicy
 

@@ -1,7 +1,7 @@
 """CartPole-v1 for many learners at once: gymnasium's physics on arrays, the training loop, and what is counted.
 
 Axes: K learners, each with an environment of its own; 4 numbers of state (position m, velocity m/s, angle rad, angular
-velocity rad/s). All constants are read from gymnasium; tests/test_cartpole.py compares every step with it.
+velocity rad/s). All constants are read from gymnasium; tests/run/test_cartpole.py compares every step with it.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from ddrl_sched.agents.base import Agent, Spaces
+from ddrl_sched.agents.distributions import Categorical
 from ddrl_sched.agents.finite import AnswerError, check_update
-from ddrl_sched.agents.heads import Categorical
 from ddrl_sched.agents.n_step import NStep, Stepped
-from ddrl_sched.agents.replay import Replay
+from ddrl_sched.agents.replay_buffer import Replay
 from ddrl_sched.agents.stack import generator_states, load_generator_states
 from ddrl_sched.config import Settings
-from ddrl_sched.run.seeding import stream
+from ddrl_sched.seeding import stream
 
 ID = "CartPole-v1"
 SOLVED = float(gymnasium.spec(ID).reward_threshold or 0)  # 475

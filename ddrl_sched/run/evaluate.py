@@ -14,11 +14,11 @@ from ddrl_sched.edge.types import Decision, Floats, Ints, Outcome, Scenario, Tas
 from ddrl_sched.edge.workload import TraceFacts
 from ddrl_sched.edge.world import world_of
 from ddrl_sched.failures import blamed_on
+from ddrl_sched.jobs.reading import LARGEST_S
 from ddrl_sched.run.problem import Problem
-from ddrl_sched.run.reading import LARGEST_S
 from ddrl_sched.run.rollout import Step, rollout
-from ddrl_sched.run.seeding import stream
 from ddrl_sched.schedulers.base import Scheduler, is_trained, traits_of
+from ddrl_sched.seeding import stream
 
 Rows = list[dict[str, Any]]
 Decided = tuple[Decision, Ints, Ints]  # arrays [R, M, ...] about tasks lo[r]..hi[r]-1

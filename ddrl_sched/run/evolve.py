@@ -11,10 +11,10 @@ import torch
 from ddrl_sched.agents.finite import check_generation
 from ddrl_sched.edge.session import Traces
 from ddrl_sched.edge.types import Floats, Ints
-from ddrl_sched.run import records
+from ddrl_sched.jobs import records
 from ddrl_sched.run.rollout import mean_delay_s, rollout
 from ddrl_sched.run.train import Progress
-from ddrl_sched.run.validate import Validation, due, look
+from ddrl_sched.run.validation import Validation, due, look
 from ddrl_sched.schedulers.price_policy import PricePolicy
 
 Trial = tuple[Floats, Floats, Ints]  # mean delay [seeds, candidates], late rate, both NaN without a task; tasks [seeds]

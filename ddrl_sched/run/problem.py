@@ -9,10 +9,10 @@ from ddrl_sched.edge.arrivals import Plan, slot_tasks
 from ddrl_sched.edge.session import Traces
 from ddrl_sched.edge.types import Ints, Scenario
 from ddrl_sched.edge.workload import Replica, TraceFacts, build_world, sample
-from ddrl_sched.run.content import Inputs, scenario_hash, value_at
-from ddrl_sched.run.identity import read_inputs
-from ddrl_sched.run.records import NETWORK_FILE, TRACE_FILE
-from ddrl_sched.run.seeding import stream
+from ddrl_sched.jobs.content import Inputs, scenario_hash, value_at
+from ddrl_sched.jobs.identity import read_inputs
+from ddrl_sched.jobs.records import NETWORK_FILE, TRACE_FILE
+from ddrl_sched.seeding import stream
 
 
 @dataclass(frozen=True)

@@ -103,8 +103,8 @@ def decide(scheduler: Scheduler, traits: Traits, view: View, rng: np.random.Gene
         check_use(traits, "probe", "probed")
     if decision.choice == "wrr":
         check_use(traits, "weight", "tracked" if decision.weight == "quota" else "own")
-    if traits.info == "static" and (decision.balance is not None or decision.level is not None):
-        check_use(traits, "balance, level", "own")
+    if traits.info == "static" and (decision.own_work_price is not None or decision.min_wait_ratio is not None):
+        check_use(traits, "own_work_price, min_wait_ratio", "own")
     return decision
 
 

@@ -13,9 +13,9 @@ from ddrl_sched.edge import published
 from ddrl_sched.edge.session import Halt, Traces
 from ddrl_sched.edge.types import Bools, Floats, Outcome, Scenario, Tasks
 from ddrl_sched.edge.world import world_of
-from ddrl_sched.run import records
+from ddrl_sched.jobs import records
 from ddrl_sched.run.rollout import Step, mean_delay_s, rollout
-from ddrl_sched.run.validate import Validation, due, look
+from ddrl_sched.run.validation import Validation, due, look
 from ddrl_sched.schedulers.learned import Learner
 
 

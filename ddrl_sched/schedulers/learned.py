@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from ddrl_sched.agents.base import Agent, Batch, Spaces
+from ddrl_sched.agents.distributions import Categorical, Gates, Head
 from ddrl_sched.agents.finite import AnswerError, check_seen, check_update
-from ddrl_sched.agents.heads import Categorical, Gates, Head
-from ddrl_sched.agents.replay import Replay
+from ddrl_sched.agents.replay_buffer import Replay
 from ddrl_sched.config import LARGEST, InputError, Settings, near, shown, validate, validate_record
 from ddrl_sched.edge.types import Bools, Decision, Floats, Ints, Scenario
 from ddrl_sched.provenance import without_provenance

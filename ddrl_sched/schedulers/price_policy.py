@@ -1,8 +1,8 @@
 """Schedulers that learn prices: a diffusion actor over servers sets them, the world's exact split and choice obey.
 
-The actor answers, for every task and server, a price per unit share and whether to ask the server for its backlog, and
-for every task four factors of the kernel's rule (edge.types.Decision), congestion, echo, balance and level, how far to
-trust the announced waits, and how much less it is worth to ask one server more. Without a price the rule is the myopic
+The actor answers, for every task and server, a price per unit share and whether to ask the server for its backlog.
+For every task it answers four factors of the kernel's rule (edge.types.Decision: congestion, unseen_work_factor,
+own_work_price, min_wait_ratio), how far to trust announced waits, and what asking one server more costs. Without a price the rule is the myopic
 optimum of its information class, so learning starts from a strong policy. One network for all servers and stations: its
 cost grows linearly with the servers, and it fits any number of them. The team's mean delay is what counts, so weights
 are searched by evolution strategies on the simulator itself (run/evolve.py).
@@ -28,10 +28,10 @@ from ddrl_sched.provenance import without_provenance
 from ddrl_sched.schedulers.actions import table
 from ddrl_sched.schedulers.asking import own_load, rank_of_others, worth_of_asking
 from ddrl_sched.schedulers.base import View
-from ddrl_sched.schedulers.sets import all_servers, externality_s, of_servers, still_to_come
+from ddrl_sched.schedulers.server_sets import all_servers, externality_s, of_servers, still_to_come
 
 PER_SERVER = ("price", "probe")
-PER_TASK = ("congestion", "echo", "balance", "level")  # of the kernel's rule
+PER_TASK = ("congestion", "unseen_work_factor", "own_work_price", "min_wait_ratio")  # of the kernel's rule
 OUTPUTS = (*PER_SERVER, *PER_TASK, "trust", "rank")
 N_SEEN, N_SECONDS = 14, 6  # numbers of one server that the network sees; those in seconds that a price may add up
 Positive = Annotated[float, Field(gt=0.0, le=LARGEST)]
@@ -48,9 +48,9 @@ class StartSettings(Settings):
     worth: Factor  # weight of the worth of asking, log(wait expected there / time that asking takes)
     rank: Factor = 0.0  # what asking falls by is this times log j for the j-th server of rank_of_others
     congestion: Factor
-    echo: Factor
-    balance: Factor
-    level: Factor
+    unseen_work_factor: Factor
+    own_work_price: Factor
+    min_wait_ratio: Factor
     trust: Annotated[float, Field(gt=0.0, le=100.0)]  # share of the announced waits that counts, 1 = all
 
 
@@ -83,7 +83,11 @@ class PriceSettings(Settings):
     info: Literal["announced", "tracked", "probed", "running"]
     candidates: Literal["single", "any_subset", "all"]  # sets compared by the rule; all: every server, no comparison
     split: Literal["whole", "equal_finish"]
-    learn: list[Literal["price", "probe", "congestion", "echo", "balance", "level", "trust", "rank"]]
+    learn: list[
+        Literal[
+            "price", "probe", "congestion", "unseen_work_factor", "own_work_price", "min_wait_ratio", "trust", "rank"
+        ]
+    ]
     rate_memory_s: Positive  # time constant of the station's own count of arrivals
     keep_to_asked: bool = False  # where servers were asked, only they and the own one are used
     ask_noise: Factor  # in training: scale of a logistic number added to `probe` for each task
@@ -266,7 +270,11 @@ class PricePolicy:
         if name in self.settings.learn:
             factor: Floats = start * np.exp(answer[..., self.settings.learn.index(name)].mean(-1))
             return factor
-        return None if start == (1.0 if name in ("echo", "trust") else 0.0) else np.full(answer.shape[:2], start)
+        return (
+            None
+            if start == (1.0 if name in ("unseen_work_factor", "trust") else 0.0)
+            else np.full(answer.shape[:2], start)
+        )
 
     def weights(self) -> dict[str, Tensor]:
         """Copies of the learned layers."""

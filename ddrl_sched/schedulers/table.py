@@ -22,17 +22,17 @@ if TYPE_CHECKING:
     from ddrl_sched.schedulers.base import Scheduler  # numba comes with it
 
 SCHEDULERS = {
-    "local": "ddrl_sched.schedulers.fixed:Local",
-    "random_server": "ddrl_sched.schedulers.fixed:RandomServer",
-    "round_robin": "ddrl_sched.schedulers.fixed:RoundRobin",
-    "split_capacity": "ddrl_sched.schedulers.fixed:SplitCapacity",
-    "rand_coedge": "ddrl_sched.schedulers.fixed:RandCoEdge",
-    "least_of": "ddrl_sched.schedulers.single:LeastOf",
-    "least_of_sample": "ddrl_sched.schedulers.single:LeastOfSample",
-    "weighted_round_robin": "ddrl_sched.schedulers.single:WeightedRoundRobin",
-    "all_servers": "ddrl_sched.schedulers.sets:AllServers",
-    "best_set": "ddrl_sched.schedulers.sets:BestSet",
-    "priced_slotted": "ddrl_sched.schedulers.sets:PricedSlotted",
+    "local": "ddrl_sched.schedulers.static:Local",
+    "random_server": "ddrl_sched.schedulers.static:RandomServer",
+    "round_robin": "ddrl_sched.schedulers.static:RoundRobin",
+    "split_capacity": "ddrl_sched.schedulers.static:SplitCapacity",
+    "rand_coedge": "ddrl_sched.schedulers.static:RandCoEdge",
+    "least_of": "ddrl_sched.schedulers.one_server:LeastOf",
+    "least_of_sample": "ddrl_sched.schedulers.one_server:LeastOfSample",
+    "weighted_round_robin": "ddrl_sched.schedulers.one_server:WeightedRoundRobin",
+    "all_servers": "ddrl_sched.schedulers.server_sets:AllServers",
+    "best_set": "ddrl_sched.schedulers.server_sets:BestSet",
+    "priced_slotted": "ddrl_sched.schedulers.server_sets:PricedSlotted",
 }
 
 

@@ -1,0 +1,1 @@
+"""A job is a value: settings in, a run folder out."""

@@ -1,0 +1,289 @@
+"""CartPole-v1 as a job: settings in, a run folder out. All seeds of an agent learn side by side."""
+
+import math
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pandas as pd
+import torch
+from pydantic import Field, model_validator
+from rich.console import Console
+from rich.progress import track
+from safetensors.torch import save as save_tensors
+
+from ddrl_sched.agents.finite import check_weights
+from ddrl_sched.config import InputError, Name, Seed, Settings, shown, validate
+from ddrl_sched.failures import TrainingError
+from ddrl_sched.jobs import records
+from ddrl_sched.jobs.identity import WEIGHTS, Baselines, SavingSettings, state_of, take_saving_settings
+from ddrl_sched.jobs.lifecycle import Clock, Task, carry_out, stamp
+from ddrl_sched.jobs.reading import MAX_REPORT_ROWS, MAX_ROWS, check_n_rows
+from ddrl_sched.jobs.strict_json import check_plain
+from ddrl_sched.jobs.training import resumed
+from ddrl_sched.provenance import Provenance
+from ddrl_sched.run.budget import MOST_METRICS, check_changed, check_steps
+from ddrl_sched.run.cartpole import (
+    ID,
+    SOLVED,
+    Budget,
+    Learners,
+    Learning,
+    Look,
+    Training,
+    episode_mean,
+    learners,
+    step_mean,
+)
+from ddrl_sched.schedulers.learned import agent_settings
+from ddrl_sched.seeding import stream
+
+Steps = Annotated[int, Field(ge=1, le=10**8)]
+UNUSED = ("workload", "evaluate")  # groups of conf/base.yaml without a meaning here
+SECONDS_PER_UPDATE = {"dqn": 1.2e-3, "sac": 3e-3, "dsac": 5e-3}  # rough, 20 seeds
+
+
+class GymEnv(Settings):
+    """An environment of gymnasium."""
+
+    name: Name
+    kind: Literal["gym"]
+    id: Literal["CartPole-v1"]
+
+
+class GymAgent(Provenance):
+    """What stands in the group `scheduler`: an agent and how it learns."""
+
+    name: Literal["gym_agent"]
+    learning: Learning
+    agent: dict[str, Any]
+
+
+class GymTrain(Settings):
+    """The budget."""
+
+    name: Name
+    horizons: Annotated[list[Steps], Field(min_length=1, max_length=100)]  # steps after which results are stated
+    evaluate_every: Steps
+    evaluate_episodes: Annotated[int, Field(ge=1, le=1000)]
+
+    @model_validator(mode="after")
+    def _horizons_are_looked_at(self) -> "GymTrain":
+        if self.horizons != sorted(set(self.horizons)):
+            raise ValueError(f"horizons: must rise, got {shown(self.horizons)}")
+        if any(steps % self.evaluate_every for steps in self.horizons):
+            raise ValueError(f"horizons: must be multiples of evaluate_every ({self.evaluate_every})")
+        return self
+
+
+class GymSettings(Settings):
+    """Everything that decides a job's result."""
+
+    name: Name
+    seed: Seed
+    seeds: Annotated[int, Field(ge=1, le=1000)]
+    env: GymEnv
+    scheduler: GymAgent
+    train: GymTrain
+    baselines: Baselines
+
+
+@dataclass(frozen=True)
+class GymJob:
+    """A checked job."""
+
+    settings: GymSettings
+    label: str
+    overrides: list[str]
+    job_id: str
+    folder: Path
+    checkpoint_s: float
+
+
+def plan_job(data: Mapping[str, Any], command: str) -> dict[str, Any]:
+    """As jobs.scheduling.plan_job."""
+    job = prepare(data, command)
+    settings = job.settings
+    updates = settings.train.horizons[-1] * settings.scheduler.learning.updates
+    return {
+        "job_id": job.job_id,
+        "state": state_of(job.folder, job.job_id),
+        "estimate_s": updates * SECONDS_PER_UPDATE[settings.scheduler.agent["name"]],
+        "label": job.label,
+        "scenario": settings.env.name,
+        "load": "",
+    }
+
+
+def run_job(data: Mapping[str, Any], command: str, options: Mapping[str, Any]) -> str:
+    """As jobs.scheduling.run_job."""
+    torch.set_num_threads(1)
+    job = prepare(data, command)
+    task = Task(
+        job.folder, lambda: state_of(job.folder, job.job_id), lambda: _about(job), lambda clock: _work(job, clock)
+    )
+    return carry_out(task, options)
+
+
+def prepare(data: Mapping[str, Any], command: str) -> GymJob:
+    """Validate a composed config (plain data). Raises InputError naming keys."""
+    label, overrides = str(data["label"]), [str(word) for word in data["overrides"]]
+    if command == "eval":
+        raise InputError(f"ddrl eval: {ID} is evaluated while it is trained: ddrl train, or ddrl sweep for many")
+    for word in overrides:
+        if word.lstrip("+~").partition("=")[0].partition(".")[0] in UNUSED:
+            raise InputError(f"{shown(word)}: has no meaning with env.kind gym")
+    given = data.get("scheduler")
+    if not isinstance(given, Mapping) or given.get("name") != "gym_agent":
+        raise InputError(f"scheduler: env.kind gym needs one of the schedulers named cartpole_..., got {label}")
+    beside = ("label", "overrides", "runs_dir", "experiment", *UNUSED)
+    plain = {key: value for key, value in data.items() if key not in beside}
+    checkpoint_s = validate(SavingSettings, take_saving_settings(plain), "train").checkpoint_s
+    settings = _validated(plain)
+    check_plain(settings.model_dump(), overrides)
+    if len(label) > records.MAX_NAME:
+        raise InputError(f"scheduler: its name in tables must be at most {records.MAX_NAME} characters, got {label}")
+    _check_budget(settings)
+    _learners(settings)
+    identity = {"settings": settings.model_dump(exclude={"name", "baselines"}), "label": label}
+    job_id = records.job_id(identity, "", records.SCHEMA_VERSION, records.code_version())
+    return GymJob(settings, label, overrides, job_id, Path(data["runs_dir"]) / settings.name / job_id, checkpoint_s)
+
+
+def _check_budget(settings: GymSettings) -> None:
+    """InputError, naming keys, for a training that cannot make one update, or whose results nobody could read."""
+    learning, budget, n = settings.scheduler.learning, settings.train, settings.seeds
+    check_steps(learning.start_steps, learning.batch, learning.memory, budget.horizons[-1])
+    looks = n * math.ceil(budget.horizons[-1] / budget.evaluate_every)
+    curve = MOST_METRICS * looks * MAX_REPORT_ROWS // MAX_ROWS  # a curve may have more rows than results
+    check_n_rows({"train.horizons, seeds": len(budget.horizons) * n, "train.evaluate_every, seeds": curve})
+
+
+def _validated(plain: Mapping[str, Any]) -> GymSettings:
+    try:
+        return validate(GymSettings, plain, "")
+    except InputError as error:
+        raise InputError("\n".join(line.removeprefix(".") for line in str(error).splitlines())) from None
+
+
+def _learners(settings: GymSettings) -> Learners:
+    build, numbers = agent_settings(settings.scheduler.agent)
+    n = settings.seeds
+    draws = [stream(settings.seed, "learner", seed) for seed in range(n)]
+    try:
+        return learners(build, [numbers] * n, [settings.scheduler.learning] * n, draws)
+    except ValueError as error:
+        raise InputError(f"scheduler.{error}") from None
+
+
+def _about(job: GymJob) -> dict[str, Any]:
+    settings = job.settings
+    return {
+        **stamp(),
+        "job_id": job.job_id,
+        "experiment": settings.name,
+        "settings": settings.model_dump(),
+        "input_sha256": {},
+        "overrides": job.overrides,
+        "seeds": list(range(settings.seeds)),
+        "scenario_hash": _scenario_hash(settings),
+        "scheduler": job.label,
+        "learned": True,
+        "baselines": settings.baselines,
+    }
+
+
+def _scenario_hash(settings: GymSettings) -> str:
+    """Of all that results must share to be compared: the environment, its random streams, how it is looked at."""
+    train_ = settings.train.model_dump(exclude={"name", "horizons"})
+    return records.canonical_hash([settings.env.model_dump(), settings.seed, train_])[:16]
+
+
+def _work(job: GymJob, clock: Clock) -> None:
+    """Train, from the last checkpoint if there is one, then write returns, curves, weights and the log."""
+    settings, folder = job.settings, job.folder
+    budget = settings.train
+    who = _learners(settings)
+    starts = [stream(settings.seed, "cartpole", "env", seed) for seed in range(settings.seeds)]
+    training = Training(who, starts, Budget(budget.horizons[-1], budget.evaluate_every, budget.evaluate_episodes))
+    seen = Seen(budget.horizons)
+    before = who.agent.weights()
+    happened = resumed(job, training, {"training": training, "seen": seen, "clock": clock})
+    for look in _shown(happened, budget.horizons[-1] // budget.evaluate_every, job.label):
+        seen.add(look)
+    if training.updates == 0:
+        text = "the memory never held a batch: see scheduler.learning.batch, n_steps and train.horizons"
+        raise TrainingError(f"nothing was learned: 0 updates, {text}")
+    check_weights(who.agent.weights())
+    check_changed(before, who.agent.weights(), settings.seeds)
+    about = {"scheduler": job.label, "scenario_hash": _scenario_hash(settings)}
+    records.write_table(folder / "returns.parquet", pd.DataFrame(seen.returns).assign(**about), records.RETURNS_SCHEMA)
+    records.write_table(folder / "curves.parquet", pd.DataFrame(seen.curve), records.CURVES_SCHEMA)
+    records.write_bytes(folder / WEIGHTS, save_tensors(who.agent.weights()))
+    records.write_bytes(folder / "run.log", ("\n".join(seen.log) + "\n").encode())
+
+
+class Seen:
+    """What a training has shown so far: rows of returns.parquet and curves.parquet, lines of the log."""
+
+    def __init__(self, horizons: list[int]) -> None:
+        self._horizons = horizons
+        self._solved: list[float] | None = None
+        self.returns: list[dict[str, Any]] = []
+        self.curve: list[dict[str, Any]] = []
+        self.log: list[str] = []
+
+    def add(self, look: Look) -> None:
+        """Note a look."""
+        self._solved = first_solved(look, self._solved)
+        self.curve += _curve_rows(look)
+        self.log.append(f"step {look.steps} greedy {look.greedy.mean():.1f} worst {look.greedy.min():.1f}")
+        if look.steps in self._horizons:
+            self.returns += return_rows(look, self._solved)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All of it."""
+        return {"solved": self._solved, "returns": self.returns, "curve": self.curve, "log": self.log}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from what `state_dict` gave."""
+        self._solved, self.returns = state["solved"], state["returns"]
+        self.curve, self.log = state["curve"], state["log"]
+
+
+def first_solved(look: Look, before: list[float] | None) -> list[float]:
+    """[K] steps at the first look where the greedy policy reached the threshold; NaN where it has not yet."""
+    before = [math.nan] * len(look.greedy) if before is None else before
+    return [
+        float(look.steps) if math.isnan(steps) and greedy >= SOLVED else steps
+        for steps, greedy in zip(before, look.greedy, strict=True)
+    ]
+
+
+def return_rows(look: Look, solved: list[float]) -> Iterator[dict[str, Any]]:
+    """One row of returns.parquet per seed."""
+    for seed, lengths in enumerate(look.lengths):
+        yield {
+            "seed": seed,
+            "steps": look.steps,
+            "episodes": len(lengths),
+            "episode_mean": episode_mean(lengths),
+            "step_mean": step_mean(lengths),
+            "final_greedy": float(look.greedy[seed]),
+            "steps_to_solve": solved[seed],
+        }
+
+
+def _curve_rows(look: Look) -> Iterator[dict[str, Any]]:
+    for metric, values in {"greedy_return": look.greedy, **look.metrics}.items():
+        for seed, value in enumerate(values):
+            row = {"seed": seed, "tasks_seen": look.steps, "update": look.updates}
+            yield {**row, "metric": metric, "value": float(value)}
+
+
+def _shown(looks: Iterator[Look], n: int, label: str) -> Iterator[Look]:
+    """Pass every look on and show a bar on standard error, if that is a terminal."""
+    disable = not sys.stderr.isatty()
+    yield from track(looks, label, n, console=Console(stderr=True), transient=True, disable=disable)
