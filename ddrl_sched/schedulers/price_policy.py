@@ -2,10 +2,10 @@
 
 The actor answers, for every task and server, a price per unit share and whether to ask the server for its backlog.
 For every task it answers four factors of the kernel's rule (edge.types.Decision: congestion, unseen_work_factor,
-own_work_price, min_wait_ratio), how far to trust announced waits, and what asking one server more costs. Without a price the rule is the myopic
-optimum of its information class, so learning starts from a strong policy. One network for all servers and stations: its
-cost grows linearly with the servers, and it fits any number of them. The team's mean delay is what counts, so weights
-are searched by evolution strategies on the simulator itself (run/evolve.py).
+own_work_price, min_wait_ratio), how far to trust announced waits, and what asking one server more costs. Without a
+price the rule is the myopic optimum of its information class, so learning starts from a strong policy. One network for
+all servers and stations: its cost grows linearly with the servers, and it fits any number of them. The team's mean
+delay is what counts, so weights are searched by evolution strategies on the simulator itself (run/evolve.py).
 """
 
 from collections.abc import Mapping, Sequence
