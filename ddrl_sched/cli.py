@@ -26,7 +26,7 @@ def _tell_version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version
 
-        from ddrl_sched.jobs.records import code_version
+        from ddrl_sched.fingerprint import code_version
 
         typer.echo(f"ddrl {version('ddrl-sched')}, code {code_version()[:16]}")
         raise typer.Exit
@@ -61,8 +61,8 @@ class Shared(NamedTuple):
     """What train, eval and sweep are all given."""
 
     overrides: list[str]
-    flags: list[str]  # of Hydra
-    options: dict[str, Any]  # of ours
+    hydra_flags: list[str]
+    flags: dict[str, Any]  # of ours, by their names in jobs.request.Flags
 
 
 def shared_options(
@@ -107,7 +107,7 @@ def train(
     multirun: Multirun = False,
 ) -> None:
     """Train a learned scheduler and keep its weights."""
-    shared.options["resume"] = str(resume.resolve()) if resume else None
+    shared.flags["resume"] = resume.resolve() if resume else None
     _launch("train", shared, multirun=multirun)
 
 
@@ -119,7 +119,7 @@ def evaluate(
     multirun: Multirun = False,
 ) -> None:
     """Evaluate a scheduler on held-out traces."""
-    shared.options["run"] = str(run.resolve()) if run else None
+    shared.flags["run"] = run.resolve() if run else None
     _launch("eval", shared, multirun=multirun)
 
 
@@ -213,12 +213,13 @@ def main() -> None:
         app()
 
 
-def _launch(command: str, shared: Shared, **how: bool) -> None:
-    with _plain_errors(shared.options["debug"]):
+def _launch(command: Literal["train", "eval", "sweep"], shared: Shared, **how: bool) -> None:
+    with _plain_errors(debug=bool(shared.flags["debug"])):
         with stopping.postponed():  # Python swallows some that come within an import
+            from ddrl_sched.jobs.request import Flags
             from ddrl_sched.launch import launch
 
-        raise typer.Exit(launch(command, shared.overrides, shared.flags, shared.options, **how))
+        raise typer.Exit(launch(command, shared.overrides, shared.hydra_flags, Flags(**shared.flags), **how))
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ddrl_sched.jobs import records
+from ddrl_sched.jobs import records, schemas
 from tests.jobs.test_records import curves_frame, eval_frame, job
 
 
@@ -21,9 +21,9 @@ def write_run(folder, *, rows=None, curves=False, **changes):
     rows = eval_frame(3) if rows is None else rows
     scheduler = rows.scheduler.iloc[0] if len(rows) else "x"
     records.write_job(folder, job(**{"job_id": folder.name, "scheduler": scheduler, **changes}))
-    records.write_table(folder / "eval.parquet", rows, records.EVAL_SCHEMA)
+    records.write_table(folder / "eval.parquet", rows, schemas.EVAL_SCHEMA)
     if curves:
-        records.write_table(folder / "curves.parquet", curves_frame(), records.CURVES_SCHEMA)
+        records.write_table(folder / "curves.parquet", curves_frame(), schemas.CURVES_SCHEMA)
     records.write_manifest(folder)
     return folder
 
@@ -169,7 +169,7 @@ def _returns_of_many_seeds(folder, rng):
     same = {"scheduler": "bad", "scenario_hash": "x", "steps": 1, "episodes": 1}
     values = dict.fromkeys(["episode_mean", "step_mean", "final_greedy", "steps_to_solve"], 1.0)
     rows = pd.DataFrame({"seed": np.arange(1001)}).assign(**same, **values)
-    records.write_table(folder / "returns.parquet", rows, records.RETURNS_SCHEMA)
+    records.write_table(folder / "returns.parquet", rows, schemas.RETURNS_SCHEMA)
     records.write_manifest(folder)
 
 
@@ -232,7 +232,7 @@ HOSTILE = {
     "job many baselines": _json(lambda j: j.update(baselines=[str(i) for i in range(101)])),
     "job of another scheduler": _json(lambda j: j.update(scheduler="other")),
     "job escape": _json(lambda j: j.update({"\x1b]0;title\x07": 1})),
-    "job new": _json(lambda j: j.update(schema_version=records.SCHEMA_VERSION + 1)),
+    "job new": _json(lambda j: j.update(schema_version=schemas.SCHEMA_VERSION + 1)),
     "eval nan": _rows(mean_delay_s=[0.5] * 8 + [float("nan")]),
     "eval endless": _rows(mean_delay_s=1e300),
     "eval seeds": _rows(seed=-1),

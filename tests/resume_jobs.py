@@ -14,9 +14,9 @@ import yaml
 
 from ddrl_sched import saving
 from ddrl_sched.jobs import records
-from ddrl_sched.jobs.scheduling import plan_job, run_job
 from tests.conf_files import CONF
 from tests.jobs.test_scheduling_job import learned, settings
+from tests.jobs_by_hand import plan_job, run_job
 
 NO_OPTIONS = {"debug": False}
 SMALL = {  # networks and memories of no use but to be saved

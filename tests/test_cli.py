@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from ddrl_sched import launch as launch_module
 from ddrl_sched.cli import app
 from ddrl_sched.failures import ExplainedError, explain
-from ddrl_sched.jobs.records import code_version
+from ddrl_sched.fingerprint import code_version
 from ddrl_sched.listing import conf_dir, first_comment, listing, options
 from tests.paths import REPOSITORY
 

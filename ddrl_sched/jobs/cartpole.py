@@ -4,7 +4,6 @@ import math
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pandas as pd
@@ -17,14 +16,22 @@ from safetensors.torch import save as save_tensors
 from ddrl_sched.agents.finite import check_weights
 from ddrl_sched.config import InputError, Name, Seed, Settings, shown, validate
 from ddrl_sched.failures import TrainingError
+from ddrl_sched.fingerprint import canonical_hash
 from ddrl_sched.jobs import records
-from ddrl_sched.jobs.identity import WEIGHTS, Baselines, SavingSettings, state_of, take_saving_settings
-from ddrl_sched.jobs.lifecycle import Clock, Task, carry_out, stamp
+from ddrl_sched.jobs.budget import MOST_METRICS, check_changed, check_steps
+from ddrl_sched.jobs.earlier_run import WEIGHTS
+from ddrl_sched.jobs.lifecycle import Clock, carry_out, stamp
+from ddrl_sched.jobs.lock import is_locked
 from ddrl_sched.jobs.reading import MAX_REPORT_ROWS, MAX_ROWS, check_n_rows
+from ddrl_sched.jobs.request import Ending, JobSpec, Plan, Request, check_label, job_id
+from ddrl_sched.jobs.resolve import validated, without_saving
+from ddrl_sched.jobs.schemas import CURVES_SCHEMA, RETURNS_SCHEMA, JobRecord
+from ddrl_sched.jobs.state import state
 from ddrl_sched.jobs.strict_json import check_plain
 from ddrl_sched.jobs.training import resumed
+from ddrl_sched.key_value import key_value
+from ddrl_sched.labels import GYM_AGENT
 from ddrl_sched.provenance import Provenance
-from ddrl_sched.run.budget import MOST_METRICS, check_changed, check_steps
 from ddrl_sched.run.cartpole import (
     ID,
     SOLVED,
@@ -37,6 +44,7 @@ from ddrl_sched.run.cartpole import (
     learners,
     step_mean,
 )
+from ddrl_sched.run.settings import Baselines, SavingSettings
 from ddrl_sched.schedulers.learned import agent_settings
 from ddrl_sched.seeding import stream
 
@@ -58,7 +66,7 @@ class GymAgent(Provenance):
 
     name: Literal["gym_agent"]
     learning: Learning
-    agent: dict[str, Any]
+    agent: dict[str, object]
 
 
 class GymTrain(Settings):
@@ -91,65 +99,90 @@ class GymSettings(Settings):
 
 
 @dataclass(frozen=True)
-class GymJob:
+class CartPoleJob:
     """A checked job."""
 
-    settings: GymSettings
-    label: str
-    overrides: list[str]
-    job_id: str
-    folder: Path
-    checkpoint_s: float
+    spec: JobSpec[GymSettings]
+
+    def about(self) -> JobRecord:
+        """What job.json says while it runs."""
+        settings = self.spec.settings
+        return {
+            **stamp(self.spec),
+            "settings": settings.model_dump(),
+            "seeds": list(range(settings.seeds)),
+            "scenario_hash": _scenario_hash(settings),
+            "learned": True,
+            "experiment": settings.name,
+            "baselines": settings.baselines,
+        }
+
+    def work(self, clock: Clock) -> None:
+        """Train, from the last checkpoint if there is one, then write returns, curves, weights and the log."""
+        _work(self.spec, clock)
 
 
-def plan_job(data: Mapping[str, Any], command: str) -> dict[str, Any]:
-    """As jobs.scheduling.plan_job."""
-    job = prepare(data, command)
-    settings = job.settings
-    updates = settings.train.horizons[-1] * settings.scheduler.learning.updates
-    return {
-        "job_id": job.job_id,
-        "state": state_of(job.folder, job.job_id),
-        "estimate_s": updates * SECONDS_PER_UPDATE[settings.scheduler.agent["name"]],
-        "label": job.label,
-        "scenario": settings.env.name,
-        "load": "",
-    }
-
-
-def run_job(data: Mapping[str, Any], command: str, options: Mapping[str, Any]) -> str:
-    """As jobs.scheduling.run_job."""
-    torch.set_num_threads(1)
-    job = prepare(data, command)
-    task = Task(
-        job.folder, lambda: state_of(job.folder, job.job_id), lambda: _about(job), lambda clock: _work(job, clock)
-    )
-    return carry_out(task, options)
-
-
-def prepare(data: Mapping[str, Any], command: str) -> GymJob:
-    """Validate a composed config (plain data). Raises InputError naming keys."""
-    label, overrides = str(data["label"]), [str(word) for word in data["overrides"]]
-    if command == "eval":
-        raise InputError(f"ddrl eval: {ID} is evaluated while it is trained: ddrl train, or ddrl sweep for many")
-    for word in overrides:
-        if word.lstrip("+~").partition("=")[0].partition(".")[0] in UNUSED:
-            raise InputError(f"{shown(word)}: has no meaning with env.kind gym")
-    given = data.get("scheduler")
-    if not isinstance(given, Mapping) or given.get("name") != "gym_agent":
-        raise InputError(f"scheduler: env.kind gym needs one of the schedulers named cartpole_..., got {label}")
-    beside = ("label", "overrides", "runs_dir", "experiment", *UNUSED)
-    plain = {key: value for key, value in data.items() if key not in beside}
-    checkpoint_s = validate(SavingSettings, take_saving_settings(plain), "train").checkpoint_s
-    settings = _validated(plain)
-    check_plain(settings.model_dump(), overrides)
-    if len(label) > records.MAX_NAME:
-        raise InputError(f"scheduler: its name in tables must be at most {records.MAX_NAME} characters, got {label}")
+def resolve(request: Request) -> JobSpec[GymSettings]:
+    """Validate a request and name its job. Raises InputError naming keys."""
+    _refuse_foreign(request)
+    plain, saving = without_saving({key: value for key, value in request.data.items() if key not in UNUSED})
+    checkpoint_s = validate(SavingSettings, saving, "train").checkpoint_s
+    settings = validated(GymSettings, plain)
+    check_plain(settings.model_dump(), request.overrides)
+    check_label(request.label)
     _check_budget(settings)
     _learners(settings)
-    identity = {"settings": settings.model_dump(exclude={"name", "baselines"}), "label": label}
-    job_id = records.job_id(identity, "", records.SCHEMA_VERSION, records.code_version())
-    return GymJob(settings, label, overrides, job_id, Path(data["runs_dir"]) / settings.name / job_id, checkpoint_s)
+    identity = {"settings": settings.model_dump(exclude={"name", "baselines"}), "label": request.label}
+    name = job_id(identity, {})
+    return JobSpec(
+        kind="cartpole",
+        request=request,
+        settings=settings,
+        label=request.label,
+        overrides=request.overrides,
+        job_id=name,
+        folder=request.runs_dir / settings.name / name,
+        identity=identity,
+        learns=True,
+        checkpoint_s=checkpoint_s,
+    )
+
+
+def _refuse_foreign(request: Request) -> None:
+    """InputError for commands, keys and schedulers of the world of edge servers."""
+    if request.command == "eval":
+        raise InputError(f"ddrl eval: {ID} is evaluated while it is trained: ddrl train, or ddrl sweep for many")
+    for word in request.overrides:
+        if key_value(word).top in UNUSED:
+            raise InputError(f"{shown(word)}: has no meaning with env.kind gym")
+    given = request.data.get("scheduler")
+    if not isinstance(given, Mapping) or given.get("name") != GYM_AGENT:
+        raise InputError(f"scheduler: env.kind gym needs one of the schedulers named cartpole_..., got {request.label}")
+
+
+def check(spec: JobSpec[GymSettings]) -> None:
+    """Nothing more can be wrong with a resolved job."""
+
+
+def plan(spec: JobSpec[GymSettings]) -> Plan:
+    """What is known of the job before it runs."""
+    settings = spec.settings
+    updates = settings.train.horizons[-1] * settings.scheduler.learning.updates
+    found = state(spec)
+    return Plan(
+        job_id=spec.job_id,
+        state="running" if found != "done" and is_locked(spec.folder) else found,
+        label=spec.label,
+        scenario=settings.env.name,
+        load=None,
+        estimate_s=updates * SECONDS_PER_UPDATE[str(settings.scheduler.agent["name"])],
+    )
+
+
+def run(spec: JobSpec[GymSettings]) -> Ending:
+    """Do the job, unless it is done, from its last checkpoint on. Raises OSError, TrainingError."""
+    torch.set_num_threads(1)
+    return carry_out(CartPoleJob(spec))
 
 
 def _check_budget(settings: GymSettings) -> None:
@@ -159,13 +192,6 @@ def _check_budget(settings: GymSettings) -> None:
     looks = n * math.ceil(budget.horizons[-1] / budget.evaluate_every)
     curve = MOST_METRICS * looks * MAX_REPORT_ROWS // MAX_ROWS  # a curve may have more rows than results
     check_n_rows({"train.horizons, seeds": len(budget.horizons) * n, "train.evaluate_every, seeds": curve})
-
-
-def _validated(plain: Mapping[str, Any]) -> GymSettings:
-    try:
-        return validate(GymSettings, plain, "")
-    except InputError as error:
-        raise InputError("\n".join(line.removeprefix(".") for line in str(error).splitlines())) from None
 
 
 def _learners(settings: GymSettings) -> Learners:
@@ -178,49 +204,31 @@ def _learners(settings: GymSettings) -> Learners:
         raise InputError(f"scheduler.{error}") from None
 
 
-def _about(job: GymJob) -> dict[str, Any]:
-    settings = job.settings
-    return {
-        **stamp(),
-        "job_id": job.job_id,
-        "experiment": settings.name,
-        "settings": settings.model_dump(),
-        "input_sha256": {},
-        "overrides": job.overrides,
-        "seeds": list(range(settings.seeds)),
-        "scenario_hash": _scenario_hash(settings),
-        "scheduler": job.label,
-        "learned": True,
-        "baselines": settings.baselines,
-    }
-
-
 def _scenario_hash(settings: GymSettings) -> str:
     """Of all that results must share to be compared: the environment, its random streams, how it is looked at."""
     train_ = settings.train.model_dump(exclude={"name", "horizons"})
-    return records.canonical_hash([settings.env.model_dump(), settings.seed, train_])[:16]
+    return canonical_hash([settings.env.model_dump(), settings.seed, train_])[:16]
 
 
-def _work(job: GymJob, clock: Clock) -> None:
-    """Train, from the last checkpoint if there is one, then write returns, curves, weights and the log."""
-    settings, folder = job.settings, job.folder
+def _work(spec: JobSpec[GymSettings], clock: Clock) -> None:
+    settings, folder = spec.settings, spec.folder
     budget = settings.train
     who = _learners(settings)
     starts = [stream(settings.seed, "cartpole", "env", seed) for seed in range(settings.seeds)]
     training = Training(who, starts, Budget(budget.horizons[-1], budget.evaluate_every, budget.evaluate_episodes))
     seen = Seen(budget.horizons)
     before = who.agent.weights()
-    happened = resumed(job, training, {"training": training, "seen": seen, "clock": clock})
-    for look in _shown(happened, budget.horizons[-1] // budget.evaluate_every, job.label):
+    happened = resumed(spec, training, {"training": training, "seen": seen, "clock": clock})
+    for look in _shown(happened, budget.horizons[-1] // budget.evaluate_every, spec.label):
         seen.add(look)
     if training.updates == 0:
         text = "the memory never held a batch: see scheduler.learning.batch, n_steps and train.horizons"
         raise TrainingError(f"nothing was learned: 0 updates, {text}")
     check_weights(who.agent.weights())
     check_changed(before, who.agent.weights(), settings.seeds)
-    about = {"scheduler": job.label, "scenario_hash": _scenario_hash(settings)}
-    records.write_table(folder / "returns.parquet", pd.DataFrame(seen.returns).assign(**about), records.RETURNS_SCHEMA)
-    records.write_table(folder / "curves.parquet", pd.DataFrame(seen.curve), records.CURVES_SCHEMA)
+    about = {"scheduler": spec.label, "scenario_hash": _scenario_hash(settings)}
+    records.write_table(folder / "returns.parquet", pd.DataFrame(seen.returns).assign(**about), RETURNS_SCHEMA)
+    records.write_table(folder / "curves.parquet", pd.DataFrame(seen.curve), CURVES_SCHEMA)
     records.write_bytes(folder / WEIGHTS, save_tensors(who.agent.weights()))
     records.write_bytes(folder / "run.log", ("\n".join(seen.log) + "\n").encode())
 

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
+from ddrl_sched.fingerprint import canonical_hash
 from ddrl_sched.jobs import records
-from ddrl_sched.jobs.identity import JobSettings
 from ddrl_sched.run.problem import Problem
 from ddrl_sched.run.rollout import rollout
+from ddrl_sched.run.settings import JobSettings
 from ddrl_sched.schedulers.base import Scheduler
 
 START_S = 0.5  # files, and what else every job does once
@@ -48,7 +49,7 @@ def rule_s(problem: Problem, scheduler: Scheduler, settings: JobSettings, n_seed
             pass
         return int(traces.tasks.valid.sum())
 
-    key = records.canonical_hash([settings.scheduler, problem.scenario.n_servers, problem.scenario.rule])
+    key = canonical_hash([settings.scheduler, problem.scenario.n_servers, problem.scenario.rule])
     return START_S + n_tasks * known(key, lambda: per_unit_s(play, n_tasks))
 
 

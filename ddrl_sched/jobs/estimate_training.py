@@ -8,12 +8,12 @@ import numpy as np
 import torch
 
 from ddrl_sched.agents.base import Batch
-from ddrl_sched.jobs import records
+from ddrl_sched.fingerprint import canonical_hash
 from ddrl_sched.jobs.estimate import START_S, known, per_unit_s
-from ddrl_sched.jobs.identity import JobSettings
 from ddrl_sched.run.evolve import trial
 from ddrl_sched.run.problem import Problem
 from ddrl_sched.run.rollout import rollout
+from ddrl_sched.run.settings import JobSettings
 from ddrl_sched.run.train import Training
 from ddrl_sched.schedulers.base import Scheduler, Trained
 from ddrl_sched.schedulers.learned import Learner
@@ -104,7 +104,7 @@ def _tried(problem: Problem, learner: Learner, settings: JobSettings) -> Pace:
 def _key(problem: Problem, settings: JobSettings, *more: object) -> str:
     """What the pace of a learner hangs on."""
     scenario = problem.scenario
-    return records.canonical_hash([settings.scheduler, settings.seeds, scenario.n_servers, scenario.rule, *more])
+    return canonical_hash([settings.scheduler, settings.seeds, scenario.n_servers, scenario.rule, *more])
 
 
 def _search_s(problem: Problem, policy: PricePolicy, settings: JobSettings) -> float:

@@ -1,57 +1,71 @@
-"""How a job fills its run folder: claimed by one process, gone on with where it stopped, recorded as it ended."""
+"""How a job fills its run folder: locked by one process, gone on with where it stopped, recorded as it ended."""
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
+from typing import Protocol
 
+from ddrl_sched import fingerprint
+from ddrl_sched.config import Settings
 from ddrl_sched.jobs import checkpoint, records
-from ddrl_sched.jobs.lock import claim
+from ddrl_sched.jobs.lock import lock
 from ddrl_sched.jobs.reading import check_written
+from ddrl_sched.jobs.request import Ending, JobSpec
+from ddrl_sched.jobs.schemas import SCHEMA_VERSION, JobRecord
+from ddrl_sched.jobs.state import state
 
 
-@dataclass(frozen=True)
-class Task:
-    """What fills a run folder."""
+class Job(Protocol):
+    """A job that fills a run folder."""
 
-    folder: Path
-    state: Callable[[], str]  # of the folder, see state_of
-    about: Callable[[], dict[str, Any]]  # what job.json says while it runs
-    work: Callable[["Clock"], None]
+    @property
+    def spec(self) -> JobSpec[Settings]:
+        """What it is."""
+        ...
+
+    def about(self) -> JobRecord:
+        """What job.json says while it runs."""
+        ...
+
+    def work(self, clock: "Clock") -> None:
+        """Do it, and write its files into the folder."""
+        ...
 
 
-def carry_out(task: Task, options: Mapping[str, Any]) -> str:
-    """Do a task unless it is done, and record how it went; returns and raises what `run_job` does."""
-    if task.state() == "done" and not (task.folder / checkpoint.FOLDER).exists():
+def carry_out(job: Job) -> Ending:
+    """Do a job unless it is done, and record how it went; raises what its work raises."""
+    folder = job.spec.folder
+    if state(job.spec) == "done" and not (folder / checkpoint.FOLDER).exists():
         return "skipped"
-    with claim(task.folder, wait=options.get("wait", True)) as mine:
-        return _run_claimed(task, options) if mine else "claimed"
+    with lock(folder, wait=job.spec.flags.wait) as mine:
+        return _run_locked(job) if mine else "claimed"
 
 
-def _run_claimed(task: Task, options: Mapping[str, Any]) -> str:
-    folder, state = task.folder, task.state()  # it may have changed before the job was ours
-    if state == "done":
+def _run_locked(job: Job) -> Ending:
+    spec, found = job.spec, state(job.spec)  # it may have changed before the job was ours
+    folder, flags = spec.folder, spec.flags
+    if found == "done":
         checkpoint.discard(folder)
         return "skipped"
-    about = task.about()
-    if state == "failed" and not (options.get("retry_failed") or options.get("resume")):
+    about = job.about()
+    if found == "failed" and not (flags.retry_failed or flags.resume):
         return "failed"
     records.remove_leftovers(folder)
-    if state == "failed" and options.get("retry_failed"):
+    if found == "failed" and flags.retry_failed:
         checkpoint.discard(folder)
     clock = Clock()
     records.write_job(folder, about)
     try:
-        task.work(clock)
+        job.work(clock)
         check_written(folder, about)
     except OSError:  # the disk is full, ...: the job is not to blame and can go on
         raise
     except Exception as error:
-        records.write_job(folder, {**about, **clock.state_dict(), **records.failure(error)})
+        failed: JobRecord = {**about, "status": "failed", "error": records.error_text(error)}
+        records.write_job(folder, clock.noted_in(failed))
         raise
-    records.write_job(folder, {**about, **clock.state_dict(), "status": "done", "numerics": records.numerics()})
+    done: JobRecord = {**about, "status": "done", "numerics": fingerprint.numerics()}
+    records.write_job(folder, clock.noted_in(done))
     records.write_manifest(folder)
     checkpoint.discard(folder)
     return "done"
@@ -63,24 +77,39 @@ class Clock:
     def __init__(self) -> None:
         self._began, self._began_cpu = time.monotonic(), time.process_time()
 
-    def state_dict(self) -> dict[str, Any]:
+    def noted_in(self, about: JobRecord) -> JobRecord:
+        """The same with the seconds so far."""
+        spent = self.state_dict()
+        return {**about, "duration_s": spent["duration_s"], "cpu_s": spent["cpu_s"]}
+
+    def state_dict(self) -> dict[str, float]:
         """Seconds so far."""
         return {"duration_s": time.monotonic() - self._began, "cpu_s": time.process_time() - self._began_cpu}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, float]) -> None:
         """Count these seconds too."""
         self._began -= state["duration_s"]
         self._began_cpu -= state["cpu_s"]
 
 
-def stamp() -> dict[str, Any]:
-    """What job.json says of any job that begins now."""
+def stamp(spec: JobSpec[Settings]) -> JobRecord:
+    """What job.json says of any job that begins now; what only its kind knows is left empty."""
     return {
-        "schema_version": records.SCHEMA_VERSION,
+        "schema_version": SCHEMA_VERSION,
+        "job_id": spec.job_id,
+        "experiment": "",
         "status": "running",
-        "code_version": records.code_version(),
-        "packages": records.package_versions(),
-        "numerics": records.numerics(),
+        "settings": {},
+        "input_sha256": dict(spec.inputs),
+        "overrides": list(spec.overrides),
+        "seeds": [],
+        "scenario_hash": "",
+        "scheduler": spec.label,
+        "learned": False,
+        "baselines": [],
+        "code_version": fingerprint.code_version(),
+        "packages": fingerprint.package_versions(),
+        "numerics": fingerprint.numerics(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "duration_s": None,
         "cpu_s": None,

@@ -14,32 +14,31 @@ _POLL_S = 0.2
 
 
 @contextmanager
-def claim(folder: Path, *, wait: bool, file: str = FILE) -> Iterator[bool]:
+def lock(folder: Path, *, wait: bool, file: str = FILE) -> Iterator[bool]:
     """True inside if `folder` is ours now; else another living process has it, and with `wait` its turn is awaited.
 
-    `file`: its name in `folder`; another one than FILE claims what is called so, not all of the folder.
+    `file`: its name in `folder`; another one than FILE locks what is called so, not all of the folder.
     Made with flock: on a network file system it holds as far as that supports flock. RecordsError if the folder cannot
     be written.
     """
     try:
         make_folder(folder)
-        lock = FileLock(folder / file)
-        mine = _acquire(lock, folder if file == FILE else folder / file, wait)
+        held = FileLock(folder / file)
+        mine = _acquire(held, folder if file == FILE else folder / file, wait)
     except OSError as error:
         raise RecordsError(f"cannot write {folder / file}: {error.strerror or error}") from error
     try:
         yield mine
     finally:
-        lock.release()
+        held.release()
 
 
-def is_claimed(folder: Path) -> bool:
+def is_locked(folder: Path) -> bool:
     """Whether a living process works on the job in `folder`."""
     if not (folder / FILE).exists():
         return False
-    lock = FileLock(folder / FILE)
     try:
-        with lock.acquire(blocking=False):
+        with FileLock(folder / FILE).acquire(blocking=False):
             return False
     except Timeout:
         return True
@@ -47,12 +46,12 @@ def is_claimed(folder: Path) -> bool:
         return False
 
 
-def _acquire(lock: FileLock, place: Path, wait: bool) -> bool:
+def _acquire(held: FileLock, place: Path, wait: bool) -> bool:
     try:
-        lock.acquire(blocking=False)
+        held.acquire(blocking=False)
     except Timeout:
         if not wait:
             return False
         note(f"{place}: another process works on it; waiting for its end")
-        lock.acquire(poll_interval=_POLL_S)
+        held.acquire(poll_interval=_POLL_S)
     return True

@@ -17,7 +17,16 @@ import pyarrow.parquet as pq
 
 from ddrl_sched.config import InputError, clean
 from ddrl_sched.jobs import records
-from ddrl_sched.jobs.content import value_at
+from ddrl_sched.jobs.schemas import (
+    CURVES_SCHEMA,
+    EVAL_SCHEMA,
+    RETURNS_SCHEMA,
+    SCHEMA_VERSION,
+    JobRecord,
+)
+from ddrl_sched.run.inputs import value_at
+from ddrl_sched.run.metrics import LARGEST_S, SMALLEST_S, VALIDATION_METRIC
+from ddrl_sched.run.settings import MAX_NAME
 
 MAX_TABLE_BYTES = 128_000_000  # of a parquet file, which is read whole
 MAX_UNPACKED_BYTES = 256_000_000
@@ -25,19 +34,18 @@ MAX_ROWS = 1_000_000  # of one file
 MAX_REPORT_ROWS = 300_000  # of all files of one report, which are held at once; real runs have some hundred each
 MAX_SEEDS = 1000  # of one run
 MAX_SCENARIOS = 8  # in the rows of one run: its own, and the rule under which decisions were placed again
-LARGEST_S = 1e9  # seconds of a mean delay
-SMALLEST_S = 1e-12  # of a delay in a curve, of which logs are taken
 LARGEST_COUNT = 10**12  # tasks, updates
 LARGEST_RETURN = 1e6  # steps of an episode
 
-SCHEMAS = {"eval": records.EVAL_SCHEMA, "returns": records.RETURNS_SCHEMA, "curves": records.CURVES_SCHEMA}
-DELAYS = ("delay_s", records.LOOKS)  # metrics of curves that reports show
+SCHEMAS = {"eval": EVAL_SCHEMA, "returns": RETURNS_SCHEMA, "curves": CURVES_SCHEMA}
+DELAYS = ("delay_s", VALIDATION_METRIC)  # metrics of curves that reports show
 LEARNT_NOTHING = (("tasks_seen", "saw no task"), ("update", "made 0 updates"))  # counts that stay 0, what is missing
 SAME = ["scheduler", "scenario_hash"]  # what one curve or one line of a table stands for
 SAME_ROW = [*SAME, "seed", "cluster", "trace"]
 SCENARIO = ["scenario", "workload", "rule", "scenario_hash", "load", "info"]
 
-Columns = dict[str, np.ndarray[Any, Any]]
+Array = np.ndarray[Any, Any]
+Columns = dict[str, Array]
 
 
 def n_rows(table: Columns) -> int:
@@ -52,7 +60,7 @@ def check_n_rows(rows: Mapping[str, int]) -> None:
             raise InputError(f"{keys}: {n:,} rows of results, one run can have {MAX_REPORT_ROWS:,}")
 
 
-def check_written(folder: Path, job: Mapping[str, Any]) -> None:
+def check_written(folder: Path, job: JobRecord) -> None:
     """Read back the tables that a job has written, and compare them with what its job.json says.
 
     InputError where a report would refuse one, naming keys, and for results of another scenario.
@@ -69,7 +77,7 @@ def check_written(folder: Path, job: Mapping[str, Any]) -> None:
         _check_scenario(path.name, table, job)
 
 
-def _check_scenario(file: str, table: Columns, job: Mapping[str, Any]) -> None:
+def _check_scenario(file: str, table: Columns, job: JobRecord) -> None:
     """InputError if results are not of the scenario of job.json; those placed again are of another rule's."""
     if "scenario_hash" not in table:
         return
@@ -105,7 +113,7 @@ def parse_table(
     file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True, read_dictionary=text)
     footer = file.metadata
     if footer.num_columns != len(schema) or not footer.schema.to_arrow_schema().equals(schema):
-        raise ValueError(f"{name} has another schema than version {records.SCHEMA_VERSION}")
+        raise ValueError(f"{name} has another schema than version {SCHEMA_VERSION}")
     unpacked = sum(footer.row_group(i).total_byte_size for i in range(footer.num_row_groups))
     if not 0 <= footer.num_rows <= MAX_ROWS or not 0 <= unpacked <= MAX_UNPACKED_BYTES:
         raise ValueError(f"{name} is too large: {footer.num_rows:,} rows, {unpacked:,} bytes unpacked")
@@ -118,15 +126,15 @@ def parse_table(
     return {column: _values(table[column], name) for column in table.column_names}
 
 
-def _values(column: pa.ChunkedArray, name: str) -> Any:
+def _values(column: pa.ChunkedArray, name: str) -> Array:
     if not pa.types.is_dictionary(column.type):
         return column.to_numpy()
     texts = np.empty(len(column), dtype=object)
     start = 0
     for chunk in column.chunks:
         words = chunk.dictionary.to_pylist()
-        if any(len(word) > records.MAX_NAME for word in words):
-            raise ValueError(f"{name} holds a text of more than {records.MAX_NAME} characters")
+        if any(len(word) > MAX_NAME for word in words):
+            raise ValueError(f"{name} holds a text of more than {MAX_NAME} characters")
         cleaned = np.array([clean(word) for word in words], dtype=object)
         texts[start : start + len(chunk)] = cleaned[chunk.indices.to_numpy()]
         start += len(chunk)
@@ -136,7 +144,7 @@ def _values(column: pa.ChunkedArray, name: str) -> Any:
 def learnt_nothing(curves: bytes) -> dict[int, str]:
     """{seed: "saw no task", "made 0 updates" or ""} of a curves.parquet. ValueError if it cannot be read."""
     table = parse_table(
-        curves, records.CURVES_SCHEMA, "curves.parquet", columns=[column for column, _ in LEARNT_NOTHING] + ["seed"]
+        curves, CURVES_SCHEMA, "curves.parquet", columns=[column for column, _ in LEARNT_NOTHING] + ["seed"]
     )
     seeds, of_row = np.unique(table["seed"], return_inverse=True)
     found = np.full(len(seeds), "", dtype=object)
@@ -181,7 +189,7 @@ def of_metrics(table: Columns, metrics: Collection[str]) -> Columns:
     return {name: column[wanted] for name, column in table.items()}
 
 
-def check_delays(table: Columns) -> np.ndarray[Any, Any]:
+def check_delays(table: Columns) -> Array:
     """How many rows of its seed and metric come before each row of curves.parquet, of metrics that are delays.
 
     ValueError for numbers out of range, and for seeds with curves of different length.
@@ -218,8 +226,8 @@ def _check_returns(rows: Columns, scheduler: str) -> None:
         raise ValueError("returns.parquet: each seed needs one row for each number of steps")
 
 
-def _between(values: np.ndarray[Any, Any], low: float, high: float) -> np.ndarray[Any, Any]:
-    fits: np.ndarray[Any, Any] = (values >= low) & (values <= high)
+def _between(values: Array, low: float, high: float) -> Array:
+    fits: Array = (values >= low) & (values <= high)
     return fits
 
 

@@ -1,127 +1,192 @@
-"""One job: validated settings in, a run folder out. `train` learns, `eval` evaluates, `sweep` does both."""
+"""A scheduling job: tasks on edge servers. `train` learns, `eval` evaluates, `sweep` does both."""
 
-from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
+from ddrl_sched import fingerprint
 from ddrl_sched.config import SINGLE_RULES, InputError, near, shown
 from ddrl_sched.edge import published
 from ddrl_sched.failures import TrainingError
 from ddrl_sched.jobs import records
-from ddrl_sched.jobs.content import training_hash
 from ddrl_sched.jobs.estimate import durations_s, rule_s
-from ddrl_sched.jobs.identity import Asked, JobSettings, ask, finished, is_gym, state
-from ddrl_sched.jobs.lifecycle import Clock, Task, carry_out, stamp
-from ddrl_sched.jobs.lock import claim, is_claimed
+from ddrl_sched.jobs.lifecycle import Clock, carry_out, stamp
+from ddrl_sched.jobs.lock import is_locked, lock
 from ddrl_sched.jobs.reading import check_n_rows
+from ddrl_sched.jobs.request import Ending, JobSpec, Plan
+from ddrl_sched.jobs.schemas import EVAL_SCHEMA, JobRecord
+from ddrl_sched.jobs.state import is_finished, state
 from ddrl_sched.run.evaluate import check_replay, check_rows, check_size, evaluate
+from ddrl_sched.run.inputs import training_hash
 from ddrl_sched.run.problem import Problem, build_problem
 from ddrl_sched.run.rollout import check_decision
+from ddrl_sched.run.settings import JobSettings
 from ddrl_sched.schedulers.base import Scheduler, traits_of
 from ddrl_sched.schedulers.table import build as build_scheduler
 
 if TYPE_CHECKING:
     from ddrl_sched.jobs.training import Watch  # torch comes with it
 
-NOT_ESTIMATED: dict[str, Any] = {"estimate_s": None, "training_s": 0.0, "training": None}
-
 
 @dataclass(frozen=True)
-class Job:
-    """A checked job."""
+class Estimate:
+    """CPU seconds of a job on one core; None where they are not known."""
 
-    asked: Asked
+    seconds: float | None = None
+    training_s: float = 0.0  # of them for a training ...
+    training: str | None = None  # ... with this name, which jobs that share it do once
+
+
+@dataclass
+class SchedulingJob:
+    """A job with its world and its scheduler."""
+
+    spec: JobSpec[JobSettings]
     problem: Problem
-    scheduler: Scheduler  # where it learns the one of jobs/training.py
-    watch: "Watch | None"  # told of every episode of training; may end the job by an exception
+    scheduler: Scheduler  # where it learns the learner of jobs/training.py
+    watch: "Watch | None" = None  # told of every episode of training; may end the job by an exception
+    turn: ExitStack | None = None  # holds the lock of a shared training until it is found done
+
+    @property
+    def n_seeds(self) -> int:
+        """Seeds of the evaluation."""
+        if self.spec.learns or self.problem.nested:
+            return self.spec.settings.seeds
+        return self.spec.settings.evaluate.policy_seeds if traits_of(self.scheduler).draws else 1
+
+    @property
+    def trains(self) -> bool:
+        """Whether it trains, or takes over the training of another job."""
+        return self.spec.learns and self.spec.weights is None
+
+    @property
+    def training(self) -> str:
+        """Hash of what its training depends on."""
+        return training_hash(self.spec.settings.model_dump(), self.spec.inputs)
+
+    def about(self) -> JobRecord:
+        """What job.json says while it runs."""
+        spec = self.spec
+        return {
+            **stamp(spec),
+            "settings": spec.settings.model_dump(),
+            "seeds": list(range(self.n_seeds)),
+            "scenario_hash": self.problem.scenario_hash,
+            "learned": spec.learns,
+            "experiment": spec.settings.name,
+            "baselines": spec.settings.baselines,
+        }
+
+    def estimate(self) -> Estimate:
+        """As finished jobs of the scheduler in this experiment took, else judged by a few tasks and updates."""
+        spec, problem, settings = self.spec, self.problem, self.spec.settings
+        known = durations_s(spec.folder.parent).get(spec.label)
+        if known is not None:
+            return Estimate(known)
+        if not spec.learns:
+            return Estimate(rule_s(problem, self.scheduler, settings, self.n_seeds))
+        from ddrl_sched.jobs.estimate_training import learner_s  # lazy: torch comes with it
+        from ddrl_sched.jobs.training import trained_on
+
+        problems = trained_on(settings, problem) if self.trains else []
+        try:
+            training_s, rest_s = learner_s(problem, self.scheduler, settings, problems)
+        except TrainingError:  # it diverges while it is tried; the job itself will tell where
+            return Estimate()
+        return Estimate(training_s + rest_s, training_s, f"{spec.label} {self.training}" if self.trains else None)
+
+    def work(self, clock: Clock) -> None:
+        """Train or take over a training, then evaluate."""
+        spec, evaluation = self.spec, self.spec.settings.evaluate
+        if self.trains:
+            from ddrl_sched.jobs.training import learn  # lazy, as above
+
+            learn(spec, self.problem, self.scheduler, clock, turn=self.turn, watch=self.watch)
+        if spec.command == "train":
+            return
+        beside = {"replay_rule": evaluation.replay_rule, "drawn_as": spec.drawn_as}
+        rows = evaluate(self.problem, self.scheduler, spec.label, self.n_seeds, evaluation.traces, **beside)
+        check_rows(rows, spec.settings.env)
+        columns = {name: [row[name] for row in rows] for name in rows[0]}
+        records.write_table(spec.folder / "eval.parquet", columns, EVAL_SCHEMA)
 
 
-def plan_job(data: Mapping[str, Any], command: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Check a job without running it: id, state, estimate_s, label, ...
+def check(spec: JobSpec[JobSettings]) -> None:
+    """Build the job and drop it. Raises InputError. A class of the user's own may do anything: it is not built."""
+    if not spec.own_class:
+        build(spec, try_out=False)
+
+
+def plan(spec: JobSpec[JobSettings]) -> Plan:
+    """What is known of a job before it runs. Raises InputError naming keys.
 
     The state is "done", "failed", "running" (by a living process), "interrupted" or "to do". Jobs with the same
-    `training` (None: no training) do it once: `training_s` of their estimates counts once. With options["try_out"]
-    False the scheduler is asked nothing, which for one of the user's own is code: estimate_s is None.
+    `training` do it once: `training_s` of their estimates counts once. With flags.try_out False the scheduler, which
+    may be code of the user's own, decides nothing: then nothing is estimated.
     """
-    if is_gym(data):
-        from ddrl_sched.jobs import cartpole as cartpole_job  # lazy, as above
-
-        return cartpole_job.plan_job(data, command)
-    asked = ask(data, command, options)
-    job, found = build(asked, options), state(asked, options)
-    return {
-        "job_id": asked.job_id,
-        "state": "running" if found != "done" and is_claimed(asked.folder) else found,
-        **(_estimate(job) if options.get("try_out", True) else NOT_ESTIMATED),
-        "label": asked.label,
-        "scenario": job.problem.env.name,
-        "load": round(job.problem.plan.demand.load, 4),
-    }
+    job, found = build(spec, try_out=spec.flags.try_out), state(spec)
+    estimate = job.estimate() if spec.flags.try_out else Estimate()
+    return Plan(
+        job_id=spec.job_id,
+        state="running" if found != "done" and is_locked(spec.folder) else found,
+        label=spec.label,
+        scenario=job.problem.env.name,
+        load=round(job.problem.plan.demand.load, 4),
+        estimate_s=estimate.seconds,
+        training_s=estimate.training_s,
+        training=estimate.training,
+    )
 
 
-def run_job(data: Mapping[str, Any], command: str, options: Mapping[str, Any]) -> str:
-    """Run a job unless it is done. Returns "done", "skipped", "failed" or "claimed"; raises InputError, OSError.
+def run(spec: JobSpec[JobSettings], watch: "Watch | None" = None) -> Ending:
+    """Do a job, unless it is done. Raises InputError, OSError, TrainingError.
 
     A job that was interrupted, by an OSError too (a full disk, ...), goes on from its last checkpoint. One that another
-    process works on, or whose training another process does, is waited for, or with options["wait"] False passed over
+    process works on, or whose training another process does, is waited for, or with flags.wait False passed over
     ("claimed").
     """
-    if is_gym(data):
-        from ddrl_sched.jobs import cartpole as cartpole_job  # lazy, as above
-
-        return cartpole_job.run_job(data, command, options)
-    asked = ask(data, command, options)
-    if finished(asked, options):
+    if is_finished(spec):
         return "skipped"
-    job = build(asked, options)
-    with ExitStack() as turn:  # first the claim of the training, then that of the folder: all processes in this order
-        if _shares(job, options) and not turn.enter_context(_claim_training(job, options)):
+    job = replace(build(spec), watch=watch)
+    with ExitStack() as turn:  # first the lock of the training, then that of the folder: all processes in this order
+        if _shares(job) and not turn.enter_context(_lock_training(job)):
             return "claimed"
-        task = Task(
-            asked.folder, lambda: state(asked, options), lambda: _about(job), lambda clock: _work(job, clock, turn)
-        )
-        return carry_out(task, options)
+        return carry_out(replace(job, turn=turn))
 
 
-def _shares(job: Job, options: Mapping[str, Any]) -> bool:
+def _shares(job: SchedulingJob) -> bool:
     """Whether other jobs of the experiment may have the same training; with --resume the folder may lie anywhere."""
-    return _trains(job) and not options.get("resume")
+    return job.trains and job.spec.flags.resume is None
 
 
-def _claim_training(job: Job, options: Mapping[str, Any]) -> AbstractContextManager[bool]:
+def _lock_training(job: SchedulingJob) -> AbstractContextManager[bool]:
     """Of jobs with the same training one at a time looks for a finished one and, if there is none, trains."""
-    name = [job.asked.label, records.code_version(), _training_of(job)]
-    file = f".training-{records.canonical_hash(name)[:16]}"  # stays, like the claim of a folder
-    return claim(job.asked.folder.parent, wait=options.get("wait", True), file=file)
+    name = [job.spec.label, fingerprint.code_version(), job.training]
+    file = f".training-{fingerprint.canonical_hash(name)[:16]}"  # stays, like the lock of a folder
+    return lock(job.spec.folder.parent, wait=job.spec.flags.wait, file=file)
 
 
-def prepare(data: Mapping[str, Any], command: str, options: Mapping[str, Any]) -> Job:
-    """Validate a composed config (plain data) and build its job. Raises InputError naming keys."""
-    return build(ask(data, command, options), options)
-
-
-def build(asked: Asked, options: Mapping[str, Any]) -> Job:
+def build(spec: JobSpec[JobSettings], *, try_out: bool = True) -> SchedulingJob:
     """The world and the scheduler of a job. Raises InputError naming keys where they do not fit."""
-    settings = asked.settings
-    problem = build_problem(settings.env, settings.workload, settings.evaluate.seed, asked.inputs)
+    settings = spec.settings
+    problem = build_problem(settings.env, settings.workload, settings.evaluate.seed, spec.inputs)
     problem.check_traces(settings.evaluate.traces)
     _check_replay(settings, problem)
     scheduler: Scheduler
-    if asked.learns:
+    if spec.learns:
         from ddrl_sched.jobs.training import build_learner  # lazy: torch comes with it
 
-        scheduler = build_learner(asked, problem)
+        scheduler = build_learner(spec, problem)
     else:
         keys = {key: value for key, value in settings.scheduler.items() if key != "name"}
         scheduler = build_scheduler(str(settings.scheduler.get("name")), keys)
-        if options.get("try_out", True):
+        if try_out:
             _try_out(settings, problem, scheduler)
-    job = Job(asked, problem, scheduler, options.get("watch"))
-    check_size(problem, _n_seeds(job))
-    if asked.command != "train":
+    job = SchedulingJob(spec, problem, scheduler)
+    check_size(problem, job.n_seeds)
+    if spec.command != "train":
         per_seed = settings.evaluate.traces * (1 if settings.evaluate.replay_rule is None else 2)
-        check_n_rows({"seeds, evaluate.policy_seeds, evaluate.traces": _n_seeds(job) * per_seed})
+        check_n_rows({"seeds, evaluate.policy_seeds, evaluate.traces": job.n_seeds * per_seed})
     return job
 
 
@@ -143,70 +208,3 @@ def _check_replay(settings: JobSettings, problem: Problem) -> None:
         raise InputError("evaluate.replay_rule: only decisions of published worlds can be replayed")
     if (rule in SINGLE_RULES) != (problem.scenario.single):
         raise InputError(f"evaluate.replay_rule: {rule} and {problem.scenario.rule} (env.rule) share no kind of task")
-
-
-def _about(job: Job) -> dict[str, Any]:
-    settings = job.asked.settings
-    return {
-        **stamp(),
-        "job_id": job.asked.job_id,
-        "experiment": settings.name,
-        "settings": settings.model_dump(),
-        "input_sha256": dict(job.asked.inputs),
-        "overrides": job.asked.overrides,
-        "seeds": list(range(_n_seeds(job))),
-        "scenario_hash": job.problem.scenario_hash,
-        "scheduler": job.asked.label,
-        "learned": job.asked.learns,
-        "baselines": settings.baselines,
-    }
-
-
-def _n_seeds(job: Job) -> int:
-    if job.asked.learns or job.problem.nested:
-        return job.asked.settings.seeds
-    return job.asked.settings.evaluate.policy_seeds if traits_of(job.scheduler).draws else 1
-
-
-def _trains(job: Job) -> bool:
-    return job.asked.learns and job.asked.weights_of is None
-
-
-def _work(job: Job, clock: Clock, turn: ExitStack) -> None:
-    """Train or take over a training, then evaluate. `turn` holds the claim of the training, until it is found done."""
-    asked, evaluation = job.asked, job.asked.settings.evaluate
-    if _trains(job):
-        from ddrl_sched.jobs.training import learn  # lazy, as above
-
-        learn(asked, job.problem, job.scheduler, clock, turn, job.watch)
-    if asked.command == "train":
-        return
-    beside = {"replay_rule": evaluation.replay_rule, "drawn_as": asked.drawn_as}
-    rows = evaluate(job.problem, job.scheduler, asked.label, _n_seeds(job), evaluation.traces, **beside)
-    check_rows(rows, asked.settings.env)
-    columns = {name: [row[name] for row in rows] for name in rows[0]}
-    records.write_table(asked.folder / "eval.parquet", columns, records.EVAL_SCHEMA)
-
-
-def _training_of(job: Job) -> str:
-    return training_hash(job.asked.settings.model_dump(), job.asked.inputs)
-
-
-def _estimate(job: Job) -> dict[str, Any]:
-    """Seconds on one core: as finished jobs of the scheduler in this experiment took, else estimated."""
-    asked, problem, settings = job.asked, job.problem, job.asked.settings
-    known = durations_s(asked.folder.parent).get(asked.label)
-    if known is not None:
-        return NOT_ESTIMATED | {"estimate_s": known}
-    if not asked.learns:
-        return NOT_ESTIMATED | {"estimate_s": rule_s(problem, job.scheduler, settings, _n_seeds(job))}
-    from ddrl_sched.jobs.estimate_training import learner_s  # lazy, as above
-    from ddrl_sched.jobs.training import trained_on
-
-    problems = trained_on(asked, problem) if _trains(job) else []
-    try:
-        training_s, rest_s = learner_s(problem, job.scheduler, settings, problems)
-    except TrainingError:  # it diverges while it is tried; the job itself will tell where
-        return NOT_ESTIMATED
-    training = f"{asked.label} {_training_of(job)}" if _trains(job) else None
-    return {"estimate_s": training_s + rest_s, "training_s": training_s, "training": training}

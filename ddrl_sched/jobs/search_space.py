@@ -45,6 +45,9 @@ class Choices(Settings):
     choices: Annotated[list[Any], Field(min_length=1, max_length=100)]
 
 
+Space = Mapping[str, Span | Choices]  # dotted key of a scheduler's yaml -> its values
+
+
 class MedianPruner(Settings):
     """A trial ends early whose best episode so far is worse than the median of earlier trials at the same episode."""
 
@@ -72,7 +75,7 @@ class TuneSettings(Settings):
     space: dict[str, dict[str, Any]]  # `all`, and the name of an agent (of a rule): keys of the scheduler's yaml
 
 
-def space_of(settings: TuneSettings, scheduler: Mapping[str, Any]) -> dict[str, Span | Choices]:
+def space_of(settings: TuneSettings, scheduler: Mapping[str, object]) -> dict[str, Span | Choices]:
     """What is varied about this scheduler. InputError for an unknown key or values of no known form."""
     agent = scheduler.get("agent")
     kind = str(agent["name"] if isinstance(agent, Mapping) else scheduler.get("name"))
@@ -84,19 +87,21 @@ def space_of(settings: TuneSettings, scheduler: Mapping[str, Any]) -> dict[str, 
     return found
 
 
-def changed(scheduler: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+def changed(scheduler: Mapping[str, object], changes: Mapping[str, object]) -> dict[str, object]:
     """A scheduler's yaml with other values at dotted keys."""
     data = copy.deepcopy(dict(scheduler))
     for path, value in changes.items():
         *groups, last = path.split(".")
         here = data
         for group in groups:
-            here = here[group]
+            inner = here[group]
+            assert isinstance(inner, dict)
+            here = inner
         here[last] = value
     return data
 
 
-def check_ends(space: Mapping[str, Span | Choices], scheduler: Mapping[str, Any]) -> None:
+def check_ends(space: Space, scheduler: Mapping[str, object]) -> None:
     """InputError for an end of a span, or a choice, that its key can never have.
 
     Whether values of several keys go together, and with the world and the budget, only a trial can tell.
@@ -111,7 +116,7 @@ def check_ends(space: Mapping[str, Span | Choices], scheduler: Mapping[str, Any]
                 continue
 
 
-def _check_keys(scheduler: Mapping[str, Any]) -> None:
+def _check_keys(scheduler: Mapping[str, object]) -> None:
     """WrongKeyError for a key of the scheduler's yaml that cannot have its value, InputError for what else is wrong."""
     name = str(scheduler.get("name"))
     if name == "learned":
@@ -123,7 +128,7 @@ def _check_keys(scheduler: Mapping[str, Any]) -> None:
 
 
 def _values(
-    space: Mapping[str, Any], scheduler: Mapping[str, Any], place: str, path: str
+    space: Mapping[str, object], scheduler: Mapping[str, object], place: str, path: str
 ) -> Iterator[tuple[str, Span | Choices]]:
     for key, inner in space.items():
         here, full = f"{place}.{key}", f"{path}.{key}".lstrip(".")
@@ -135,7 +140,7 @@ def _values(
             yield full, validate(Choices, inner, here)
         elif "low" in inner or "high" in inner:
             yield full, validate(Span, inner, here)
-        elif isinstance(scheduler[key], Mapping):
-            yield from _values(inner, scheduler[key], here, full)
+        elif isinstance(below := scheduler[key], Mapping):
+            yield from _values(inner, below, here, full)
         else:
             raise InputError(f"{here}: low and high, or choices expected, got {shown(dict(inner))}")

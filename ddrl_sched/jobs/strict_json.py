@@ -2,8 +2,8 @@
 
 import json
 import math
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Never
 
 from ddrl_sched.config import InputError, shown
 
@@ -14,7 +14,7 @@ LARGEST = 2**63
 _SHOWN = 200  # characters of a wrong number that a message repeats
 
 
-def json_text(value: Any, name: str) -> bytes:
+def json_text(value: object, name: str) -> bytes:
     """Plain data as JSON that `parse_json` reads. ValueError, naming the file `name`, where it would not."""
     try:
         data = json.dumps(value, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False).encode()
@@ -26,7 +26,7 @@ def json_text(value: Any, name: str) -> bytes:
     return data
 
 
-def check_plain(settings: Mapping[str, Any], overrides: list[str]) -> None:
+def check_plain(settings: Mapping[str, object], overrides: Sequence[str]) -> None:
     """InputError, naming the key, for settings (or overrides) that job.json cannot hold so that it can be read."""
     for place, text in (*_faults(settings, "", 2), *_faults(overrides, "overrides", 2)):
         raise InputError(f"{place}: {text}")
@@ -51,7 +51,7 @@ def parse_json(data: bytes, name: str) -> Any:
     return value
 
 
-def _faults(value: Any, place: str, level: int) -> Iterator[tuple[str, str]]:
+def _faults(value: object, place: str, level: int) -> Iterator[tuple[str, str]]:
     """(key, what is wrong) of plain data at a level of job.json."""
     if level > MAX_JSON_DEPTH:
         yield place, f"is nested too deep: job.json holds {MAX_JSON_DEPTH} levels"
@@ -76,7 +76,7 @@ def _faults(value: Any, place: str, level: int) -> Iterator[tuple[str, str]]:
         yield place, f"{type(value).__name__} is not plain data"
 
 
-def _size(value: Any) -> int:
+def _size(value: object) -> int:
     """Bytes that it takes in job.json, or some more."""
     return len(json.dumps(value, indent=3, ensure_ascii=False).encode())
 
@@ -94,7 +94,7 @@ def _is_text(text: str) -> bool:
     return True
 
 
-def _refuse_number(text: str) -> Any:
+def _refuse_number(text: str) -> Never:
     raise ValueError(f"{text[:_SHOWN]} is not a finite number of 64 bits")
 
 
@@ -107,7 +107,7 @@ def _whole(text: str) -> int:
     return int(text) if len(text) < 21 and -(2**63) <= int(text) < 2**63 else _refuse_number(text)
 
 
-def _check_depth(value: Any) -> None:
+def _check_depth(value: object) -> None:
     level = [value]
     for _ in range(MAX_JSON_DEPTH):
         inner = [v for v in level if isinstance(v, dict | list)]

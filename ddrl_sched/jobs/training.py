@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -15,19 +15,22 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
-from ddrl_sched import stopping
-from ddrl_sched.config import InputError, clean, shown
+from ddrl_sched import fingerprint, stopping
+from ddrl_sched.config import InputError, Settings, clean, shown
 from ddrl_sched.display import note
 from ddrl_sched.edge.session import Traces
+from ddrl_sched.jobs import budget as budgets
 from ddrl_sched.jobs import checkpoint, records
-from ddrl_sched.jobs.content import Inputs, training_hash
-from ddrl_sched.jobs.identity import WEIGHTS, Asked, JobSettings
+from ddrl_sched.jobs.curve import Curve
+from ddrl_sched.jobs.earlier_run import WEIGHTS
 from ddrl_sched.jobs.lifecycle import Clock
-from ddrl_sched.run import budget as budgets
-from ddrl_sched.run.curve import Curve
+from ddrl_sched.jobs.request import JobSpec
+from ddrl_sched.jobs.schemas import CURVES_SCHEMA, JobRecord
 from ddrl_sched.run.evolve import Evolution
+from ddrl_sched.run.inputs import Inputs, training_hash
 from ddrl_sched.run.problem import Problem, build_problem
 from ddrl_sched.run.progress import show
+from ddrl_sched.run.settings import JobSettings
 from ddrl_sched.run.train import Progress, Training
 from ddrl_sched.run.validation import Validation
 from ddrl_sched.schedulers.base import Scheduler, Trained
@@ -41,38 +44,45 @@ AFTER_ALL_EPISODES = 10**6  # train.episodes is at most that: the number of an e
 MAX_EPISODE_CELLS = 400_000_000  # seeds x tasks x servers of an episode
 
 
-def build_learner(asked: Asked, problem: Problem) -> Learner | PricePolicy:
-    """The learner of a job, with the weights of `asked.weights_of` if given. Raises InputError naming keys."""
-    settings = asked.settings
+def build_learner(spec: JobSpec[JobSettings], problem: Problem) -> Learner | PricePolicy:
+    """The learner of a job, with the weights of `spec.weights_of` if given. Raises InputError naming keys."""
+    settings = spec.settings
     _check_episodes(settings, problem)
     torch.set_num_threads(1)
     try:
         learner = _learner(settings, problem)
-        if asked.weights_of is not None:
-            _load_weights(asked.weights_of, learner, asked.weights_sha256)
+        if spec.weights is not None:
+            _load_weights(spec.weights.folder, learner, spec.weights.sha256)
     except InputError as error:
-        raise error if asked.weights_of is None else InputError(f"{error} ({_size(asked, problem)})") from None
-    if asked.weights_of is None:
-        budgets.check_budget(learner, trained_on(asked, problem), settings.train)
+        raise error if spec.weights is None else InputError(f"{error} ({_size(spec, problem)})") from None
+    if spec.weights is None:
+        budgets.check_budget(learner, trained_on(settings, problem), settings.train)
     return learner
 
 
 def learn(
-    asked: Asked, problem: Problem, learner: Scheduler, clock: Clock, turn: ExitStack, watch: Watch | None
+    spec: JobSpec[JobSettings],
+    problem: Problem,
+    learner: Scheduler,
+    clock: Clock,
+    *,
+    turn: ExitStack | None,
+    watch: Watch | None,
 ) -> None:
     """Train, or take over a training, into the job's folder.
 
-    `turn` holds the claim of the training, until it is found done. `watch` is told of every episode; it may end the job
+    `turn` holds the lock of the training, until it is found done. `watch` is told of every episode; it may end the job
     by an exception.
     """
     assert isinstance(learner, Learner | PricePolicy)
-    trained = _trained_before(asked, problem)
+    trained = _trained_before(spec, problem)
     if trained is None:
-        _train(asked, problem, learner, clock, watch)
+        _train(spec, problem, learner, clock, watch)
     else:
-        turn.close()
+        if turn is not None:
+            turn.close()
         _load_weights(trained, learner)
-        _copy_training(trained, asked.folder)
+        _copy_training(trained, spec.folder)
 
 
 def _check_episodes(settings: JobSettings, problem: Problem) -> None:
@@ -94,23 +104,23 @@ def _learner(settings: JobSettings, problem: Problem) -> Learner | PricePolicy:
     return Learner(learned, problem.scenario, settings.seeds, generators)
 
 
-def _trained_before(asked: Asked, problem: Problem) -> Path | None:
+def _trained_before(spec: JobSpec[JobSettings], problem: Problem) -> Path | None:
     """A finished job of the experiment, by the same code, whose training was the same; only its evaluation differs."""
-    wanted = training_hash(asked.settings.model_dump(), problem.inputs)
-    for folder in sorted(asked.folder.parent.glob("*")):
+    wanted = training_hash(spec.settings.model_dump(), problem.inputs)
+    for folder in sorted(spec.folder.parent.glob("*")):
         try:
             other = records.read_job(folder)
         except (OSError, ValueError):
             continue
-        same = other["scheduler"] == asked.label and other["code_version"] == records.code_version()
-        same = same and other["packages"] == records.package_versions() and folder != asked.folder
+        same = other["scheduler"] == spec.label and other["code_version"] == fingerprint.code_version()
+        same = same and other["packages"] == fingerprint.package_versions() and folder != spec.folder
         same = same and (folder / WEIGHTS).exists()
         if same and _trained_alike(other, wanted, problem.inputs) and records.is_done(folder):
             return folder
     return None
 
 
-def _trained_alike(other: Mapping[str, Any], wanted: str, inputs: Inputs) -> bool:
+def _trained_alike(other: JobRecord, wanted: str, inputs: Inputs) -> bool:
     """Whether a job.json is of the training `wanted`, and its input files had the content that they have now."""
     try:
         return other["input_sha256"] == inputs and training_hash(other["settings"], inputs) == wanted
@@ -126,10 +136,12 @@ def _copy_training(source: Path, folder: Path) -> None:
     records.write_bytes(folder / "run.log", f"the training of {source.name}\n".encode())
 
 
-def _train(asked: Asked, problem: Problem, learner: Learner | PricePolicy, clock: Clock, watch: Watch | None) -> None:
+def _train(
+    spec: JobSpec[JobSettings], problem: Problem, learner: Learner | PricePolicy, clock: Clock, watch: Watch | None
+) -> None:
     """Train, from the last checkpoint if there is one, then write curves, weights and the log."""
-    settings, budget = asked.settings, asked.settings.train
-    problems = trained_on(asked, problem)
+    settings, budget = spec.settings, spec.settings.train
+    problems = trained_on(settings, problem)
     seeds = range(settings.seeds)
 
     def fresh(problem: Problem, episode: int) -> Traces:
@@ -150,15 +162,15 @@ def _train(asked: Asked, problem: Problem, learner: Learner | PricePolicy, clock
         training = Training(learner, problem.scenario, budget.episodes, traces_of, looks)
     curve, before = Curve(), learner.weights()
     parts: dict[str, checkpoint.Stateful] = {"training": training, "curve": curve, "clock": clock}
-    for progress in show(resumed(asked, training, parts), budget.episodes, asked.label):
+    for progress in show(resumed(spec, training, parts), budget.episodes, spec.label):
         curve.add(progress)
         budgets.check_delays(progress)
         if watch is not None:
             watch(progress)
     budgets.check_learned(learner, curve.tasks_seen, before, budget)
-    records.write_table(asked.folder / "curves.parquet", curve.frame(), records.CURVES_SCHEMA)
-    records.write_bytes(asked.folder / WEIGHTS, save_tensors(learner.weights()))
-    records.write_bytes(asked.folder / "run.log", ("\n".join(curve.log) + "\n").encode())
+    records.write_table(spec.folder / "curves.parquet", curve.frame(), CURVES_SCHEMA)
+    records.write_bytes(spec.folder / WEIGHTS, save_tensors(learner.weights()))
+    records.write_bytes(spec.folder / "run.log", ("\n".join(curve.log) + "\n").encode())
 
 
 def _validation(settings: JobSettings, problems: list[Problem], n_learners: int) -> Validation:
@@ -178,39 +190,28 @@ def _validation(settings: JobSettings, problems: list[Problem], n_learners: int)
     return Validation(budget.validate_every, traces, generators)
 
 
-class Resumable(Protocol):
-    """What a job must tell so that its training can be taken up again."""
-
-    @property
-    def folder(self) -> Path: ...
-    @property
-    def job_id(self) -> str: ...
-    @property
-    def label(self) -> str: ...
-    @property
-    def checkpoint_s(self) -> float | None: ...
-
-
-def resumed(job: Resumable, training: Iterable[T | None], parts: Mapping[str, checkpoint.Stateful]) -> Iterator[T]:
+def resumed(
+    spec: JobSpec[Settings], training: Iterable[T | None], parts: Mapping[str, checkpoint.Stateful]
+) -> Iterator[T]:
     """What `training` yields, from the last checkpoint of the job on, saved with all `parts` as time passes."""
-    about = {"job_id": job.job_id, "packages": records.package_versions(), "numerics": records.numerics()}
+    about = {"job_id": spec.job_id, "packages": fingerprint.package_versions(), "numerics": fingerprint.numerics()}
 
     def save() -> None:
-        checkpoint.save(job.folder, about, parts)
+        checkpoint.save(spec.folder, about, parts)
         if stopping.asked():
-            print(f"{job.label}: state saved; the same command goes on from here ({job.folder})", file=sys.stderr)
+            print(f"{spec.label}: state saved; the same command goes on from here ({spec.folder})", file=sys.stderr)
 
     try:
-        checkpoint.load(job.folder, about, parts)
+        checkpoint.load(spec.folder, about, parts)
     except ValueError as error:
-        note(f"{job.label}: trained from the start, for {error}")
-    assert job.checkpoint_s is not None
-    yield from checkpoint.resumable(training, save, job.checkpoint_s)
+        note(f"{spec.label}: trained from the start, for {error}")
+    assert spec.checkpoint_s is not None
+    yield from checkpoint.resumable(training, save, spec.checkpoint_s)
 
 
-def trained_on(asked: Asked, problem: Problem) -> list[Problem]:
+def trained_on(settings: JobSettings, problem: Problem) -> list[Problem]:
     """The job's problem at each of train.loads."""
-    return [_at_load(problem, load) for load in asked.settings.train.loads] or [problem]
+    return [_at_load(problem, load) for load in settings.train.loads] or [problem]
 
 
 def _at_load(problem: Problem, load: float) -> Problem:
@@ -219,10 +220,11 @@ def _at_load(problem: Problem, load: float) -> Problem:
     )
 
 
-def _size(asked: Asked, problem: Problem) -> str:
+def _size(spec: JobSpec[JobSettings], problem: Problem) -> str:
     """What a reader should know of a world in which trained weights are refused."""
-    here = f"env {asked.settings.env.name} has {problem.scenario.n_servers} servers"
-    return f"{here}; most learned schedulers need as many as {asked.weights_of} was trained with"
+    assert spec.weights is not None
+    here = f"env {spec.settings.env.name} has {problem.scenario.n_servers} servers"
+    return f"{here}; most learned schedulers need as many as {spec.weights.folder} was trained with"
 
 
 def _load_weights(source: Path, learner: Trained, sha256: str | None = None) -> None:

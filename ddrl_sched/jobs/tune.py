@@ -9,41 +9,48 @@ import copy
 import csv
 import io
 import re
-import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import pandas as pd
 import yaml  # type: ignore[import-untyped]
-from filelock import FileLock, Timeout
 
 from ddrl_sched.config import InputError, validate
-from ddrl_sched.extras import require
-from ddrl_sched.jobs import checkpoint, records
-from ddrl_sched.jobs.content import by_content, content_hash
+from ddrl_sched.display import note
+from ddrl_sched.fingerprint import canonical_hash
+from ddrl_sched.jobs import checkpoint, records, scheduling
+from ddrl_sched.jobs import resolve as scheduling_settings
 from ddrl_sched.jobs.reading import MAX_TABLE_BYTES
-from ddrl_sched.jobs.scheduling import Job, plan_job, prepare, run_job
-from ddrl_sched.jobs.search_space import (
-    Choices,
-    HalvingPruner,
-    MedianPruner,
-    Span,
-    TuneSettings,
-    changed,
-    check_ends,
-    space_of,
-)
+from ddrl_sched.jobs.request import Ending, Flags, JobSpec, Plan, Request
+from ddrl_sched.jobs.scheduling import SchedulingJob
+from ddrl_sched.jobs.search_space import Choices, Space, TuneSettings, changed, check_ends, space_of
 from ddrl_sched.jobs.strict_json import check_plain
+from ddrl_sched.jobs.tune_study import (
+    ERROR,
+    JOB,
+    NOTE,
+    StudyFile,
+    finished,
+    n_counted,
+    next_trial,
+    open_study,
+    optuna,
+    release,
+)
 from ddrl_sched.labels import with_changes
+from ddrl_sched.run.inputs import by_content, content_hash
+from ddrl_sched.run.settings import JobSettings
 from ddrl_sched.run.train import Progress
-from ddrl_sched.saving import make_folder
-from ddrl_sched.seeding import stream
 
-JOB, ERROR, NOTE = "job_id", "error", "note"  # attributes of a trial: its job, why it failed, how it ended early
-MAX_LINE_BYTES = 1 << 20  # of a study on disk, where lines have some hundred
+if TYPE_CHECKING:
+    from optuna import Study, Trial
+    from optuna.trial import FrozenTrial
+
+    from ddrl_sched.jobs.training import Watch
+
 DIGITS = 3  # significant ones of a proposed number
 
 
@@ -56,236 +63,139 @@ class Search:
     """One study: what is varied around which job, and where it is kept."""
 
     settings: TuneSettings
-    data: dict[str, Any]  # composed config of the job, with the traces of the search
-    options: dict[str, Any]  # for its trials
-    space: dict[str, Span | Choices]  # dotted key of the scheduler's yaml -> its values
-    job: Job
+    request: Request  # of the job, with the traces of the search
+    spec: JobSpec[JobSettings]  # of the job as it is before anything is varied
+    space: Space  # dotted key of the scheduler's yaml -> its values
     study_id: str
-    folder: Path  # of the experiment
 
     @property
-    def file(self) -> str:
+    def folder(self) -> Path:
+        """The folder of the experiment."""
+        return self.spec.folder.parent
+
+    @property
+    def name(self) -> str:
         """Name of the scheduler in file names."""
-        return re.sub(r"[^A-Za-z0-9_.-]+", "_", self.job.asked.label)
+        return re.sub(r"[^A-Za-z0-9_.-]+", "_", self.spec.label)
 
     @property
-    def journal(self) -> Path:
+    def file(self) -> StudyFile:
         """The study on disk."""
-        return self.folder / "studies" / f"{self.file}-{self.study_id}.journal"
+        journal = self.folder / "studies" / f"{self.name}-{self.study_id}.journal"
+        return StudyFile(journal, self.study_id, self.spec.label, self.settings, self.space)
 
 
-def tune(data: Mapping[str, Any], options: Mapping[str, Any]) -> str:
-    """Run trials until the study has `n_trials`. Returns "done", or "skipped" if it had them.
+def resolve(request: Request) -> JobSpec[TuneSettings]:
+    """Validate a request for a search and name its study. Raises InputError naming keys."""
+    search = _search(request)
+    return JobSpec(
+        kind="tune",
+        request=request,
+        settings=search.settings,
+        label=request.label,
+        overrides=request.overrides,
+        job_id=search.study_id,
+        folder=search.folder,
+        identity={},
+        learns=search.spec.learns,
+        own_class=search.spec.own_class,
+        world=search.spec.world,
+    )
+
+
+def check(spec: JobSpec[TuneSettings]) -> None:
+    """Build the job around which is searched. Raises InputError."""
+    scheduling.check(_search(spec.request).spec)
+
+
+def plan(spec: JobSpec[TuneSettings]) -> Plan:
+    """What is known of the search before it goes on. Raises InputError."""
+    search, counted = _search(spec.request), 0
+    optuna()
+    if search.file.journal.exists():
+        study = open_study(search.file, accept_code=spec.flags.accept_code)
+        counted = n_counted(study.get_trials(deepcopy=False))
+    left = max(0, search.settings.n_trials - counted)
+    one = scheduling.plan(search.spec)
+    state = "to do" if not counted else f"{counted} of {search.settings.n_trials} trials" if left else "done"
+    return replace(one, job_id=search.study_id, state=state, estimate_s=(one.estimate_s or 0.0) * left)
+
+
+def run(spec: JobSpec[TuneSettings]) -> Ending:
+    """Run trials until the study has `n_trials`: "done", or "skipped" if it had them.
 
     Raises InputError for wrong settings or a study of another code version, RuntimeError if no trial finished.
     """
-    optuna = require("optuna", "optuna", "tune")
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    search = _search(data, options)
-    study = _study(optuna, search, accept_code=bool(options.get("accept_code")))
+    optuna()
+    search = _search(spec.request)
+    job = scheduling.build(search.spec)
+    study = open_study(search.file, accept_code=spec.flags.accept_code)
     ran = 0
-    while (asked := _ask(optuna, study, search)) is not None:
-        trial, claim = asked
+    while (taken := next_trial(study, search.file)) is not None:
+        trial, held = taken
         try:
-            _run(optuna, study, trial, search)
+            _run(study, trial, search)
         finally:
-            _release(claim)
+            release(held)
         ran += 1
-        _write_results(study, search)
-    if not _finished(study) and all(trial.state.is_finished() for trial in study.get_trials(deepcopy=False)):
-        raise RuntimeError(f"no trial of {search.job.asked.label} finished ({search.folder / 'trials'})")
+        _write_results(study, search, job)
+    if not finished(study) and all(trial.state.is_finished() for trial in study.get_trials(deepcopy=False)):
+        raise RuntimeError(f"no trial of {spec.label} finished ({search.folder / 'trials'})")
     return "done" if ran else "skipped"
 
 
-def plan_tune(data: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
-    """As jobs.scheduling.plan_job, for a whole study. Raises InputError."""
-    optuna = require("optuna", "optuna", "tune")
-    search = _search(data, options)
-    n_counted = 0
-    if search.journal.exists():
-        study = _study(optuna, search, accept_code=bool(options.get("accept_code")))
-        n_counted = _n_counted(study.get_trials(deepcopy=False))
-    left = max(0, search.settings.n_trials - n_counted)
-    one = plan_job(search.data, "sweep", search.options)
-    state = "to do" if not n_counted else f"{n_counted} of {search.settings.n_trials} trials" if left else "done"
-    return {**one, "job_id": search.study_id, "state": state, "estimate_s": (one["estimate_s"] or 0.0) * left}
-
-
-# Settings
-
-
-def _search(data: Mapping[str, Any], options: Mapping[str, Any]) -> Search:
-    settings = validate(TuneSettings, data["tune"], "tune")
+def _search(request: Request) -> Search:
+    """The study of a request. Raises InputError naming keys."""
+    settings = validate(TuneSettings, cast(Mapping[str, object], request.data["tune"]), "tune")
     check_plain({"tune": settings.model_dump()}, [])
-    job_data = copy.deepcopy({key: value for key, value in data.items() if key != "tune"})
-    if job_data["evaluate"]["seed"] == settings.evaluate_seed:
-        raise InputError("tune.evaluate_seed: must differ from evaluate.seed, whose traces are held out")
-    job_data["evaluate"]["seed"] = settings.evaluate_seed
-    job = prepare(job_data, "sweep", {})
-    if job.problem.plan.trace is not None:
+    job_request = _on_other_traces(request, settings)
+    spec = scheduling_settings.resolve(job_request)
+    if spec.settings.workload.arrivals.kind == "trace":
         raise InputError("tune: the evaluation windows of a trace are held out; search with synthetic arrivals")
-    space = space_of(settings, job_data["scheduler"])
-    check_ends(space, job_data["scheduler"])
+    scheduler = spec.settings.scheduler
+    space = space_of(settings, scheduler)
+    check_ends(space, scheduler)
     varied = {key: values.model_dump() for key, values in space.items()}
-    constant = {key: value for key, value in settings.model_dump().items() if key not in ("n_trials", "space")}
-    fixed = by_content(job.asked.settings.model_dump(exclude={"name", "baselines"}))
-    study_id = records.canonical_hash([job.asked.label, fixed, constant, varied, content_hash(job.problem.inputs)])[:8]
-    trial_options = {**options, "retry_failed": True, "accept_code": False, "wait": True}
-    return Search(settings, job_data, trial_options, space, job, study_id, job.asked.folder.parent)
+    constant = settings.model_dump(exclude={"n_trials", "space"})
+    fixed = by_content(spec.settings.model_dump(exclude={"name", "baselines"}))
+    study_id = canonical_hash([spec.label, fixed, constant, varied, content_hash(spec.inputs)])[:8]
+    return Search(settings, job_request, spec, space, study_id)
 
 
-# The study
-
-
-def _study(optuna: Any, search: Search, *, accept_code: bool) -> Any:
-    """The study on disk, made if it is not there. InputError if another version of the code began it."""
-    journal = optuna.storages.journal
-    make_folder(search.journal.parent)
-    with FileLock(search.journal.with_suffix(".lock")):  # one process at a time
-        study = optuna.create_study(
-            storage=optuna.storages.JournalStorage(
-                journal.JournalFileBackend(str(search.journal), Writing(search.journal))
-            ),
-            study_name=search.study_id,
-            pruner=_pruner(optuna, search),
-            direction="minimize",
-            load_if_exists=True,
-        )
-        began_with = study.user_attrs.get("code_version")
-        if began_with is None:
-            study.set_user_attr("code_version", records.code_version())
-        elif began_with != records.code_version() and not accept_code:
-            raise InputError(
-                f"the study of {search.job.asked.label} was begun with another version of the code ({search.journal}): "
-                "--accept-code continues it, another name= begins a new one"
-            )
-    return study
-
-
-def _pruner(optuna: Any, search: Search) -> Any:
-    chosen = search.settings.pruner
-    if isinstance(chosen, MedianPruner):
-        return optuna.pruners.MedianPruner(chosen.startup_trials, chosen.warm_up_episodes)
-    if isinstance(chosen, HalvingPruner):
-        return optuna.pruners.SuccessiveHalvingPruner(chosen.first_episodes, chosen.reduction)
-    return optuna.pruners.NopPruner()
-
-
-class Writing:
-    """The lock under which a study is written, which ends with its process; a line that was not ended is cut off."""
-
-    def __init__(self, journal: Path) -> None:
-        self._journal = journal
-        self._lock = FileLock(journal.with_suffix(".writing"))
-
-    def acquire(self) -> bool:
-        """Wait for our turn. What stands behind the last newline would spoil the line that we add."""
-        self._lock.acquire()
-        with open(self._journal, "rb+") as file:
-            end = file.seek(0, io.SEEK_END)
-            file.seek(max(0, end - MAX_LINE_BYTES))
-            tail = file.read()
-            whole = tail.rfind(b"\n") + 1
-            if whole < len(tail):
-                file.truncate(end - len(tail) + whole)
-        return True
-
-    def release(self) -> None:
-        """Let others write."""
-        self._lock.release()
-
-
-def _ask(optuna: Any, study: Any, search: Search) -> tuple[Any, FileLock] | None:
-    """The next trial and our claim on it. None if there are enough.
-
-    What is proposed depends on tune.seed and the trials so far alone, and a trial whose process died goes on as if it
-    had never stopped, with all that it has reported; so does the study.
-    """
-    with FileLock(search.journal.with_suffix(".lock")):  # one process at a time
-        if (lost := _lost(optuna, study, search)) is not None:
-            return lost
-        n_counted = _n_counted(study.get_trials(deepcopy=False))
-        if n_counted >= search.settings.n_trials:
-            return None
-        seed = int(stream(search.settings.seed, "tune", n_counted).integers(2**32))
-        study.sampler = optuna.samplers.TPESampler(n_startup_trials=search.settings.startup_trials, seed=seed)
-        trial = study.ask({key: _distribution(optuna, values) for key, values in search.space.items()})
-        claim = _claim(search, trial.number)
-        assert claim is not None  # its number is new
-        return trial, claim
-
-
-def _n_counted(trials: list[Any]) -> int:
-    """Trials that count against n_trials: not those whose process died before all their settings were proposed."""
-    return sum(trial.state.name != "FAIL" or ERROR in trial.user_attrs for trial in trials)
-
-
-def _lost(optuna: Any, study: Any, search: Search) -> tuple[Any, FileLock] | None:
-    """A trial that a process was working on that is no longer there, and our claim on it."""
-    states = optuna.trial.TrialState
-    for trial in study.get_trials(deepcopy=False, states=(states.RUNNING,)):
-        claim = _claim(search, trial.number)
-        if claim is None:
-            continue
-        if trial.params.keys() == search.space.keys():
-            return optuna.trial.Trial(study, trial._trial_id), claim
-        study.tell(trial.number, state=states.FAIL)  # the same settings are proposed anew
-        _release(claim)
-    return None
-
-
-def _distribution(optuna: Any, values: Span | Choices) -> Any:
-    """Choices are proposed by their index, so that they may be lists."""
-    if isinstance(values, Choices):
-        return optuna.distributions.CategoricalDistribution(range(len(values.choices)))
-    if isinstance(values.low, int) and isinstance(values.high, int):
-        return optuna.distributions.IntDistribution(values.low, values.high, log=values.log)
-    return optuna.distributions.FloatDistribution(values.low, values.high, log=values.log)
-
-
-def _claim(search: Search, number: int) -> FileLock | None:
-    """Our hold on a trial, which ends with this process, whatever ends that; None if a living process has it."""
-    lock = FileLock(search.journal.with_suffix(f".{number}.claim"))
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        return None
-    return lock
-
-
-def _release(claim: FileLock) -> None:
-    Path(claim.lock_file).unlink(missing_ok=True)
-    claim.release()
+def _on_other_traces(request: Request, settings: TuneSettings) -> Request:
+    """The job that is searched around, evaluated on traces that are not the held-out ones."""
+    evaluation = request.data.get("evaluate")
+    if not isinstance(evaluation, Mapping):
+        raise InputError("evaluate: a group of keys expected")
+    if evaluation.get("seed") == settings.evaluate_seed:
+        raise InputError("tune.evaluate_seed: must differ from evaluate.seed, whose traces are held out")
+    data = {key: value for key, value in request.data.items() if key != "tune"}
+    data["evaluate"] = {**evaluation, "seed": settings.evaluate_seed}
+    flags = Flags(retry_failed=True, try_out=request.flags.try_out, debug=request.flags.debug)
+    return replace(request, data=data, flags=flags)
 
 
 # A trial
 
 
-def _run(optuna: Any, study: Any, trial: Any, search: Search) -> None:
+def _run(study: "Study", trial: "Trial", search: Search) -> None:
     """Run a trial as a job and tell the study how it ended, refused settings included.
 
     Raises OSError, and InputError where the job would be refused whatever is proposed.
     """
-    states = optuna.trial.TrialState
-    reported = study.trials[trial.number].intermediate_values  # by a process that died
-
-    def watch(progress: Progress) -> None:
-        delay_s = progress.delay_s[~np.isnan(progress.delay_s)]
-        if len(delay_s) == 0:  # an episode of a real trace may hold no task
-            return
-        if progress.episode not in reported:
-            trial.report(float(delay_s.mean()), progress.episode)
-        if progress.episode >= max(reported, default=0) and trial.should_prune():
-            raise Pruned(f"after {progress.episode + 1} of {search.job.asked.settings.train.episodes} episodes")
-
-    data = _trial_data(search, trial.params)
+    states = optuna().trial.TrialState
+    request = _trial_request(search, trial.params)
+    folder: Path | None = None
     try:
-        job = prepare(data, "sweep", {})
-        trial.set_user_attr(JOB, job.asked.job_id)
-        run_job(data, "sweep", {**search.options, "watch": watch})
-        value = _objective_s(job.asked.folder)
+        spec = scheduling_settings.resolve(request)
+        folder = spec.folder
+        scheduling.build(spec)
+        trial.set_user_attr(JOB, spec.job_id)
+        scheduling.run(spec, _watching(study, trial, search))
+        value = _objective_s(folder)
     except Pruned as why:
-        checkpoint.discard(job.asked.folder)
+        assert folder is not None
+        checkpoint.discard(folder)
         trial.set_user_attr(NOTE, f"pruned {why}")
         study.tell(trial, state=states.PRUNED)
     except OSError:  # the disk is full, ...: the trial is not to blame and is repeated
@@ -295,34 +205,53 @@ def _run(optuna: Any, study: Any, trial: Any, search: Search) -> None:
             raise
         trial.set_user_attr(ERROR, f"{type(error).__name__}: {error}")
         study.tell(trial, state=states.FAIL)
-        print(f"{data['label']}: {type(error).__name__}: {error}", file=sys.stderr)
+        note(f"{request.label}: {type(error).__name__}: {error}")
     else:
         study.tell(trial, value)
 
 
+def _watching(study: "Study", trial: "Trial", search: Search) -> "Watch":
+    """What is told of every episode of a trial, and ends one that is not worth its end by Pruned."""
+    reported = study.trials[trial.number].intermediate_values  # by a process that died
+
+    def watch(progress: Progress) -> None:
+        delay_s = progress.delay_s[~np.isnan(progress.delay_s)]
+        if len(delay_s) == 0:  # an episode of a real trace may hold no task
+            return
+        if progress.episode not in reported:
+            trial.report(float(delay_s.mean()), progress.episode)
+        if progress.episode >= max(reported, default=0) and trial.should_prune():
+            raise Pruned(f"after {progress.episode + 1} of {search.spec.settings.train.episodes} episodes")
+
+    return watch
+
+
 def _still_holds(search: Search) -> bool:
     """Whether the job without what is proposed is what it was: an input file may have changed. Raises InputError."""
-    return prepare(search.data, "sweep", {}).asked.job_id == search.job.asked.job_id
+    spec = scheduling_settings.resolve(search.request)
+    scheduling.build(spec)
+    return spec.job_id == search.spec.job_id
 
 
-def _trial_data(search: Search, params: Mapping[str, Any]) -> dict[str, Any]:
+def _trial_request(search: Search, params: Mapping[str, object]) -> Request:
     """The job of a trial: the scheduler's keys changed, and named after them."""
-    changes = _changes(search, params)
-    data = copy.deepcopy(search.data)
-    data["scheduler"] = changed(data["scheduler"], changes)
+    changes, request = _changes(search, params), search.request
+    scheduler = request.data["scheduler"]
+    assert isinstance(scheduler, Mapping)
+    data = {**copy.deepcopy(dict(request.data)), "scheduler": changed(scheduler, changes)}
     words = {f"scheduler.{path}": str(value).replace(" ", "") for path, value in changes.items()}
-    data["label"] = with_changes(search.data["label"], words)
-    data["overrides"] = [*search.data["overrides"], *(f"{path}={value}" for path, value in words.items())]
-    return data
+    overrides = [*request.overrides, *(f"{path}={value}" for path, value in words.items())]
+    return replace(request, data=data, label=with_changes(request.label, words), overrides=overrides)
 
 
-def _changes(search: Search, params: Mapping[str, Any]) -> dict[str, Any]:
+def _changes(search: Search, params: Mapping[str, object]) -> dict[str, object]:
     """{key of the scheduler: value} of what Optuna proposed."""
-    changes: dict[str, Any] = {}
+    changes: dict[str, object] = {}
     for path, values in search.space.items():
         value = params[path]
+        assert isinstance(value, int | float)
         if isinstance(values, Choices):
-            changes[path] = values.choices[value]
+            changes[path] = values.choices[int(value)]
         else:
             changes[path] = value if isinstance(value, int) else _rounded(value, *values.ends)
     return changes
@@ -342,44 +271,40 @@ def _objective_s(folder: Path) -> float:
 # Results
 
 
-def _write_results(study: Any, search: Search) -> None:
+def _write_results(study: "Study", search: Search, job: SchedulingJob) -> None:
     """The table of all trials, and the best settings as a yaml of the scheduler group."""
-    records.write_bytes(search.folder / "trials" / f"{search.file}.csv", _table(study, search).encode())
-    finished = _finished(study)
-    if finished:
-        best = min(finished, key=lambda trial: (trial.value, trial.number))
-        file = search.folder / "best" / "scheduler" / f"{search.file}_best.yaml"
-        records.write_bytes(file, _best_yaml(best, len(finished), search).encode())
+    records.write_bytes(search.folder / "trials" / f"{search.name}.csv", _table(study, search).encode())
+    done = finished(study)
+    if done:
+        best = min(done, key=lambda trial: (trial.value, trial.number))
+        file = search.folder / "best" / "scheduler" / f"{search.name}_best.yaml"
+        records.write_bytes(file, _best_yaml(best, len(done), search, job).encode())
 
 
-def _finished(study: Any) -> list[Any]:
-    return [trial for trial in study.get_trials(deepcopy=False) if trial.state.name == "COMPLETE"]
-
-
-def _table(study: Any, search: Search) -> str:
+def _table(study: "Study", search: Search) -> str:
     """One line per trial that ended: number, state, mean delay, job and settings."""
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(["trial", "state", "mean_delay_s", "job_id", *search.space, "note"])
     for trial in study.get_trials(deepcopy=False):
-        note = trial.user_attrs.get(ERROR) or trial.user_attrs.get(NOTE, "")
-        if not trial.state.is_finished() or (trial.state.name == "FAIL" and not note):
+        remark = trial.user_attrs.get(ERROR) or trial.user_attrs.get(NOTE, "")
+        if not trial.state.is_finished() or (trial.state.name == "FAIL" and not remark):
             continue
         changes = _changes(search, trial.params)
         value = "" if trial.value is None or trial.state.name != "COMPLETE" else repr(trial.value)
         job_id = trial.user_attrs.get(JOB, "")  # none where its settings were refused
-        rows.writerow([trial.number, trial.state.name.lower(), value, job_id, *changes.values(), note])
+        rows.writerow([trial.number, trial.state.name.lower(), value, job_id, *changes.values(), remark])
     return text.getvalue()
 
 
-def _best_yaml(best: Any, n_finished: int, search: Search) -> str:
-    job, settings = search.job, search.settings
+def _best_yaml(best: "FrozenTrial", n_finished: int, search: Search, job: SchedulingJob) -> str:
+    spec, settings = search.spec, search.settings
     world = f"{job.problem.env.name}, {job.problem.workload.name}, load {job.problem.plan.demand.load:g}"
     value = f"mean delay {best.value:.5g} s on the traces of the search"
     head = [
-        f"# {job.asked.label}, settings found by a search in {world}",
-        f"# trial {best.number} of {settings.n_trials} ({n_finished} trained to their end), {job.asked.settings.seeds} "
-        f"seeds, {job.asked.settings.train.episodes} episodes: {value}",
+        f"# {spec.label}, settings found by a search in {world}",
+        f"# trial {best.number} of {settings.n_trials} ({n_finished} trained to their end), {spec.settings.seeds} "
+        f"seeds, {spec.settings.train.episodes} episodes: {value}",
     ]
-    scheduler = _trial_data(search, best.params)["scheduler"]
+    scheduler = _trial_request(search, best.params).data["scheduler"]
     return "\n".join([*head, yaml.safe_dump(scheduler, sort_keys=False, default_flow_style=None)])

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import Annotated, Any, Literal
 
@@ -22,7 +23,8 @@ from pydantic import Field
 from ddrl_sched import stopping
 from ddrl_sched.config import Settings
 from ddrl_sched.failures import FAILED
-from ddrl_sched.launchers.task import RUNNING, Report, Task, lost, work
+from ddrl_sched.jobs.request import Result
+from ddrl_sched.launchers.task import Task, lost, work
 
 PATIENCE_S = 3.0  # for processes that save their state
 LONGEST = 1800  # characters of a text that comes home; what fits into a pipe is written at once, or not at all
@@ -56,13 +58,13 @@ class Worker:
         self._executor.submit(os.getpid)  # starts it
         (self._process,) = context.made
 
-    def send(self, task: Task) -> "Future[Report]":
-        """The report of a task to come. Raises BrokenProcessPool if the process has died since its last job."""
+    def send(self, task: Task) -> "Future[Result]":
+        """The result of a task to come. Raises BrokenProcessPool if the process has died since its last job."""
         if not self._process.is_alive():
             raise BrokenProcessPool
         return self._executor.submit(_work, task)
 
-    def report(self, future: "Future[Report]", task: Task) -> Report:
+    def report(self, future: "Future[Result]", task: Task) -> Result:
         """What came of an ended task; a signal that ends the command is no part of it."""
         error = future.exception()
         if error is None:
@@ -71,8 +73,8 @@ class Worker:
             return lost(task, error)  # an answer that could not be read
         return self.died_with(task)
 
-    def died_with(self, task: Task) -> Report:
-        """The report of a task whose process is dead."""
+    def died_with(self, task: Task) -> Result:
+        """The result of a task whose process is dead."""
         end = time.monotonic() + PATIENCE_S  # two threads wait for the exit status; one may look before it is noted
         while (status := self._process.exitcode) is None and time.monotonic() < end:
             time.sleep(0.01)
@@ -93,12 +95,12 @@ class Worker:
         self._executor.shutdown()
 
 
-def run(tasks: Sequence[Task], settings: ProcessesSettings) -> Iterator[Report]:
-    """The report of every task as it ends."""
+def run(tasks: Sequence[Task], settings: ProcessesSettings) -> Iterator[Result]:
+    """The result of every task as it ends."""
     waiting = deque(tasks)
     workers: list[Worker] = []
     idle: list[Worker] = []
-    sent: dict[Future[Report], tuple[Worker, Task]] = {}
+    sent: dict[Future[Result], tuple[Worker, Task]] = {}
     try:
         while waiting or sent:
             while waiting and len(sent) < settings.n_jobs:
@@ -113,7 +115,7 @@ def run(tasks: Sequence[Task], settings: ProcessesSettings) -> Iterator[Report]:
                     else:  # it died between two jobs
                         waiting.appendleft(task)
                 else:
-                    yield {"number": task.number, "state": RUNNING}
+                    yield Result("running", number=task.number)
             for future in wait(sent, return_when=FIRST_COMPLETED).done:
                 worker, task = sent.pop(future)
                 report = worker.report(future, task)
@@ -158,13 +160,13 @@ def _end_with_the_command() -> None:
     os._exit(stopping.TERMINATED)  # something has swallowed the signal
 
 
-def _work(task: Task) -> Report:
+def _work(task: Task) -> Result:
     """`work`, where a signal to the worker ends it and not, as an answer, the command."""
     try:
-        report = work(task)
+        result = work(task)
     except SystemExit as stopped:
         os._exit(stopped.code if isinstance(stopped.code, int) else FAILED)
-    return report | {key: _short(report[key]) for key in ("said", "message") if report.get(key)}
+    return replace(result, said=_short(result.said), message=_short(result.message))
 
 
 def _short(text: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ddrl_sched.display import Row, duration, on_terminal, row, set_aside
-from ddrl_sched.launchers.task import RUNNING, STATES
+from ddrl_sched.launchers.task import STATES
 
 EVERY, EVERY_S = 0.1, 30.0  # a line is due when this part of the jobs has ended, and this time has passed
 
@@ -51,7 +51,7 @@ class SweepProgress:
 
     def __str__(self) -> str:
         """Counts, and the time that is left as it seems now."""
-        counts = {state: self._counts[state] for state in STATES} | {RUNNING: len(self._running)}
+        counts = {state: self._counts[state] for state in STATES} | {"running": len(self._running)}
         words = [f"{n} {state}" for state, n in counts.items() if n]
         left_s = self._left_s()
         return ", ".join(words + ([] if left_s is None else [f"{duration(left_s)} left"]))

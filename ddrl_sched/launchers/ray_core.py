@@ -7,13 +7,15 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Annotated, Any, Literal
+from types import ModuleType
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from ddrl_sched.config import InputError, Settings, shown
 from ddrl_sched.extras import require
-from ddrl_sched.launchers.task import THREADS, Report, Task, lost, unsettled, work
+from ddrl_sched.jobs.request import Result
+from ddrl_sched.launchers.task import THREADS, Task, lost, unsettled, work
 
 
 class RaySettings(Settings):
@@ -27,8 +29,8 @@ class RaySettings(Settings):
     results: Literal["shared", "fetched"]  # written by the worker into the shared runs_dir, or sent home through Ray
 
 
-def run(tasks: Sequence[Task], settings: RaySettings) -> Iterator[Report]:
-    """The report of every task as it ends. Finished jobs are not sent."""
+def run(tasks: Sequence[Task], settings: RaySettings) -> Iterator[Result]:
+    """The result of every task as it ends. Finished jobs are not sent."""
     ray = require("ray", "ray", "launcher=ray")
     to_send: deque[Task] = deque()
     yield from unsettled(tasks, to_send)
@@ -37,7 +39,7 @@ def run(tasks: Sequence[Task], settings: RaySettings) -> Iterator[Report]:
             yield from _send(ray, to_send, settings)
 
 
-def _send(ray: Any, tasks: Iterable[Task], settings: RaySettings) -> Iterator[Report]:
+def _send(ray: ModuleType, tasks: Iterable[Task], settings: RaySettings) -> Iterator[Result]:
     remote = ray.remote(work).options(
         num_cpus=settings.cpus_per_job, max_retries=settings.retries, scheduling_strategy="SPREAD"
     )
@@ -53,7 +55,7 @@ def _send(ray: Any, tasks: Iterable[Task], settings: RaySettings) -> Iterator[Re
 
 
 @contextmanager
-def _cluster(ray: Any, settings: RaySettings) -> Iterator[None]:
+def _cluster(ray: ModuleType, settings: RaySettings) -> Iterator[None]:
     """A connection to the cluster. Ray's own SIGTERM handler is replaced by the one that was there."""
     _check_address(settings.address)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

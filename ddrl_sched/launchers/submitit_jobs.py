@@ -14,14 +14,20 @@ from collections.abc import Iterator, Sequence
 from contextlib import redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from types import ModuleType
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
 from ddrl_sched.config import InputError, Settings
 from ddrl_sched.display import note
 from ddrl_sched.extras import require
-from ddrl_sched.launchers.task import RUNNING, Report, Task, failed, lost, unsettled, work
+from ddrl_sched.jobs.request import Result
+from ddrl_sched.launchers.task import Task, failed, lost, unsettled, work
+
+if TYPE_CHECKING:
+    from submitit import AutoExecutor, Job
+    from submitit.helpers import DelayedSubmission
 
 POLL_S = 0.2
 GRACE_S = 15.0  # for an answer that a shared file system shows later than Slurm tells of the end
@@ -62,11 +68,11 @@ class SlurmSettings(Settings):
 class Resumable:
     """`work` in the form that submitit queues again."""
 
-    def __call__(self, task: Task) -> Report:
+    def __call__(self, task: Task) -> Result:
         """Do the task."""
         return work(task)
 
-    def checkpoint(self, task: Task) -> Any:
+    def checkpoint(self, task: Task) -> "DelayedSubmission":
         """What to queue when the time is over: the same again, for a run folder knows how far it is."""
         from submitit.helpers import DelayedSubmission
 
@@ -93,7 +99,7 @@ class Limits:
 class Sent:
     """A submitted job."""
 
-    job: Any  # of submitit
+    job: "Job[Result]"  # of submitit
     task: Task
     array: int
     is_running: bool = False
@@ -104,7 +110,7 @@ class RefusedError(Exception):
     """Slurm takes no more jobs; the message is what it says."""
 
 
-def limits_of(submitit: Any, settings: LocalSettings | SlurmSettings, n_tasks: int) -> Limits:
+def limits_of(submitit: ModuleType, settings: LocalSettings | SlurmSettings, n_tasks: int) -> Limits:
     """Limits under which no more than n_jobs run at once; arrays that do so side by side share that number."""
     if isinstance(settings, LocalSettings):
         return Limits(1, settings.n_jobs, settings.n_jobs, 1)
@@ -116,7 +122,7 @@ def limits_of(submitit: Any, settings: LocalSettings | SlurmSettings, n_tasks: i
     return Limits(array, arrays, submitted, settings.n_jobs // arrays)
 
 
-def _max_array(submitit: Any) -> int:
+def _max_array(submitit: ModuleType) -> int:
     """Jobs that the site allows in an array: their numbers, from 0, stay below MaxArraySize."""
     try:
         command = ["timeout", str(SCONTROL_S), "scontrol", "show", "config"]
@@ -130,10 +136,10 @@ def _max_array(submitit: Any) -> int:
     return max(int(found[1]), 1) if found else USUAL_ARRAY
 
 
-def run(tasks: Sequence[Task], settings: LocalSettings | SlurmSettings) -> Iterator[Report]:
-    """The report of every task as it ends. Finished jobs are not submitted, open ones cancelled at the end."""
+def run(tasks: Sequence[Task], settings: LocalSettings | SlurmSettings) -> Iterator[Result]:
+    """The result of every task as it ends. Finished jobs are not submitted, open ones cancelled at the end."""
     submitit = require("submitit", "slurm", f"launcher={settings.name}")
-    executor = _executor(submitit, settings, Path(tasks[0].data["runs_dir"], ".submitit"))
+    executor = _executor(submitit, settings, Path(tasks[0].runs_dir, ".submitit"))
     waiting: deque[Task] = deque()
     yield from unsettled(tasks, waiting)
     if waiting:
@@ -143,7 +149,9 @@ def run(tasks: Sequence[Task], settings: LocalSettings | SlurmSettings) -> Itera
         yield from _submit_and_wait(submitit, executor, waiting, limits)
 
 
-def _submit_and_wait(submitit: Any, executor: Any, waiting: deque[Task], limits: Limits) -> Iterator[Report]:
+def _submit_and_wait(
+    submitit: ModuleType, executor: "AutoExecutor", waiting: deque[Task], limits: Limits
+) -> Iterator[Result]:
     sent: list[Sent] = []
     n_arrays = 0
     try:
@@ -164,7 +172,7 @@ def _submit_and_wait(submitit: Any, executor: Any, waiting: deque[Task], limits:
             one.job.cancel(check=False)
 
 
-def _submit(submitit: Any, executor: Any, tasks: list[Task]) -> list[tuple[Any, Task]]:
+def _submit(submitit: ModuleType, executor: "AutoExecutor", tasks: list[Task]) -> "list[tuple[Job[Result], Task]]":
     """Submit one array. Raises RefusedError."""
     errors = submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError
     try:
@@ -188,7 +196,7 @@ def _which_limit(words: str) -> str:
     return ""
 
 
-def _news(submitit: Any, sent: list[Sent]) -> Iterator[Report]:
+def _news(submitit: ModuleType, sent: list[Sent]) -> Iterator[Result]:
     """Reports of the jobs that have begun or ended since the last time; the ended ones leave `sent`."""
     for one in list(sent):
         if _has_ended(one):
@@ -196,7 +204,7 @@ def _news(submitit: Any, sent: list[Sent]) -> Iterator[Report]:
             yield _report(submitit, one)
         elif not one.is_running and one.job.state == "RUNNING":
             one.is_running = True
-            yield {"number": one.task.number, "state": RUNNING}
+            yield Result("running", number=one.task.number)
 
 
 def _has_ended(one: Sent) -> bool:
@@ -209,7 +217,7 @@ def _has_ended(one: Sent) -> bool:
     return waited or one.job.paths.result_pickle.exists()
 
 
-def _report(submitit: Any, one: Sent) -> Report:
+def _report(submitit: ModuleType, one: Sent) -> Result:
     job, task = one.job, one.task
     if not job.paths.result_pickle.exists():
         return lost(task, f"{_why(job)}, its log is {job.paths.stderr}")
@@ -220,7 +228,7 @@ def _report(submitit: Any, one: Sent) -> Report:
         return lost(task, said[-1] if said else type(error).__name__)
 
 
-def _why(job: Any) -> str:
+def _why(job: "Job[Result]") -> str:
     """How a job ended that has no answer, in Slurm's words."""
     state = job.state
     if state in HERE:
@@ -230,7 +238,7 @@ def _why(job: Any) -> str:
     return f"Slurm says {state}{where}" + (f" ({HELP[state]})" if state in HELP else "")
 
 
-def _executor(submitit: Any, settings: LocalSettings | SlurmSettings, folder: Path) -> Any:
+def _executor(submitit: ModuleType, settings: LocalSettings | SlurmSettings, folder: Path) -> "AutoExecutor":
     cluster = "slurm" if isinstance(settings, SlurmSettings) else "local"
     times = {f"{cluster}_max_num_timeout": settings.retries}
     try:

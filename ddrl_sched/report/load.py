@@ -14,6 +14,7 @@ from ddrl_sched.config import InputError, clean
 from ddrl_sched.display import note
 from ddrl_sched.jobs import records
 from ddrl_sched.jobs.reading import MAX_REPORT_ROWS, SAME, SAME_ROW, Columns, n_rows
+from ddrl_sched.jobs.schemas import CURVES_SCHEMA, EVAL_SCHEMA, RETURNS_SCHEMA
 from ddrl_sched.report.read import Folder, read_folder
 from ddrl_sched.report.settings_diff import differing
 from ddrl_sched.report.worlds import World, decisive, load_text, names, with_own_settings
@@ -41,7 +42,7 @@ class Loaded:
 
     rows: pd.DataFrame
     curves: pd.DataFrame
-    returns: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=records.RETURNS_SCHEMA.names))
+    returns: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=RETURNS_SCHEMA.names))
     skipped: list[tuple[str, str]] = field(default_factory=list)  # (folder, reason)
     notes: list[str] = field(default_factory=list)
     n_read: int = 0  # folders
@@ -162,7 +163,7 @@ def _newest_returns(folders: Sequence[Folder], notes: list[str]) -> pd.DataFrame
     """Of an agent in a scenario, all rows of its newest run."""
     rows = _joined(folders, "returns")
     if rows.empty:
-        return pd.DataFrame(columns=["scenario", *records.RETURNS_SCHEMA.names])
+        return pd.DataFrame(columns=["scenario", *RETURNS_SCHEMA.names])
     winner = rows.groupby(SAME).folder.transform("last")
     of_folder = rows.drop_duplicates("folder").set_index("folder")
     old = rows.assign(winner=winner)[rows.folder != winner]
@@ -183,7 +184,7 @@ def _trainings(folders: Sequence[Folder]) -> pd.DataFrame:
     """Rows of curves with the columns OF_TRAINING; no two worlds have one name, no two trainings one label in it."""
     rows = _joined(folders, "curves")
     if rows.empty:
-        return pd.DataFrame(columns=[*records.CURVES_SCHEMA.names, *OF_TRAINING, "folder"])
+        return pd.DataFrame(columns=[*CURVES_SCHEMA.names, *OF_TRAINING, "folder"])
     of_folder = rows.drop_duplicates("folder")
     worlds = of_folder.world.tolist()
     texts = [" ".join(filter(None, [*name, *world.cell])) for name, world in zip(names(worlds), worlds, strict=True)]
@@ -209,7 +210,7 @@ def _newest(folders: Sequence[Folder], notes: list[str]) -> pd.DataFrame:
     """All rows; of a scheduler in a scenario only those of the newest settings and code, and no row twice."""
     rows = _joined(folders, "eval")
     if rows.empty:
-        return pd.DataFrame(columns=[*records.EVAL_SCHEMA.names, *JOB_COLUMNS])
+        return pd.DataFrame(columns=[*EVAL_SCHEMA.names, *JOB_COLUMNS])
     rows = _named(rows)
     current = rows.variant == rows.groupby(SAME).variant.transform("last")
     kept = current & ~rows[current].duplicated(SAME_ROW, keep="last").reindex(rows.index, fill_value=False)

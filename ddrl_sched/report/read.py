@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from ddrl_sched.config import InputError, clean
+from ddrl_sched.fingerprint import canonical_hash
 from ddrl_sched.jobs import records
-from ddrl_sched.jobs.content import by_content, input_files, training_settings
 from ddrl_sched.jobs.reading import (
     MAX_REPORT_ROWS,
     MAX_TABLE_BYTES,
@@ -27,10 +27,12 @@ from ddrl_sched.jobs.reading import (
     of_metrics,
     parse_table,
 )
+from ddrl_sched.jobs.schemas import CURVES_SCHEMA, EVAL_SCHEMA, RETURNS_SCHEMA, JobRecord
 from ddrl_sched.labels import LEARNS_THE_SAME
 from ddrl_sched.provenance import Provenance, provenance_of
 from ddrl_sched.report.settings_diff import Leaves, leaves
 from ddrl_sched.report.worlds import changes_of, world_of_training
+from ddrl_sched.run.inputs import by_content, input_files, training_settings
 
 BESIDE = ("name", "baselines", "seeds")  # settings that do not make two runs of a scheduler different schedulers
 MOST_NAMED = 10  # seeds, in a remark
@@ -59,8 +61,8 @@ def read_folder(
     `most`: rows that a report still has room for; a folder of more is refused before it is unpacked.
     """
     job, manifest = records.read_finished(folder)
-    wanted = {"eval": records.EVAL_SCHEMA, "returns": records.RETURNS_SCHEMA} if evaluations else {}
-    wanted |= {"curves": records.CURVES_SCHEMA} if curves else {}
+    wanted = {"eval": EVAL_SCHEMA, "returns": RETURNS_SCHEMA} if evaluations else {}
+    wanted |= {"curves": CURVES_SCHEMA} if curves else {}
     about, tables = _about(job, folder), {}
     for name, schema in wanted.items():
         file = f"{name}.parquet"
@@ -79,12 +81,12 @@ def read_folder(
     return Folder(clean(job["scheduler"]), about, tables, remark)
 
 
-def _about(job: dict[str, Any], folder: Path) -> dict[str, Any]:
+def _about(job: JobRecord, folder: Path) -> dict[str, Any]:
     """What all rows of a job share. `settings`: its leaves; `changes`: what the name of its world tells."""
     created = datetime.fromisoformat(job["created"])
     settings = {key: value for key, value in job["settings"].items() if key not in BESIDE}
     counted = [by_content(settings), job["scenario_hash"]]  # which knows the content of files
-    learns_by = records.canonical_hash([_learns_by(settings.get("train"))])[:16] if job["learned"] else ""
+    learns_by = canonical_hash([_learns_by(settings.get("train"))])[:16] if job["learned"] else ""
     return {
         "job_id": clean(job["job_id"]),
         "experiment": clean(job["experiment"]),
@@ -93,7 +95,7 @@ def _about(job: dict[str, Any], folder: Path) -> dict[str, Any]:
         "code_version": clean(job["code_version"]),
         "created": created.replace(tzinfo=created.tzinfo or UTC).timestamp(),
         "folder": clean(folder),
-        "variant": f"{records.canonical_hash(counted)[:16]} {clean(job['code_version'])}",
+        "variant": f"{canonical_hash(counted)[:16]} {clean(job['code_version'])}",
         "trained_by": learns_by,
         "settings": leaves(settings),
         "inputs": _own_inputs(job),
@@ -102,7 +104,7 @@ def _about(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     }
 
 
-def _provenance(job: dict[str, Any]) -> dict[str, Any]:
+def _provenance(job: JobRecord) -> dict[str, Any]:
     """What the yaml of the scheduler says was published of it, and the name of its random numbers.
 
     A folder may hold anything there: what is no provenance counts as none.
@@ -122,7 +124,7 @@ def _provenance(job: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _about_training(job: dict[str, Any], of_job: Leaves, curves_sha256: str) -> dict[str, Any]:
+def _about_training(job: JobRecord, of_job: Leaves, curves_sha256: str) -> dict[str, Any]:
     """What all rows of curves share beside: `world` that was trained in, hashes of the settings and of the curves."""
     inputs = _own_inputs(job)
     budget = training_settings(job["settings"], inputs)
@@ -130,12 +132,12 @@ def _about_training(job: dict[str, Any], of_job: Leaves, curves_sha256: str) -> 
     return {
         "scheduler": clean(job["scheduler"]),
         "world": world_of_training(job, of_job, inputs),
-        "budget": records.canonical_hash(budget),
+        "budget": canonical_hash(budget),
         "training": curves_sha256,
     }
 
 
-def _own_inputs(job: dict[str, Any]) -> dict[str, str]:
+def _own_inputs(job: JobRecord) -> dict[str, str]:
     """Hashes of the user's own files, as far as job.json keeps them; a file of the package counts by its name."""
     return {key: job["input_sha256"][key] for key in input_files(job["settings"]) if key in job["input_sha256"]}
 
@@ -147,7 +149,7 @@ def _learns_by(train: Any) -> Any:
     return {key: value for key, value in train.items() if f"train.{key}" not in LEARNS_THE_SAME}
 
 
-def _remark(folder: Path, job: dict[str, Any], manifest: Mapping[str, str]) -> str:
+def _remark(folder: Path, job: JobRecord, manifest: Mapping[str, str]) -> str:
     """ "its training made 0 updates", or "its training saw no task in seed 1 of 3", ...; "" if all have learnt."""
     if not job["learned"] or "curves.parquet" not in manifest:
         return ""

@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Any
 
 from ddrl_sched.config import MAX_SHOWN, clean
-from ddrl_sched.jobs import records
+from ddrl_sched.run.settings import MAX_NAME
 
 MOST_LEAVES = 1000  # of one job's settings that are compared; real ones have some hundred
 MOST_TOLD = 4  # keys of a note
@@ -29,7 +29,7 @@ def leaves(settings: Any) -> Leaves:
 def _leaves(value: Any, above: str) -> Iterator[tuple[str, str]]:
     if isinstance(value, dict) and value:
         for key in sorted(value):
-            yield from _leaves(value[key], shortened(f"{above}.{key}".removeprefix("."), records.MAX_NAME))
+            yield from _leaves(value[key], shortened(f"{above}.{key}".removeprefix("."), MAX_NAME))
     else:
         yield above, value_text(value)
 

@@ -16,11 +16,11 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from ddrl_sched.config import InputError, clean
-from ddrl_sched.jobs import records
 from ddrl_sched.report.load import Loaded, load, tell, why_nothing
 from ddrl_sched.report.sheets import Sheet, number, terminal_width, unit_of, with_interval
 from ddrl_sched.report.statistics import Floats
 from ddrl_sched.report.tables import publish
+from ddrl_sched.run.metrics import VALIDATION_METRIC
 
 LAST = 0.25  # part of the looks that is fitted
 LEAST = 9  # looks, so that three are fitted
@@ -39,7 +39,7 @@ def main(
 
     Returns and raises what report.tables.main does.
     """
-    found = load(paths, curves=(records.LOOKS,), evaluations=False)
+    found = load(paths, curves=(VALIDATION_METRIC,), evaluations=False)
     rows = training_rows(found.curves, found.notes) if len(found.curves) else pd.DataFrame()
     tell(found)
     if rows.empty:

@@ -12,11 +12,11 @@ from itertools import islice
 from typing import Any
 
 from ddrl_sched.config import MAX_SHOWN, clean
-from ddrl_sched.jobs import records
-from ddrl_sched.jobs.content import Inputs, input_files, value_at
-from ddrl_sched.jobs.records import INPUT_KEYS
+from ddrl_sched.fingerprint import canonical_hash
 from ddrl_sched.labels import LEARNS_THE_SAME, changed, with_changes
 from ddrl_sched.report.settings_diff import MOST_TOLD, Leaves, differing_keys, shortened, value_text
+from ddrl_sched.run.inputs import INPUT_KEYS, Inputs, input_files, value_at
+from ddrl_sched.run.settings import MAX_NAME
 
 MAX_CHANGES = 20  # that a name tells; finding short names takes their square
 MAX_LOADS = 60  # characters of a list of loads
@@ -58,10 +58,10 @@ def title(scenario: str, workload: str, rule: str, load: float) -> str:
 
 def changes_of(job: Mapping[str, Any], roots: tuple[str, ...], beside: tuple[str, ...]) -> dict[str, str]:
     """What a job's overrides below `roots` changed (but for the keys `beside`), by the validated values."""
-    short = [word for word in job["overrides"] if len(word.partition("=")[0]) <= records.MAX_NAME]
+    short = [word for word in job["overrides"] if len(word.partition("=")[0]) <= MAX_NAME]
     changes = changed(short, roots, beside)
     told = {key: _value(job["settings"], key, changes[key]) for key in islice(changes, MAX_CHANGES)}
-    cut = [word for word in job["overrides"] if len(word.partition("=")[0]) > records.MAX_NAME]
+    cut = [word for word in job["overrides"] if len(word.partition("=")[0]) > MAX_NAME]
     left = [f"{key}={changes[key]}" for key in islice(changes, MAX_CHANGES, None)]
     left += [word for word in cut if word.lstrip("+~").startswith(roots)]
     return told | ({MORE: shortened("\n".join(left), 12)} if left else {})
@@ -86,7 +86,7 @@ def world_of_training(job: Mapping[str, Any], of_job: Leaves, inputs: Inputs) ->
         workload=clean(workload["name"]) if isinstance(workload.get("name"), str) else "",
         changes={key: value for key, value in changes.items() if key != "env.rule" or rule is None},
         leaves=of_world,
-        hash=records.canonical_hash({**of_world, **inputs})[:16],
+        hash=canonical_hash({**of_world, **inputs})[:16],
         cell=(f"rule {clean(rule)}" if isinstance(rule, str) and rule != "clean" else "", shortened(every, MAX_LOADS)),
         inputs=inputs,
     )
@@ -119,11 +119,11 @@ def names(worlds: Sequence[World]) -> list[tuple[str, str]]:
 
 
 def _with_hash(name: tuple[str, str], hash: str) -> tuple[str, str]:
-    return shortened(f"{name[0]}; scenario {hash}", records.MAX_NAME), name[1]
+    return shortened(f"{name[0]}; scenario {hash}", MAX_NAME), name[1]
 
 
 def _named(name: str, changes: Mapping[str, str]) -> str:
-    return shortened(with_changes(name, changes), records.MAX_NAME)
+    return shortened(with_changes(name, changes), MAX_NAME)
 
 
 def _value(settings: Any, path: str, word: str) -> str:

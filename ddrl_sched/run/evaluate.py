@@ -14,7 +14,7 @@ from ddrl_sched.edge.types import Decision, Floats, Ints, Outcome, Scenario, Tas
 from ddrl_sched.edge.workload import TraceFacts
 from ddrl_sched.edge.world import world_of
 from ddrl_sched.failures import blamed_on
-from ddrl_sched.jobs.reading import LARGEST_S
+from ddrl_sched.run.metrics import LARGEST_S
 from ddrl_sched.run.problem import Problem
 from ddrl_sched.run.rollout import Step, rollout
 from ddrl_sched.schedulers.base import Scheduler, is_trained, traits_of

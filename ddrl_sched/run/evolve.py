@@ -11,7 +11,7 @@ import torch
 from ddrl_sched.agents.finite import check_generation
 from ddrl_sched.edge.session import Traces
 from ddrl_sched.edge.types import Floats, Ints
-from ddrl_sched.jobs import records
+from ddrl_sched.run.metrics import VALIDATION_METRIC
 from ddrl_sched.run.rollout import mean_delay_s, rollout
 from ddrl_sched.run.train import Progress
 from ddrl_sched.run.validation import Validation, due, look
@@ -58,7 +58,7 @@ class Evolution:
             policy.use(None)
             if self._validation is not None and due(self._validation, self._generation, self._generations):
                 looked = yield from look(self._validation, policy, policy.n_seeds)
-                progress = replace(progress, metrics=progress.metrics | {records.LOOKS: looked})
+                progress = replace(progress, metrics=progress.metrics | {VALIDATION_METRIC: looked})
             self._generation, self._tasks_seen = self._generation + 1, progress.tasks_seen
             self._search = policy.search.state_dict()
             yield progress

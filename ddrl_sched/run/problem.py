@@ -9,9 +9,7 @@ from ddrl_sched.edge.arrivals import Plan, slot_tasks
 from ddrl_sched.edge.session import Traces
 from ddrl_sched.edge.types import Ints, Scenario
 from ddrl_sched.edge.workload import Replica, TraceFacts, build_world, sample
-from ddrl_sched.jobs.content import Inputs, scenario_hash, value_at
-from ddrl_sched.jobs.identity import read_inputs
-from ddrl_sched.jobs.records import NETWORK_FILE, TRACE_FILE
+from ddrl_sched.run.inputs import NETWORK_FILE, TRACE_FILE, Inputs, read_inputs, scenario_hash, value_at
 from ddrl_sched.seeding import stream
 
 

@@ -13,7 +13,7 @@ from ddrl_sched.edge import published
 from ddrl_sched.edge.session import Halt, Traces
 from ddrl_sched.edge.types import Bools, Floats, Outcome, Scenario, Tasks
 from ddrl_sched.edge.world import world_of
-from ddrl_sched.jobs import records
+from ddrl_sched.run.metrics import VALIDATION_METRIC
 from ddrl_sched.run.rollout import Step, mean_delay_s, rollout
 from ddrl_sched.run.validation import Validation, due, look
 from ddrl_sched.schedulers.learned import Learner
@@ -81,7 +81,7 @@ class Training:
                 yield None
             seen: dict[str, Floats] = {}
             if self._validation is not None and due(self._validation, self._episode, self._episodes):
-                seen[records.LOOKS] = yield from look(self._validation, self._learner, self._learner.n_seeds)
+                seen[VALIDATION_METRIC] = yield from look(self._validation, self._learner, self._learner.n_seeds)
             progress = self._progress(traces, seen)
             self._halt, self._episode, self._tasks_seen = None, self._episode + 1, progress.tasks_seen
             yield progress

@@ -14,11 +14,11 @@ from ddrl_sched.config import InputError
 from ddrl_sched.edge import physics
 from ddrl_sched.edge.session import Traces
 from ddrl_sched.edge.types import Decision
-from ddrl_sched.jobs.scheduling import prepare
 from ddrl_sched.run.rollout import check_decision, rollout
 from ddrl_sched.schedulers.base import INFO_CLASSES, MAY_USE
 from tests.builders import make_scenario, make_tasks
 from tests.conf_files import CONF, plain
+from tests.jobs_by_hand import prepare
 from tests.resume_jobs import SMALL, tiny
 
 E, N = 3, 4

@@ -13,14 +13,13 @@ from safetensors.torch import save
 
 from ddrl_sched.config import InputError
 from ddrl_sched.edge.input_file import content_sha256
-from ddrl_sched.jobs import records, training
+from ddrl_sched.jobs import kinds, records, training
 from ddrl_sched.jobs import scheduling as job_module
-from ddrl_sched.jobs.identity import ask
-from ddrl_sched.jobs.scheduling import prepare, run_job
 from ddrl_sched.report.load import load
 from ddrl_sched.report.summary import brief
 from tests.conf_files import plain
 from tests.jobs.test_scheduling_job import settings
+from tests.jobs_by_hand import ask, prepare, run_job
 from tests.resume_jobs import NO_OPTIONS, folder_of, tiny
 
 
@@ -146,7 +145,7 @@ def test_a_file_that_changes_before_it_is_used_fails_the_job(traces, monkeypatch
         "no table": b"\0",
         "nothing": b"",
     }
-    changed_after(monkeypatch, job_module, "ask", traces / "a.csv", new[content])
+    changed_after(monkeypatch, kinds, "resolve", traces / "a.csv", new[content])
     with pytest.raises(InputError, match=r"^workload\.path: .*a\.csv: changed while the job used it"):
         run_job(on_trace(settings(traces), "a.csv"), "eval", NO_OPTIONS)
     assert list(traces.rglob("job.json")) == []
@@ -161,7 +160,7 @@ def test_a_network_that_changes_before_it_is_used_fails_the_job(tmp_path, monkey
     data["env"]["network"] |= {"file": str(file), "missing_rate_mbps": 10.0}
     problem = prepare(data, "eval", NO_OPTIONS).problem
     assert problem.inputs == {"env.network.file": hashlib.sha256(file.read_bytes()).hexdigest()}
-    changed_after(monkeypatch, job_module, "ask", file, text.format("2e9").encode())
+    changed_after(monkeypatch, kinds, "resolve", file, text.format("2e9").encode())
     with pytest.raises(InputError, match=r"^env\.network\.file: .*net\.gml: changed while the job used it"):
         run_job(data, "eval", NO_OPTIONS)
 
@@ -195,7 +194,7 @@ def test_weights_that_change_before_they_are_used_fail_the_job(tmp_path, monkeyp
     data = tiny(tmp_path, "lad_ts")
     assert run_job(data, "train", NO_OPTIONS) == "done"
     folder = folder_of(data, "train")
-    real = job_module.ask
+    real = kinds.resolve
 
     def then_changed(*words):
         asked = real(*words)
@@ -204,7 +203,7 @@ def test_weights_that_change_before_they_are_used_fail_the_job(tmp_path, monkeyp
         records.write_manifest(folder)
         return asked
 
-    monkeypatch.setattr(job_module, "ask", then_changed)
+    monkeypatch.setattr(kinds, "resolve", then_changed)
     with pytest.raises(InputError, match=r"^--run .*: weights.safetensors changed while the job used it"):
         run_job({**data, "overrides": []}, "eval", {**NO_OPTIONS, "run": str(folder)})
 

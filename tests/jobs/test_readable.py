@@ -9,14 +9,13 @@ from hypothesis import settings as how
 from hypothesis import strategies as st
 
 from ddrl_sched.config import InputError
-from ddrl_sched.jobs import reading, records
-from ddrl_sched.jobs.identity import ask
-from ddrl_sched.jobs.scheduling import prepare, run_job
+from ddrl_sched.jobs import reading, records, schemas
 from ddrl_sched.jobs.strict_json import LARGEST, MAX_JSON_BYTES, check_plain
 from ddrl_sched.report.load import load
 from tests.conf_files import plain
 from tests.jobs.test_records import curves_frame, eval_frame, job
 from tests.jobs.test_scheduling_job import NO_OPTIONS, settings
+from tests.jobs_by_hand import ask, prepare, run_job
 
 PLAIN = st.recursive(
     st.none()
@@ -135,7 +134,7 @@ def test_delays_that_no_table_holds_fail_before_done(tmp_path):
 )
 def test_a_table_that_a_report_refuses_is_not_done(tmp_path, change, text):
     frame = eval_frame(2, **{"scheduler": "eft", "late_rate": 0.5} | change)
-    records.write_table(tmp_path / "eval.parquet", frame, records.EVAL_SCHEMA)
+    records.write_table(tmp_path / "eval.parquet", frame, schemas.EVAL_SCHEMA)
     with pytest.raises(InputError, match=text):
         reading.check_written(tmp_path, job(settings={"env": {"rule": "x"}}, scenario_hash="x"))
 
@@ -154,7 +153,7 @@ def test_results_are_of_the_scenario_of_their_job(tmp_path, rows, fits):
     frame = eval_frame(len(rows), scheduler="eft").assign(
         rule=[rule for rule, _ in rows], scenario_hash=[hash_ for _, hash_ in rows]
     )
-    records.write_table(tmp_path / "eval.parquet", frame, records.EVAL_SCHEMA)
+    records.write_table(tmp_path / "eval.parquet", frame, schemas.EVAL_SCHEMA)
     of = job(settings={"env": {"rule": "clean"}}, scenario_hash="h")
     assert accepted(reading.check_written, tmp_path, of) == fits
 
@@ -172,13 +171,13 @@ def test_a_job_whose_table_no_report_reads_fails(tmp_path, monkeypatch):
 def test_curves_of_delays_are_read_back(tmp_path):
     frame = curves_frame().assign(metric="delay_s")
     for value, fits in ((0.25, True), (np.nan, True), (2e9, False), (0.0, False)):
-        records.write_table(tmp_path / "curves.parquet", frame.assign(value=value), records.CURVES_SCHEMA)
+        records.write_table(tmp_path / "curves.parquet", frame.assign(value=value), schemas.CURVES_SCHEMA)
         assert accepted(reading.check_written, tmp_path, job()) == fits
 
 
 def test_the_error_of_a_failed_job_can_be_read(tmp_path):
-    failed = records.failure(RuntimeError("\udcff\x1b[2J" + "x" * 10**7))
-    records.write_job(tmp_path, job(**failed))
+    failed = records.error_text(RuntimeError("\udcff\x1b[2J" + "x" * 10**7))
+    records.write_job(tmp_path, job(status="failed", error=failed))
     assert records.read_job(tmp_path)["error"].startswith("RuntimeError: ??[2Jxxx")
     assert len((tmp_path / "job.json").read_bytes()) < MAX_JSON_BYTES
 
@@ -208,6 +207,6 @@ def test_a_plain_job_says_done_and_is_read(tmp_path):
     data = settings(tmp_path) | {"env": plain("env", "edge5")}
     data["env"]["clock"]["horizon_s"] = 4.0
     assert run_job(data, "eval", NO_OPTIONS) == "done"
-    folder = prepare(data, "eval", NO_OPTIONS).asked.folder
+    folder = prepare(data, "eval", NO_OPTIONS).spec.folder
     assert json.loads((folder / "job.json").read_text())["status"] == "done"
     assert load([folder]).skipped == []

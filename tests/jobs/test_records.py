@@ -13,13 +13,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ddrl_sched import saving
-from ddrl_sched.jobs import records
+from ddrl_sched import fingerprint, saving
+from ddrl_sched.jobs import records, schemas
+from ddrl_sched.jobs.request import job_id
 
 
 def job(**changes):
     plain = {
-        "schema_version": records.SCHEMA_VERSION, "job_id": "0123456789abcdef", "experiment": "toy", "status": "done",
+        "schema_version": schemas.SCHEMA_VERSION, "job_id": "0123456789abcdef", "experiment": "toy", "status": "done",
         "settings": {"load": 0.5}, "input_sha256": {}, "overrides": [], "seeds": [0], "scenario_hash": "h",
         "scheduler": "eft", "learned": False, "baselines": ["eft"], "code_version": "c", "packages": {}, "numerics": {},
         "created": "2030-01-02T03:04:05+00:00", "duration_s": 1.5, "cpu_s": None, "error": None,
@@ -28,7 +29,7 @@ def job(**changes):
 
 
 def eval_frame(n_rows=1, **changes):
-    row = {f.name: "x" if f.type == "string" else 1 if f.type == "int64" else 0.5 for f in records.EVAL_SCHEMA}
+    row = {f.name: "x" if f.type == "string" else 1 if f.type == "int64" else 0.5 for f in schemas.EVAL_SCHEMA}
     return pd.DataFrame([row | {"time_scale": 1.0, "trace": i} | changes for i in range(n_rows)])
 
 
@@ -38,8 +39,8 @@ def curves_frame():
 
 def write_folder(folder, **changes):
     records.write_job(folder, job(**changes))
-    records.write_table(folder / "eval.parquet", eval_frame(3), records.EVAL_SCHEMA)
-    records.write_table(folder / "curves.parquet", curves_frame(), records.CURVES_SCHEMA)
+    records.write_table(folder / "eval.parquet", eval_frame(3), schemas.EVAL_SCHEMA)
+    records.write_table(folder / "curves.parquet", curves_frame(), schemas.CURVES_SCHEMA)
     records.write_bytes(folder / "weights.safetensors", b"w" * 1000)
     records.write_manifest(folder)
     return folder
@@ -50,15 +51,15 @@ def test_columns_are_those_of_the_record():
         scenario workload rule scenario_hash load realised_load scheduler info seed trace cluster n_tasks
         mean_delay_s p50_delay_s p95_delay_s p99_delay_s late_rate wait_s transfer_s compute_s return_s
         mean_servers probes_per_task decide_us time_scale"""
-    assert records.EVAL_SCHEMA.names == columns.split()
-    assert records.CURVES_SCHEMA.names == ["seed", "tasks_seen", "update", "metric", "value"]
+    assert schemas.EVAL_SCHEMA.names == columns.split()
+    assert schemas.CURVES_SCHEMA.names == ["seed", "tasks_seen", "update", "metric", "value"]
 
 
 def test_table_comes_back_as_written_nan_included(tmp_path):
     frame = eval_frame(2, decide_us=float("nan"))
-    records.write_table(tmp_path / "eval.parquet", frame[frame.columns[::-1]], records.EVAL_SCHEMA)
+    records.write_table(tmp_path / "eval.parquet", frame[frame.columns[::-1]], schemas.EVAL_SCHEMA)
     file = pq.ParquetFile(tmp_path / "eval.parquet", page_checksum_verification=True)
-    assert file.schema_arrow.equals(records.EVAL_SCHEMA)
+    assert file.schema_arrow.equals(schemas.EVAL_SCHEMA)
     back = file.read().to_pandas()
     assert back.trace.tolist() == [0, 1]
     assert back.decide_us.isna().all()
@@ -76,7 +77,7 @@ def test_table_comes_back_as_written_nan_included(tmp_path):
 )
 def test_table_of_another_form_is_refused(tmp_path, change, message):
     with pytest.raises(ValueError, match=message):
-        records.write_table(tmp_path / "eval.parquet", eval_frame(**change), records.EVAL_SCHEMA)
+        records.write_table(tmp_path / "eval.parquet", eval_frame(**change), schemas.EVAL_SCHEMA)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -84,7 +85,7 @@ def test_page_checksums_are_written(tmp_path):
     path = tmp_path / "curves.parquet"
     frame = pd.concat([curves_frame()] * 1000)
     frame["value"] = np.random.default_rng(0).random(1000)
-    records.write_table(path, frame, records.CURVES_SCHEMA)
+    records.write_table(path, frame, schemas.CURVES_SCHEMA)
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
@@ -194,6 +195,7 @@ def test_a_new_folder_is_synced_into_its_parent(tmp_path, monkeypatch):
 
 DISK_FULL = """
 import resource, signal, sys
+from ddrl_sched.jobs.request import job_id
 from ddrl_sched.jobs import records
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))
@@ -242,30 +244,32 @@ def test_equal_settings_hash_equally():
         {"zero": -0.0, "servers": (1.0, np.int64(2)), "name": "e\u0301", "load": 1},
         {"zero": 0, "servers": np.array([1.0, 2.0]), "name": "\u00e9", "load": np.float64(1)},
     ]
-    assert len({records.canonical_hash(s) for s in same}) == 1
+    assert len({fingerprint.canonical_hash(s) for s in same}) == 1
 
 
 @pytest.mark.parametrize("other", [True, "1", 1.0000000001, [1], {"a": 1}, None, float("inf"), 2])
 def test_other_settings_hash_otherwise(other):
-    assert records.canonical_hash({"a": other}) != records.canonical_hash({"a": 1})
+    assert fingerprint.canonical_hash({"a": other}) != fingerprint.canonical_hash({"a": 1})
 
 
 @pytest.mark.parametrize("value", [float("nan"), b"x", {1: 2}, {"b": object()}, np.array([np.nan])])
 def test_what_is_not_plain_is_not_hashed(value):
     with pytest.raises(ValueError, match=r"cannot hash a"):
-        records.canonical_hash({"a": value})
+        fingerprint.canonical_hash({"a": value})
 
 
 @settings(max_examples=50, deadline=None, derandomize=True)
 @given(st.dictionaries(st.text(), st.floats(allow_nan=False) | st.integers() | st.text() | st.booleans(), min_size=2))
 def test_hash_ignores_the_order_of_keys(plain):
-    assert records.canonical_hash(plain) == records.canonical_hash(dict(reversed(plain.items())))
+    assert fingerprint.canonical_hash(plain) == fingerprint.canonical_hash(dict(reversed(plain.items())))
 
 
-def test_job_id_changes_with_each_of_its_causes():
-    base = ({"load": 0.5}, "trace", 1, "code")
-    others = [({"load": 0.6}, *base[1:]), (base[0], "t", 1, "code"), (*base[:2], 2, "code"), (*base[:3], "c")]
-    ids = [records.job_id(*arguments) for arguments in [base, *others]]
+def test_job_id_changes_with_each_of_its_causes(monkeypatch):
+    base = ({"load": 0.5}, {"workload.path": "trace"}, "code")
+    others = [({"load": 0.6}, *base[1:]), (base[0], {"workload.path": "t"}, "code"), (*base[:2], "c")]
+    ids = [job_id(*arguments) for arguments in [base, *others]]
+    monkeypatch.setattr("ddrl_sched.jobs.request.SCHEMA_VERSION", 2)
+    ids.append(job_id(*base))
     assert len(set(ids)) == 5
     assert all(len(i) == 16 and int(i, 16) >= 0 for i in ids)
 
@@ -273,20 +277,22 @@ def test_job_id_changes_with_each_of_its_causes():
 def test_code_version_follows_content_and_name(tmp_path):
     (tmp_path / "a.py").write_text("x = 1")
     (tmp_path / "notes.yaml").write_text("x: 1")
-    first = records.code_version(tmp_path)
+    first = fingerprint.hash_of_code(tmp_path)
     (tmp_path / "notes.yaml").write_text("x: 2")
-    assert records.code_version(tmp_path) == first
+    assert fingerprint.hash_of_code(tmp_path) == first
     (tmp_path / "a.py").write_text("x = 2")
-    second = records.code_version(tmp_path)
+    second = fingerprint.hash_of_code(tmp_path)
     (tmp_path / "a.py").rename(tmp_path / "b.py")
-    assert len({first, second, records.code_version(tmp_path)}) == 3
-    assert records.code_version() == records.code_version()
+    assert len({first, second, fingerprint.hash_of_code(tmp_path)}) == 3
+    assert fingerprint.code_version() == fingerprint.hash_of_code(fingerprint.PACKAGE)
 
 
 def test_records_never_load_torch_numba_or_the_world():
     code = (
-        "import sys, ddrl_sched.jobs.records as r; r.numerics(); r.package_versions(); "
-        "print([m for m in sys.modules if m.split('.')[0] in ('torch', 'numba') or m.startswith('ddrl_sched.edge')])"
+        "import sys, ddrl_sched.jobs.records, ddrl_sched.fingerprint as f; f.numerics(); f.package_versions(); "
+        "light = ('ddrl_sched.edge', 'ddrl_sched.edge.input_file', 'ddrl_sched.edge.settings'); "
+        "world = [m for m in sys.modules if m.startswith('ddrl_sched.edge') and m not in light]; "
+        "print([m for m in sys.modules if m.split('.')[0] in ('torch', 'numba')] + world)"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip() == "[]"

@@ -12,18 +12,20 @@ import yaml
 from safetensors.torch import load, save
 from typer.testing import CliRunner
 
+from ddrl_sched import fingerprint
 from ddrl_sched.cli import app
 from ddrl_sched.config import InputError
-from ddrl_sched.jobs import records
+from ddrl_sched.jobs import records, schemas
+from ddrl_sched.jobs.earlier_run import MAX_KEPT, _of_world, relabelled
 from ddrl_sched.jobs.estimate_training import Pace, training_s
-from ddrl_sched.jobs.identity import MAX_KEPT, _of_world, _relabelled, ask
-from ddrl_sched.jobs.scheduling import plan_job, prepare, run_job
 from ddrl_sched.report.load import load as load_runs
 from ddrl_sched.report.statistics import delay_sums, mean_delay_s
 from ddrl_sched.report.summary import brief
 from ddrl_sched.run.evaluate import evaluate
+from ddrl_sched.run.settings import MAX_NAME
 from ddrl_sched.schedulers.learned import learned_settings
 from tests.conf_files import CONF, names, plain
+from tests.jobs_by_hand import ask, plan_job, prepare, run_job
 from tests.paths import DATA
 
 NO_OPTIONS = {"debug": True}
@@ -122,8 +124,8 @@ def test_how_trained_weights_decide_may_change(tmp_path):
     assert list(seen) == names_
     again = table_of(tmp_path, data | {"overrides": ["scheduler.decisions=sample"]}, "eval", run)[1]
     assert again.scheduler[0] == names_[0]  # nothing is changed
-    assert _relabelled("a(k=2,decisions=greedy)", {"scheduler.decisions": "sample"}) == "a(k=2,decisions=sample)"
-    assert _relabelled("a(decisions=x)", {"scheduler.decisions": r"\1"}) == r"a(decisions=\1)"
+    assert relabelled("a(k=2,decisions=greedy)", {"scheduler.decisions": "sample"}) == "a(k=2,decisions=sample)"
+    assert relabelled("a(decisions=x)", {"scheduler.decisions": r"\1"}) == r"a(decisions=\1)"
     assert seen[names_[0]] == rows.mean_delay_s.tolist()
     assert len({tuple(delays) for delays in seen.values()}) == 3
     with pytest.raises(InputError, match=r"eval_start: has no effect with scheduler.decisions=sample"):
@@ -191,7 +193,7 @@ def test_text_of_a_run_folder_does_no_harm(tmp_path, change):
     run = NO_OPTIONS | {"run": str(folder)}
     kept = ask(data, "eval", run).overrides
     assert len(kept) <= MAX_KEPT
-    assert all(len(word) <= records.MAX_NAME and word.isprintable() for word in kept)
+    assert all(len(word) <= MAX_NAME and word.isprintable() for word in kept)
     assert len(table_of(tmp_path, data, "eval", run)[1]) == 6
     found = load_runs([tmp_path / "jobs" / plan_job(data, "eval", run)["job_id"]])
     assert len(found.rows) == 6
@@ -346,7 +348,7 @@ def test_weights_of_a_seed_that_learnt_nothing_are_not_evaluated(tmp_path, colum
     curves = pd.read_parquet(folder / "curves.parquet")
     last = curves.seed.max()
     curves.loc[curves.seed == last, column] = 0
-    records.write_table(folder / "curves.parquet", curves, records.CURVES_SCHEMA)
+    records.write_table(folder / "curves.parquet", curves, schemas.CURVES_SCHEMA)
     records.write_manifest(folder)
     with pytest.raises(InputError, match=f"^--run {folder}: seed {last} {text} in its training"):
         run_job(settings(tmp_path), "eval", {"run": str(folder)})
@@ -446,7 +448,7 @@ def test_a_job_of_other_code_is_accepted_for_the_very_same_input_alone(tmp_path,
     assert run_job(data, "sweep", accept) == "done"
     assert run_job(data, "sweep", accept) == "skipped"
     assert "accepted" not in capsys.readouterr().err
-    monkeypatch.setattr(records, "code_version", lambda: "0" * 64)
+    monkeypatch.setattr(fingerprint, "code_version", lambda: "0" * 64)
     assert run_job(data, "sweep", accept) == "skipped"
     assert "accepted from code" in capsys.readouterr().err
     assert plan_job(data, "sweep", NO_OPTIONS)["state"] == "to do"
@@ -522,7 +524,7 @@ def test_an_estimate_counts_the_updates_and_the_slots_of_a_training(tmp_path):
     data["train"] = data["train"] | {"episodes": 50}
     job = prepare(data, "train", NO_OPTIONS)
     learning, rate = job.scheduler.settings.learning, job.problem.plan.demand.tasks_per_s / 5
-    spent = [training_s(job.problem, job.scheduler, job.asked.settings, Pace(*pace)) for pace in ((1, 0, 1), (0, 1, 1))]
+    spent = [training_s(job.problem, job.scheduler, job.spec.settings, Pace(*pace)) for pace in ((1, 0, 1), (0, 1, 1))]
     updates = learning.updates / learning.every_slots
     assert spent == pytest.approx([300, updates * (300 - max(learning.start_slots, learning.batch / rate))])
 

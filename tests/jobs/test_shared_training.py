@@ -11,8 +11,8 @@ import torch
 from ddrl_sched import saving
 from ddrl_sched.config import InputError
 from ddrl_sched.jobs import records
-from ddrl_sched.jobs.scheduling import run_job
 from ddrl_sched.report.load import load
+from tests.jobs_by_hand import run_job
 from tests.resume_jobs import NO_OPTIONS, child, folder_of, outcome, run, status_of, tiny
 from tests.robustness.test_signals import PATIENCE_S, listening, wait_for
 

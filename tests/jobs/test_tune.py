@@ -10,15 +10,19 @@ from dataclasses import replace
 import pytest
 import yaml
 
+from ddrl_sched import fingerprint
 from ddrl_sched.config import InputError
-from ddrl_sched.jobs import records
+from ddrl_sched.jobs import records, scheduling
+from ddrl_sched.jobs import resolve as scheduling_settings
 from ddrl_sched.jobs import tune as tune_module
+from ddrl_sched.jobs.request import Flags
 from ddrl_sched.jobs.search_space import Choices, check_ends
-from ddrl_sched.jobs.tune import plan_tune, tune
+from ddrl_sched.jobs.tune_study import next_trial, open_study
 from ddrl_sched.launch import launch
 from ddrl_sched.schedulers.learned import learned_settings
 from tests.conf_files import merged, plain
 from tests.jobs.test_scheduling_job import learned, settings
+from tests.jobs_by_hand import plan_tune, request_of, tune
 from tests.paths import REPOSITORY
 from tests.resume_jobs import child, status_of
 from tests.robustness.test_failed_training import never_finishes
@@ -105,9 +109,9 @@ def test_trials_that_learn_badly_end_early(tmp_path):
 
 def test_a_trial_whose_process_died_is_repeated_and_one_of_a_living_process_is_not(tmp_path):
     data = study(tmp_path, n_trials=2)
-    search = tune_module._search(data, {})
-    begun = tune_module._study(optuna, search, accept_code=False)
-    (died, claim), (_, living) = [tune_module._ask(optuna, begun, search) for _ in range(2)]
+    search = tune_module._search(request_of(data))
+    begun = open_study(search.file, accept_code=False)
+    (died, claim), (_, living) = [next_trial(begun, search.file) for _ in range(2)]
     claim.release()
     assert tune(data, {}) == "done"
     (row,) = table(tmp_path)
@@ -179,10 +183,10 @@ def test_a_line_that_was_not_ended_spoils_no_study(tmp_path):
 
 
 def test_a_trial_that_fails_counts_and_says_why(tmp_path, monkeypatch, capsys):
-    def run_job(data, command, options):
+    def run(*_):
         raise FloatingPointError("overflow")
 
-    monkeypatch.setattr(tune_module, "run_job", run_job)
+    monkeypatch.setattr(scheduling, "run", run)
     with pytest.raises(RuntimeError, match="no trial of drlcoedge_tuned finished"):
         tune(study(tmp_path), {})
     assert [(row["state"], row["note"]) for row in table(tmp_path)] == [("fail", "FloatingPointError: overflow")] * 3
@@ -220,21 +224,25 @@ def test_a_trial_with_a_task_that_has_no_delay_fails(tmp_path, monkeypatch):
 def test_a_job_that_is_refused_whatever_is_proposed_ends_no_trial(tmp_path, monkeypatch, gone):
     """An input file is gone, or another one than the study was begun with."""
     data = study(tmp_path, n_trials=2)
-    search = tune_module._search(data, {})
-    begun = tune_module._study(optuna, search, accept_code=False)
-    trial, claim = tune_module._ask(optuna, begun, search)
+    search = tune_module._search(request_of(data))
+    begun = open_study(search.file, accept_code=False)
+    trial, claim = next_trial(begun, search.file)
 
     def refused(*_):
         raise InputError("env.network.file: not as it was")
 
-    def of_another_file(*_):
-        return replace(search.job, asked=replace(search.job.asked, job_id="other"))
+    real = scheduling_settings.resolve
+
+    def changed(request):
+        if gone:
+            refused()
+        return replace(real(request), job_id="other")
 
     with monkeypatch.context() as patch:
-        patch.setattr(tune_module, "run_job", refused)
-        patch.setattr(tune_module, "prepare", refused if gone else of_another_file)
+        patch.setattr(scheduling, "run", refused)
+        patch.setattr(scheduling_settings, "resolve", changed)
         with pytest.raises(InputError, match=r"env\.network\.file"):
-            tune_module._run(optuna, begun, trial, search)
+            tune_module._run(begun, trial, search)
     claim.release()
     assert tune(data, {}) == "done"
     assert [row["state"] for row in table(tmp_path)] == ["complete", "complete"]
@@ -267,7 +275,7 @@ def test_a_plan_counts_the_trials_and_writes_nothing(tmp_path):
 
 def test_a_study_of_another_code_version_is_not_continued_silently(tmp_path, monkeypatch):
     tune(study(tmp_path, n_trials=1), {})
-    monkeypatch.setattr(records, "code_version", lambda: "0" * 64)
+    monkeypatch.setattr(fingerprint, "code_version", lambda: "0" * 64)
     with pytest.raises(InputError, match="another version of the code"):
         tune(study(tmp_path), {})
     assert tune(study(tmp_path), {"accept_code": True}) == "done"
@@ -317,13 +325,13 @@ def test_a_missing_extra_is_named(tmp_path, monkeypatch):
 
 
 def test_only_a_sweep_searches(capsys):
-    assert launch("train", ["experiment=tune", "scheduler=drlcoedge_tuned"], [], {}) == 2
+    assert launch("train", ["experiment=tune", "scheduler=drlcoedge_tuned"], [], Flags()) == 2
     assert "tune: belongs to a search, which is ddrl sweep" in capsys.readouterr().err
 
 
 def test_every_learned_tuned_scheduler_has_a_space_and_the_same_budget(monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
-    assert launch("sweep", ["experiment=tune"], [], {}, multirun=True, dry_run=True) == 0
+    assert launch("sweep", ["experiment=tune"], [], Flags(), multirun=True, dry_run=True) == 0
     lines = capsys.readouterr().out.splitlines()
     assert {line.split()[-3] for line in lines if " edge5 " in line} == {
         "drlcoedge_tuned", "smcoedge_tuned", "amcoedge_tuned", "ddrl_amsa_tuned",

@@ -22,10 +22,11 @@ from unittest.mock import Mock
 import pandas as pd
 import pytest
 
+from ddrl_sched import fingerprint
 from ddrl_sched.config import InputError
 from ddrl_sched.jobs import records
 from ddrl_sched.jobs.lock import FILE as CLAIM
-from ddrl_sched.jobs.lock import claim
+from ddrl_sched.jobs.lock import lock
 from ddrl_sched.launch import launch
 from ddrl_sched.launchers import processes, submitit_jobs, table
 from ddrl_sched.launchers.table import LAUNCHERS, dispatch
@@ -109,7 +110,7 @@ def assert_same_results(left, right):
 @pytest.fixture
 def task(tmp_path):
     data = settings(tmp_path / "runs", "local")
-    return Task(3, data, "sweep", {"debug": True}, str(tmp_path), records.code_version())
+    return Task(3, data, "sweep", {"debug": True}, str(tmp_path), fingerprint.code_version())
 
 
 # --- processes
@@ -231,7 +232,7 @@ def test_only_what_others_can_use_is_fetched(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     data = tiny(tmp_path / "runs", "lad_ts")
     monkeypatch.setattr("ddrl_sched.jobs.scheduling.evaluate", Mock(side_effect=OSError("the disk is full")))
-    report = carry_out(Task(0, data, "sweep", {"debug": False}, str(tmp_path), records.code_version(), fetch=True))
+    report = carry_out(Task(0, data, "sweep", {"debug": False}, str(tmp_path), fingerprint.code_version(), fetch=True))
     assert (report["code"], report["message"]) == (4, "the disk is full")
     assert {Path(name).name for name in report["files"]} == {
         "job.json", "curves.parquet", "weights.safetensors", "run.log",
@@ -243,7 +244,7 @@ def test_what_comes_home_waits_for_others_and_does_no_job_twice(task, tmp_path, 
     report = carry_out(replace(task, fetch=True))
     folder = tmp_path / "home" / Path(min(report["files"])).parent
     comes = threading.Thread(target=bring_home, args=(report, str(tmp_path / "home")))
-    with claim(folder, wait=False):
+    with lock(folder, wait=False):
         comes.start()
         comes.join(0.5)
         assert comes.is_alive()

@@ -12,10 +12,11 @@ import pandas as pd
 import pytest
 
 from ddrl_sched.config import InputError, clean
-from ddrl_sched.jobs import records
+from ddrl_sched.jobs import records, schemas
 from ddrl_sched.report.load import load
 from ddrl_sched.report.settings_diff import differing, leaves
 from ddrl_sched.report.tables import main as report
+from ddrl_sched.run.settings import MAX_NAME
 from tests.hostile_folders import HOSTILE, signed_flip, write_run
 from tests.jobs.test_records import curves_frame, eval_frame, job
 
@@ -33,7 +34,7 @@ def test_rows_come_back_with_their_job(tmp_path):
     assert found.skipped == []
     assert found.notes == []
     assert len(found.rows) == 3
-    assert set(records.EVAL_SCHEMA.names) <= set(found.rows.columns)
+    assert set(schemas.EVAL_SCHEMA.names) <= set(found.rows.columns)
     row = found.rows.iloc[0]
     assert (row.mean_delay_s, row.job_id, row.experiment, row.baselines) == (0.25, "a1", "toy", ("eft",))
     assert found.curves[["metric", "value", "job_id"]].values.tolist() == [["loss", 0.25, "a1"]]
@@ -113,7 +114,7 @@ def test_a_flood_of_overrides_takes_no_time(tmp_path):
     (name,) = load([tmp_path]).rows.scenario.unique()
     assert time.process_time() - start < 10.0  # was more than a minute
     assert name.startswith("edge5(")
-    assert len(name) <= records.MAX_NAME
+    assert len(name) <= MAX_NAME
 
 
 def test_number_of_seeds_and_baselines_do_not_make_another_scheduler(tmp_path):
@@ -189,7 +190,7 @@ def test_unfinished_and_failed_jobs_are_named(tmp_path):
 
 def test_a_run_that_was_only_trained_is_a_note(tmp_path):
     records.write_job(tmp_path / "a", job())
-    records.write_table(tmp_path / "a" / "curves.parquet", curves_frame(), records.CURVES_SCHEMA)
+    records.write_table(tmp_path / "a" / "curves.parquet", curves_frame(), schemas.CURVES_SCHEMA)
     records.write_manifest(tmp_path / "a")
     found = load([tmp_path], curves=("loss",))
     assert found.rows.empty

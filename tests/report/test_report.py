@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from ddrl_sched.config import InputError
-from ddrl_sched.jobs import records
+from ddrl_sched.jobs import records, schemas
 from ddrl_sched.provenance import provenance_of
 from ddrl_sched.report.comparison import COLUMNS, captions, report_rows
 from ddrl_sched.report.load import Loaded, tell
@@ -477,7 +477,7 @@ def test_out_holds_every_form_and_what_is_printed(runs, tmp_path, capsys, form, 
 def test_out_holds_the_published_table_too(tmp_path):
     delay = {"drlcoedge": 0.25, "amcoedge": 0.2, "ddrl_amsa": 0.18}
     for (name, rule), frame in published(delay, delay).groupby(["scheduler", "rule"]):
-        columns = frame[records.EVAL_SCHEMA.names]
+        columns = frame[schemas.EVAL_SCHEMA.names]
         settings = {"scheduler": provenance(name).model_dump()}
         folder = tmp_path / "runs" / f"{name}_{rule}"
         write_run(folder, rows=columns, scheduler=name, code_version="c", settings=settings)

@@ -9,15 +9,15 @@ import pytest
 from scipy.stats import t as student
 
 from ddrl_sched.config import InputError
-from ddrl_sched.jobs import records
-from ddrl_sched.jobs.records import LOOKS
+from ddrl_sched.jobs import records, schemas
 from ddrl_sched.report.tables import main as report
 from ddrl_sched.report.training import COLUMNS, fitted_change, main, mean_and_interval, training_rows
+from ddrl_sched.run.metrics import VALIDATION_METRIC
 from tests.hostile_folders import write_run
 from tests.jobs.test_records import eval_frame, job
 
 
-def looks(delays, *, metric=LOOKS):
+def looks(delays, *, metric=VALIDATION_METRIC):
     """Curves of delays [looks, seeds]: a look every 100 updates."""
     n_looks, n_seeds = np.shape(delays)
     update, seed = np.divmod(np.arange(n_looks * n_seeds), n_seeds)
@@ -28,7 +28,7 @@ def looks(delays, *, metric=LOOKS):
 def write_training(folder, delays, **changes):
     write_run(folder, rows=eval_frame(3, scheduler="mine"), **changes)
     frame = pd.concat([looks(delays), looks(np.ones((3, 2)), metric="loss_critic")])
-    records.write_table(folder / "curves.parquet", frame, records.CURVES_SCHEMA)
+    records.write_table(folder / "curves.parquet", frame, schemas.CURVES_SCHEMA)
     records.write_manifest(folder)
 
 
@@ -193,7 +193,7 @@ def test_settings_of_strangers_name_what_they_can(tmp_path, settings, capsys):
 
 def test_without_looks_there_is_nothing_to_say(tmp_path):
     records.write_job(tmp_path / "a", job(learned=True))
-    records.write_table(tmp_path / "a" / "curves.parquet", looks([[1.0]], metric="loss"), records.CURVES_SCHEMA)
+    records.write_table(tmp_path / "a" / "curves.parquet", looks([[1.0]], metric="loss"), schemas.CURVES_SCHEMA)
     records.write_manifest(tmp_path / "a")
     with pytest.raises(InputError, match=r"train\.validate_every"):
         main([tmp_path], "table", None)
@@ -202,7 +202,9 @@ def test_without_looks_there_is_nothing_to_say(tmp_path):
 def hostile_curves():
     plain = looks(np.full((16, 2), 0.9))
     many = looks(np.full((1, 1001), 0.9))
-    ragged = pd.DataFrame({"seed": range(50), "tasks_seen": 1, "update": range(50), "metric": LOOKS, "value": 1.0})
+    ragged = pd.DataFrame(
+        {"seed": range(50), "tasks_seen": 1, "update": range(50), "metric": VALIDATION_METRIC, "value": 1.0}
+    )
     yield "a few seeds lack looks", plain.drop(index=3), "as many rows"
     yield "every row its own seed", pd.concat([ragged, ragged.head(1)]), "as many rows"
     yield "many seeds", many, "1,000 seeds"
@@ -216,7 +218,7 @@ def hostile_curves():
 def test_curves_that_cannot_be_are_left_out(tmp_path, frame, reason, capsys):
     write_training(tmp_path / "a", np.full((16, 2), 0.9))
     write_run(tmp_path / "b", rows=eval_frame(3, scheduler="other"))
-    records.write_table(tmp_path / "b" / "curves.parquet", frame, records.CURVES_SCHEMA)
+    records.write_table(tmp_path / "b" / "curves.parquet", frame, schemas.CURVES_SCHEMA)
     records.write_manifest(tmp_path / "b")
     assert main([tmp_path], "table", None, strict=True) == 3
     said = capsys.readouterr()
@@ -227,7 +229,7 @@ def test_curves_that_cannot_be_are_left_out(tmp_path, frame, reason, capsys):
 
 def test_a_bad_evaluation_does_not_hide_a_training(tmp_path, capsys):
     write_training(tmp_path / "a", np.full((16, 2), 0.9))
-    records.write_table(tmp_path / "a" / "eval.parquet", eval_frame(1, mean_delay_s=-1.0), records.EVAL_SCHEMA)
+    records.write_table(tmp_path / "a" / "eval.parquet", eval_frame(1, mean_delay_s=-1.0), schemas.EVAL_SCHEMA)
     records.write_manifest(tmp_path / "a")
     assert main([tmp_path], "table", None, strict=True) == 0
 
@@ -257,7 +259,7 @@ def test_nothing_to_show_says_why(tmp_path, learned, metric, why):
 def test_a_training_that_learnt_nothing_is_told_of(tmp_path, capsys, update, tasks, text):
     folder = write_run(tmp_path / "a", rows=eval_frame(3, scheduler="mine"), learned=True)
     frame = pd.DataFrame({"seed": [0, 1], "tasks_seen": tasks, "update": update, "metric": "delay_s", "value": 0.5})
-    records.write_table(folder / "curves.parquet", frame, records.CURVES_SCHEMA)
+    records.write_table(folder / "curves.parquet", frame, schemas.CURVES_SCHEMA)
     records.write_manifest(folder)
     report([tmp_path], [], "csv", None)
     err = capsys.readouterr().err
@@ -269,7 +271,7 @@ def test_a_seed_has_learnt_if_any_row_of_it_says_so_and_few_seeds_are_named(tmp_
     seeds = [*range(13), *range(13)]
     update = [0] * 13 + [7, *[0] * 12]  # seed 0 in its second episode
     frame = pd.DataFrame({"seed": seeds, "tasks_seen": 5, "update": update, "metric": "delay_s", "value": 0.5})
-    records.write_table(folder / "curves.parquet", frame, records.CURVES_SCHEMA)
+    records.write_table(folder / "curves.parquet", frame, schemas.CURVES_SCHEMA)
     records.write_manifest(folder)
     report([tmp_path], [], "csv", None)
     text = "its training made 0 updates in seeds 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, ... of 13"

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ddrl_sched.jobs import records
+from ddrl_sched.jobs import records, schemas
 from ddrl_sched.report.by_seed import main as by_seed
 from ddrl_sched.report.load import load
 from ddrl_sched.report.settings_diff import shortened, value_text
@@ -185,8 +185,8 @@ def test_the_other_tables_tell_worlds_apart_too(tmp_path, capsys, command):
         folder = write_world(tmp_path / str(number), str(number), "mine", of=settings(speeds), learned=True)
         rows = pd.concat([eval_frame(2, scheduler="mine", scenario="edge2", scenario_hash=str(number), load=0.5).assign(
             seed=seed, workload="poisson", rule="clean") for seed in range(2)])  # fmt: skip
-        records.write_table(folder / "eval.parquet", rows, records.EVAL_SCHEMA)
-        records.write_table(folder / "curves.parquet", looks(np.full((16, 2), 0.9)), records.CURVES_SCHEMA)
+        records.write_table(folder / "eval.parquet", rows, schemas.EVAL_SCHEMA)
+        records.write_table(folder / "curves.parquet", looks(np.full((16, 2), 0.9)), schemas.CURVES_SCHEMA)
         records.write_manifest(folder)
     found, _ = titles([tmp_path], capsys, command=command)
     assert sorted(re.findall(r"speed_gcps=\[[0-9,]*\]", " ".join(found))) == ["speed_gcps=[1,2]", "speed_gcps=[10,20]"]
@@ -199,7 +199,7 @@ def test_trainings_of_one_label_are_told_apart_by_what_they_learn_with(tmp_path,
     for episodes in (3, 9):
         of = settings() | {"train": {"episodes": episodes}}
         folder = write_world(tmp_path / str(episodes), "1", "mine", of=of, learned=True)
-        records.write_table(folder / "curves.parquet", looks(np.full((16, 2), 0.9)), records.CURVES_SCHEMA)
+        records.write_table(folder / "curves.parquet", looks(np.full((16, 2), 0.9)), schemas.CURVES_SCHEMA)
         records.write_manifest(folder)
     training([tmp_path], "csv", None)
     assert pd.read_csv(io.StringIO(capsys.readouterr().out)).scheduler.tolist() == [
@@ -217,7 +217,7 @@ def test_cartpole_tables_tell_worlds_apart(tmp_path, capsys):
         row = {"scheduler": "dqn", "scenario_hash": str(seed), "steps": 100, "episodes": 3, "episode_mean": 20.0,
                "step_mean": 20.0, "final_greedy": 20.0, "steps_to_solve": np.nan}  # fmt: skip
         frame = pd.DataFrame([row | {"seed": s} for s in range(3)])
-        records.write_table(tmp_path / str(seed) / "returns.parquet", frame, records.RETURNS_SCHEMA)
+        records.write_table(tmp_path / str(seed) / "returns.parquet", frame, schemas.RETURNS_SCHEMA)
         records.write_manifest(tmp_path / str(seed))
     found, _ = titles([tmp_path], capsys)
     assert [title.partition(" after")[0] for title in found] == ["CartPole-v1(seed=0)", "CartPole-v1(seed=1)"]

@@ -15,14 +15,13 @@ from ddrl_sched.config import InputError
 from ddrl_sched.edge import physics
 from ddrl_sched.failures import FAILED, TrainingError, explain
 from ddrl_sched.jobs import records
-from ddrl_sched.jobs.identity import ask
-from ddrl_sched.jobs.scheduling import prepare, run_job
 from ddrl_sched.report.summary import _trained
 from ddrl_sched.run.evolve import _mean
 from ddrl_sched.run.rollout import mean_delay_s
 from ddrl_sched.run.validation import Validation, look
 from tests.agent_builders import build, generators, random_batch
 from tests.conf_files import plain
+from tests.jobs_by_hand import ask, prepare, run_job
 from tests.resume_jobs import NO_OPTIONS, folder_of, tiny
 from tests.run.test_cartpole import settings as cartpole_settings
 

@@ -14,8 +14,8 @@ import torch
 from ddrl_sched.cli import app
 from ddrl_sched.failures import explain
 from ddrl_sched.jobs import checkpoint, records
-from ddrl_sched.jobs.scheduling import run_job
 from tests.jobs.test_scheduling_job import settings
+from tests.jobs_by_hand import run_job
 from tests.paths import DATA
 from tests.resume_jobs import NO_OPTIONS, child, folder_of, outcome, run, status_of, tiny
 

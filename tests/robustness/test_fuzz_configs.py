@@ -12,12 +12,12 @@ from collections import Counter
 import pytest
 from typer.testing import CliRunner
 
+from ddrl_sched import fingerprint
 from ddrl_sched.cli import app
 from ddrl_sched.failures import BAD_INPUT, DONE, explain
-from ddrl_sched.jobs import records
-from ddrl_sched.jobs.scheduling import prepare
 from tests.conf_files import CONF, names, plain
 from tests.jobs.test_scheduling_job import learned, settings
+from tests.jobs_by_hand import prepare
 from tests.paths import REPOSITORY
 
 GROUPS = "name|seeds?|env|workload|scheduler|train|evaluate|baselines"
@@ -88,8 +88,8 @@ def verdict(data, command="sweep"):
 
 
 def fuzz(tmp_path, monkeypatch, count):
-    version = records.code_version()
-    monkeypatch.setattr(records, "code_version", lambda: version)
+    version = fingerprint.code_version()
+    monkeypatch.setattr(fingerprint, "code_version", lambda: version)
     whole = list(bases(tmp_path))
     assert len(whole) > 30
     rng, counts, slowest_s = random.Random(20_26), Counter(), 0.0

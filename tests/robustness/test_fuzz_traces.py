@@ -16,9 +16,9 @@ import pytest
 
 from ddrl_sched.config import InputError, TraceColumns
 from ddrl_sched.edge.trace_file import read_trace
-from ddrl_sched.jobs.scheduling import prepare
 from tests.conf_files import plain
 from tests.jobs.test_scheduling_job import settings
+from tests.jobs_by_hand import prepare
 
 COLUMNS = TraceColumns(timestamp="t", work_gcycle="size")
 CELLS = [

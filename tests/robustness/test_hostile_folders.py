@@ -15,11 +15,11 @@ from typer.testing import CliRunner
 from ddrl_sched.cli import app
 from ddrl_sched.config import InputError
 from ddrl_sched.jobs import records
-from ddrl_sched.jobs.scheduling import plan_job, run_job
 from ddrl_sched.report.load import MAX_REPORT_ROWS, load
 from tests.hostile_folders import HOSTILE, write_run, write_wide
 from tests.jobs.test_records import eval_frame
 from tests.jobs.test_scheduling_job import settings
+from tests.jobs_by_hand import plan_job, run_job
 from tests.paths import REPOSITORY
 
 GOLDEN = REPOSITORY / "tests" / "data" / "runs_v1"

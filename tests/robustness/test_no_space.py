@@ -14,11 +14,11 @@ import torch
 from ddrl_sched import saving
 from ddrl_sched.failures import explain
 from ddrl_sched.jobs import checkpoint, records
-from ddrl_sched.jobs.scheduling import run_job
 from ddrl_sched.report.tables import main as report
 from tests.hostile_folders import write_run
 from tests.jobs.test_records import eval_frame
 from tests.jobs.test_scheduling_job import settings
+from tests.jobs_by_hand import run_job
 from tests.resume_jobs import NO_OPTIONS, child, folder_of, outcome, run, status_of, tiny
 
 # fault points at which the system may answer that there is no space; "done" is passed when all is on the disk

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 import torch
 
-from ddrl_sched import labels, saving
+from ddrl_sched import fingerprint, labels, saving
 from ddrl_sched.config import InputError
 from ddrl_sched.jobs import checkpoint, records
-from ddrl_sched.jobs.identity import SavingSettings
-from ddrl_sched.jobs.scheduling import plan_job, prepare, run_job
-from ddrl_sched.run.curve import Curve
+from ddrl_sched.jobs.curve import Curve
 from ddrl_sched.run.evolve import Evolution
+from ddrl_sched.run.settings import SavingSettings
 from ddrl_sched.run.train import Training
 from ddrl_sched.schedulers.price_policy import PricePolicy
+from tests.jobs_by_hand import plan_job, prepare, run_job
 from tests.resume_jobs import (
     NO_OPTIONS,
     child,
@@ -141,7 +141,7 @@ def test_a_hundred_random_kills_leave_no_mark(tmp_path, whole):
 def start(data):
     """(training, curve, learner) of a job, at its beginning."""
     job = prepare(data, "train", NO_OPTIONS)
-    settings, learner = job.asked.settings, job.scheduler
+    settings, learner = job.spec.settings, job.scheduler
     budget, seeds = settings.train, range(settings.seeds)
 
     def traces_of(episode):
@@ -314,7 +314,7 @@ def test_a_state_that_does_not_fit_is_named_and_not_used(interrupted, whole, cha
         data[len(data) // 2] ^= 1
     path.write_bytes(data[:100] if change == "cut" else data)
     if change == "versions":
-        monkeypatch.setattr(records, "package_versions", lambda: {"python": "2.7"})
+        monkeypatch.setattr(fingerprint, "package_versions", lambda: {"python": "2.7"})
     assert run_job(interrupted, "sweep", NO_OPTIONS) == "done"
     said = capsys.readouterr().err
     assert said.startswith(f"lad_ts: trained from the start, for {path} ")

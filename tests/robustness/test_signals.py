@@ -12,7 +12,7 @@ import torch
 from ddrl_sched import stopping
 from ddrl_sched.cli import app
 from ddrl_sched.jobs import checkpoint, records
-from ddrl_sched.jobs.scheduling import run_job
+from tests.jobs_by_hand import run_job
 from tests.paths import DATA, REPOSITORY
 from tests.resume_jobs import NO_OPTIONS, child, folder_of, outcome, status_of, tiny
 

@@ -15,10 +15,10 @@ import torch
 
 from ddrl_sched import saving
 from ddrl_sched.jobs import records
-from ddrl_sched.jobs.lock import claim, is_claimed
-from ddrl_sched.jobs.scheduling import plan_job, run_job
+from ddrl_sched.jobs.lock import is_locked, lock
 from ddrl_sched.launch import launch
 from tests.jobs.test_scheduling_job import settings
+from tests.jobs_by_hand import plan_job, run_job
 from tests.paths import REPOSITORY
 from tests.resume_jobs import NO_OPTIONS, child, folder_of, kill_after, outcome, status_of
 
@@ -306,10 +306,10 @@ def test_kills_in_sweeps_with_two_workers_lose_and_double_nothing(processes, und
 def test_a_claimed_job_is_passed_over_then_waited_for_and_then_seen_as_done(tmp_path):
     data = settings(tmp_path)
     folder = folder_of(data)
-    with claim(folder, wait=False) as mine:
+    with lock(folder, wait=False) as mine:
         assert mine
         assert status_of(child(lambda: os._exit(claimed(data)))) == 0
-    assert not is_claimed(folder)
+    assert not is_locked(folder)
     assert run_job(data, "sweep", {**NO_OPTIONS, "wait": False}) == "done"
 
 

@@ -10,9 +10,8 @@ import torch
 import yaml
 
 from ddrl_sched.config import InputError
-from ddrl_sched.jobs import records
+from ddrl_sched.jobs import records, schemas
 from ddrl_sched.jobs.cartpole import first_solved
-from ddrl_sched.jobs.scheduling import plan_job, run_job
 from ddrl_sched.provenance import provenance_of
 from ddrl_sched.report import returns
 from ddrl_sched.report.load import load
@@ -33,6 +32,7 @@ from ddrl_sched.run.cartpole import (
 from ddrl_sched.schedulers.learned import agent_settings
 from tests.agent_builders import generators
 from tests.conf_files import CONF, merged, names, plain
+from tests.jobs_by_hand import plan_job, run_job
 
 AGENTS = [name for name in names("scheduler") if name.startswith("cartpole_")]
 
@@ -237,7 +237,7 @@ def test_a_returns_table_that_lies_is_left_out(tmp_path):
     run_job(data, "train", {})
     folder = tmp_path / "poles" / plan_job(data, "train", {})["job_id"]
     rows = pd.read_parquet(folder / "returns.parquet").assign(final_greedy=np.inf)
-    records.write_table(folder / "returns.parquet", rows, records.RETURNS_SCHEMA)
+    records.write_table(folder / "returns.parquet", rows, schemas.RETURNS_SCHEMA)
     records.write_manifest(folder)
     assert "final_greedy" in load([tmp_path]).skipped[0][1]
 

@@ -5,13 +5,13 @@ import pytest
 
 from ddrl_sched.config import InputError
 from ddrl_sched.edge.session import list_windows
-from ddrl_sched.jobs.scheduling import prepare
 from ddrl_sched.run.rollout import rollout
 from ddrl_sched.run.train import Training
 from ddrl_sched.schedulers.learned import _settled_so_far
 from ddrl_sched.seeding import stream
 from tests.builders import make_tasks
 from tests.conf_files import plain
+from tests.jobs_by_hand import prepare
 from tests.resume_jobs import tiny
 
 

@@ -7,15 +7,15 @@ import torch
 
 from ddrl_sched.agents.base import Spaces
 from ddrl_sched.agents.distributions import Categorical
-from ddrl_sched.jobs.records import LOOKS
-from ddrl_sched.jobs.scheduling import prepare, run_job
 from ddrl_sched.jobs.training import AFTER_ALL_EPISODES
+from ddrl_sched.run.metrics import VALIDATION_METRIC
 from ddrl_sched.run.problem import build_problem
 from ddrl_sched.run.rollout import rollout
 from ddrl_sched.run.train import Training
 from ddrl_sched.run.validation import Validation, due
 from ddrl_sched.seeding import stream
 from tests.agent_builders import build, generators, random_batch
+from tests.jobs_by_hand import prepare, run_job
 from tests.resume_jobs import NO_OPTIONS, folder_of, tiny
 
 LOADS = [0.1, 0.4]
@@ -34,10 +34,10 @@ def trained(folder, name, every, episodes=3):
 def test_training_does_not_notice_looks(tmp_path, name):
     curves, weights, *_ = trained(tmp_path / "with", name, 1)
     bare_curves, bare_weights, *_ = trained(tmp_path / "without", name, 0)
-    assert LOOKS not in set(bare_curves.metric)
-    pd.testing.assert_frame_equal(curves[curves.metric != LOOKS].reset_index(drop=True), bare_curves)
+    assert VALIDATION_METRIC not in set(bare_curves.metric)
+    pd.testing.assert_frame_equal(curves[curves.metric != VALIDATION_METRIC].reset_index(drop=True), bare_curves)
     assert weights == bare_weights
-    looks = curves[curves.metric == LOOKS]
+    looks = curves[curves.metric == VALIDATION_METRIC]
     assert len(looks) == 3 * 2
     assert (looks.value > 0).all()
 
@@ -46,11 +46,11 @@ def test_training_does_not_notice_looks(tmp_path, name):
 def test_the_last_look_is_the_delay_of_the_trained_policy(tmp_path, name):
     """Its weights, loaded again, on the same traces: the geometric mean over the loads, one trace per seed."""
     curves, _, data, place = trained(tmp_path, name, 3)
-    looks = curves[curves.metric == LOOKS]
+    looks = curves[curves.metric == VALIDATION_METRIC]
     last = looks[looks["update"] == looks["update"].max()].sort_values("seed").value
     log_s = []
     job = prepare(data, "eval", {"run": str(place)})
-    budget = job.asked.settings.train
+    budget = job.spec.settings.train
     for load in LOADS:
         problem = build_problem(job.problem.env, job.problem.workload.model_copy(update={"load": load}), 1)
         traces = problem.training(0, range(2), AFTER_ALL_EPISODES, budget.episode_slots, budget.episode_tasks)[0]
@@ -65,7 +65,10 @@ def test_looks_come_every_so_often_and_at_the_end(tmp_path):
     validation = Validation(3, list, list)
     assert [episode for episode in range(8) if due(validation, episode, 8)] == [2, 5, 7]
     curves, *_ = trained(tmp_path, "dqn_ts_tuned", 3, episodes=4)
-    assert curves[curves.metric == LOOKS].groupby("seed").size().tolist() == [2, 2]  # after episodes 3 and 4
+    assert curves[curves.metric == VALIDATION_METRIC].groupby("seed").size().tolist() == [
+        2,
+        2,
+    ]  # after episodes 3 and 4
 
 
 def test_rates_fall_linearly_to_their_fraction(tmp_path, monkeypatch):

@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 import yaml
 
-from ddrl_sched.jobs.identity import ask
 from ddrl_sched.launch import launch
 from tests.conf_files import CONF
+from tests.jobs_by_hand import ask
 
 ALL = sorted(
     file.relative_to(CONF / "scheduler").with_suffix("").as_posix() for file in CONF.glob("scheduler/**/*.yaml")

@@ -14,7 +14,7 @@ from ddrl_sched import stopping
 from ddrl_sched.config import InputError
 from ddrl_sched.edge.session import Traces, earlier_tasks
 from ddrl_sched.edge.types import Decision
-from ddrl_sched.jobs.identity import LEARNED
+from ddrl_sched.labels import LEARNED
 from ddrl_sched.run.rollout import rollout
 from ddrl_sched.schedulers.base import INFO_CLASSES, View
 from ddrl_sched.schedulers.server_sets import candidate_sets, externality_s, still_to_come

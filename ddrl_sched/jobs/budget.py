@@ -12,10 +12,11 @@ from ddrl_sched.config import BurstyArrivals, InputError, TraceArrivals
 from ddrl_sched.edge.arrivals import training_rows
 from ddrl_sched.edge.types import Floats
 from ddrl_sched.failures import TrainingError
-from ddrl_sched.jobs.identity import TrainSettings
-from ddrl_sched.jobs.reading import LARGEST_S, MAX_REPORT_ROWS, MAX_ROWS, SMALLEST_S
-from ddrl_sched.jobs.records import LOOKS, MAX_FILE_BYTES
+from ddrl_sched.jobs.reading import MAX_REPORT_ROWS, MAX_ROWS
+from ddrl_sched.jobs.records import MAX_FILE_BYTES
+from ddrl_sched.run.metrics import LARGEST_S, SMALLEST_S, VALIDATION_METRIC
 from ddrl_sched.run.problem import Problem
+from ddrl_sched.run.settings import TrainSettings
 from ddrl_sched.run.train import Progress
 from ddrl_sched.run.validation import Validation
 from ddrl_sched.schedulers.learned import LATENT, Learner
@@ -216,7 +217,10 @@ def check_looks(looks: Validation | None) -> None:
 
 def check_delays(progress: Progress) -> None:
     """TrainingError where mean delays of an episode (NaN: it held no task) are none that a report can show."""
-    for what, delay_s in {"mean delay": progress.delay_s, "look": progress.metrics.get(LOOKS, np.zeros(0))}.items():
+    for what, delay_s in {
+        "mean delay": progress.delay_s,
+        "look": progress.metrics.get(VALIDATION_METRIC, np.zeros(0)),
+    }.items():
         for seed in np.flatnonzero(~((delay_s >= SMALLEST_S) & (delay_s <= LARGEST_S)) & ~np.isnan(delay_s)):
             text = f"the {what} of seed {seed} in episode {progress.episode} is {delay_s[seed]:g} s"
             limits = f"results hold {SMALLEST_S:g} .. {LARGEST_S:g} s"

@@ -1,0 +1,171 @@
+"""What the files of a run folder hold: columns of the parquet tables, keys of job.json."""
+
+import math
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, TypedDict
+
+import pyarrow as pa
+
+from ddrl_sched.config import shown
+from ddrl_sched.run.inputs import INPUT_KEYS
+from ddrl_sched.run.settings import MAX_BASELINES, MAX_NAME
+
+SCHEMA_VERSION = 1
+
+_TEXT, _COUNT, _FLOAT = pa.string(), pa.int64(), pa.float64()
+
+
+def _schema(**types: pa.DataType) -> pa.Schema:
+    return pa.schema([pa.field(name, type_, nullable=False) for name, type_ in types.items()])
+
+
+# One row per scheduler x seed x trace [x rule]; delays and their parts are means over the counted tasks of that row.
+EVAL_SCHEMA = _schema(
+    scenario=_TEXT,
+    workload=_TEXT,
+    rule=_TEXT,  # "clean" or the name of a published rule set
+    scenario_hash=_TEXT,
+    load=_FLOAT,
+    realised_load=_FLOAT,
+    scheduler=_TEXT,  # label of its yaml
+    info=_TEXT,  # information class
+    seed=_COUNT,
+    trace=_COUNT,
+    cluster=_COUNT,  # unit in which traces are resampled: the trace, or the draw of densities (published worlds)
+    n_tasks=_COUNT,
+    mean_delay_s=_FLOAT,
+    p50_delay_s=_FLOAT,
+    p95_delay_s=_FLOAT,
+    p99_delay_s=_FLOAT,
+    late_rate=_FLOAT,
+    wait_s=_FLOAT,
+    transfer_s=_FLOAT,
+    compute_s=_FLOAT,
+    return_s=_FLOAT,
+    mean_servers=_FLOAT,
+    probes_per_task=_FLOAT,
+    decide_us=_FLOAT,
+    time_scale=_FLOAT,  # factor by which a real trace was stretched; 1 for synthetic arrivals
+)
+
+# Long form: one row per seed, moment of training and metric.
+CURVES_SCHEMA = _schema(seed=_COUNT, tasks_seen=_COUNT, update=_COUNT, metric=_TEXT, value=_FLOAT)
+
+# CartPole: one row per seed and budget; returns are the lengths of episodes.
+RETURNS_SCHEMA = _schema(
+    scheduler=_TEXT,
+    scenario_hash=_TEXT,
+    seed=_COUNT,
+    steps=_COUNT,  # of the environment, since the start
+    episodes=_COUNT,  # finished training episodes
+    episode_mean=_FLOAT,  # mean return of them
+    step_mean=_FLOAT,  # mean over their steps of the return of the step's episode
+    final_greedy=_FLOAT,  # mean return of the greedy policy after these steps
+    steps_to_solve=_FLOAT,  # first look at which the greedy policy reached the threshold; NaN: not within these steps
+)
+
+STATUSES = ("running", "done", "failed")
+JOB_FIELDS: dict[str, str] = {  # key of job.json -> its type
+    "schema_version": "int",
+    "job_id": "name",
+    "experiment": "name",
+    "status": "str",  # one of STATUSES
+    "settings": "dict",  # validated plain data
+    "input_sha256": "inputs",  # key of INPUT_KEYS -> hash of what its file says (edge.input_file)
+    "overrides": "list[str]",
+    "seeds": "list[int]",
+    "scenario_hash": "name",
+    "scheduler": "name",
+    "learned": "bool",
+    "baselines": "list[name]",
+    "code_version": "name",
+    "packages": "dict",
+    "numerics": "dict",
+    "created": "time",  # ISO 8601
+    "duration_s": "float?",
+    "cpu_s": "float?",
+    "error": "str?",
+}
+
+
+class JobRecord(TypedDict):
+    """job.json: what was run, by which code, and how it ended."""
+
+    schema_version: int
+    job_id: str
+    experiment: str
+    status: str
+    settings: dict[str, Any]
+    input_sha256: dict[str, str]
+    overrides: list[str]
+    seeds: list[int]
+    scenario_hash: str
+    scheduler: str  # its label in tables
+    learned: bool
+    baselines: list[str]
+    code_version: str
+    packages: dict[str, str]
+    numerics: dict[str, object]
+    created: str
+    duration_s: float | None
+    cpu_s: float | None
+    error: str | None
+
+
+SHA256 = re.compile(r"[0-9a-f]{64}")
+_PLAIN: dict[str, tuple[type, ...]] = {
+    "int": (int,),
+    "float": (int, float),
+    "str": (str,),
+    "name": (str,),  # of at most MAX_NAME characters
+    "time": (str,),
+    "dict": (dict,),
+    "bool": (bool,),
+    "inputs": (dict,),
+}
+
+
+def check_job(job: object) -> None:
+    """ValueError unless `job` has exactly the keys and types of JOB_FIELDS, this schema version and a known status."""
+    if not isinstance(job, Mapping):
+        raise ValueError("job.json: expected an object")
+    if job.get("schema_version") != SCHEMA_VERSION:
+        raise ValueError(
+            f"job.json: schema_version is {shown(job.get('schema_version'))}, expected {SCHEMA_VERSION}: "
+            "the folder was written by another version of ddrl"
+        )
+    for key in sorted(set(map(str, job)) ^ set(JOB_FIELDS)):
+        raise ValueError(f"job.json: {'missing' if key in JOB_FIELDS else 'unknown'} key {key[:MAX_NAME]}")
+    for key, kind in JOB_FIELDS.items():
+        if not _is_of(job[key], kind):
+            wanted = kind.replace("name", f"text of at most {MAX_NAME} characters")
+            wanted = wanted.replace("inputs", f"sha256 of {' and '.join(INPUT_KEYS)}")
+            raise ValueError(f"job.json: {key} is not {wanted}")
+    if len(job["baselines"]) > MAX_BASELINES:
+        raise ValueError(f"job.json: at most {MAX_BASELINES} baselines expected, got {len(job['baselines'])}")
+    if job["status"] not in STATUSES:
+        raise ValueError(f"job.json: status is {shown(job['status'])}, expected one of {', '.join(STATUSES)}")
+
+
+def _is_of(value: object, kind: str) -> bool:
+    if kind.endswith("?"):
+        return value is None or _is_of(value, kind[:-1])
+    if kind.startswith("list["):
+        return isinstance(value, list) and all(_is_of(v, kind[5:-1]) for v in value)
+    if not isinstance(value, _PLAIN[kind]) or (isinstance(value, bool) and kind != "bool"):
+        return False
+    if isinstance(value, str):
+        return _is_time(value) if kind == "time" else kind != "name" or len(value) <= MAX_NAME
+    if kind == "inputs" and isinstance(value, dict):
+        return all(key in INPUT_KEYS and isinstance(sha, str) and SHA256.fullmatch(sha) for key, sha in value.items())
+    return kind != "float" or (isinstance(value, int | float) and math.isfinite(value))
+
+
+def _is_time(text: str) -> bool:
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
