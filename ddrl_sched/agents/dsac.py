@@ -30,6 +30,7 @@ from ddrl_sched.agents.diffusion import (
     time_embedding,
 )
 from ddrl_sched.agents.distributions import ActionDistribution, Categorical
+from ddrl_sched.agents.reverse_gradient import chain_logits
 from ddrl_sched.agents.sac import PER_LEARNER, SACSettings, SoftActorCritic, actor_loss, start_from_prior
 from ddrl_sched.agents.stack import Generators, Stack, first_weights, normals, one_each, uniforms
 
@@ -164,12 +165,13 @@ class DiffusionActor:
         if self._settings.loss == "chain":
             return actor_loss(distribution, self.logits(batch.obs, batch.latent, drawn), q, alpha, self.prior)
         wanted = torch.minimum(q[0], q[1]) / alpha.unsqueeze(-1)  # [K, M, A] logits
-        of_denoising = denoising_loss(self._denoiser, self.stack.params, batch.obs, wanted.softmax(-1), *drawn)
-        return of_denoising, distribution.entropy(wanted).mean(-1)
+        step, noise = drawn
+        loss = denoising_loss(self._denoiser, self.stack.params, batch.obs, wanted.softmax(-1), step=step, noise=noise)
+        return loss, distribution.entropy(wanted).mean(-1)
 
     def _denoised(self, obs: Tensor, start: Tensor, noise: Tensor | None) -> Tensor:
         """Ends of the chains [K, n, A], as what they add to the prior."""
-        logits = self._denoiser.logits(self.stack.params, obs, start, noise)
+        logits = chain_logits(self._denoiser, self.stack.params, obs, start, noise)
         return logits if self.prior is None else logits + self.prior
 
     def _recall(self, index: Array | None) -> Array | None:

@@ -21,6 +21,7 @@ from ddrl_sched.agents.diffusion import Denoiser, Schedule, betas, denoiser_spec
 from ddrl_sched.agents.evolution import EvolutionSettings, EvolutionStrategy
 from ddrl_sched.agents.finite import AnswerError, check_answers
 from ddrl_sched.agents.nets import Hidden, mlp, mlp_specs
+from ddrl_sched.agents.reverse_gradient import chain_logits
 from ddrl_sched.agents.stack import Generators, ParamSpec, Stack, first_weights, zero_last_layer
 from ddrl_sched.config import LARGEST, InputError, Settings, validate, validate_record
 from ddrl_sched.edge.types import Decision, Floats, Scenario
@@ -322,7 +323,7 @@ def _actor(settings: PriceSettings) -> Any:
     except ValueError as error:
         raise InputError(f"scheduler.{str(error).replace('agent.', 'actor.')}") from None
     denoiser = Denoiser(chain, time_embedding(a.steps, a.time_width), "relu", "x0", a.bound)
-    return lambda params, seen, start: denoiser.logits(params, seen, start, None)
+    return lambda params, seen, start: chain_logits(denoiser, params, seen, start, None)
 
 
 def _check_world(settings: PriceSettings, scenario: Scenario) -> None:
