@@ -70,8 +70,7 @@ def marginal(logits: Tensor) -> Tensor:
 
 def fresh_latents(n_latent: int, n_logits: int, generators: Generators) -> NDArray[np.float32]:
     """A table of latent actions [K, n_latent, A] that nobody has caches: standard normal noise."""
-    table: NDArray[np.float32] = normals(generators, (n_latent, n_logits))
-    return table
+    return normals(generators, (n_latent, n_logits))
 
 
 class DiffusionActor:
@@ -159,7 +158,12 @@ class DiffusionActor:
         return (step * self._denoiser.steps).long(), torch.from_numpy(normals(generators, (n, a, a)))
 
     def loss(
-        self, distribution: ActionDistribution, batch: Batch, q: Tensor, alpha: Tensor, drawn: tuple[Tensor, ...]
+        self,
+        distribution: ActionDistribution,
+        batch: Batch[Tensor],
+        q: Tensor,
+        alpha: Tensor,
+        drawn: tuple[Tensor, ...],
     ) -> tuple[Tensor, Tensor]:
         """Losses [K] and entropies [K]: those of sac.actor_loss, or of denoising towards softmax(Q / alpha)."""
         if self._settings.loss == "chain":

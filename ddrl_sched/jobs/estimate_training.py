@@ -140,7 +140,7 @@ def _evaluation_s(problem: Problem, policy: Trained, settings: JobSettings) -> f
     return total * known(_key(problem, settings, "evaluation"), lambda: per_unit_s(play, total))
 
 
-def _nothing(learner: Learner) -> Batch:
+def _nothing(learner: Learner) -> Batch[torch.Tensor]:
     """A batch of zeros: what an update takes does not hang on the numbers."""
     shape = learner.n_learners, learner.settings.learning.batch
     spaces, latent = learner.agent.spaces, None
