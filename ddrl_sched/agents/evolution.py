@@ -50,7 +50,7 @@ class SearchState(TypedDict):
 
 
 class EvolutionStrategy:
-    """K learners [K, P], each searched by itself (ask-and-tell): `ask` for candidates, judge them, `tell` their costs."""
+    """K learners [K, P], each searched by itself (ask-and-tell): `ask` for candidates, then `tell` their costs."""
 
     def __init__(
         self, specs: Sequence[ParamSpec], flat: Tensor, settings: EvolutionSettings, generators: Generators

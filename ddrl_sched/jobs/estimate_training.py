@@ -17,7 +17,8 @@ from ddrl_sched.run.settings import JobSettings
 from ddrl_sched.run.train import Training
 from ddrl_sched.schedulers.base import Scheduler, Trained
 from ddrl_sched.schedulers.learned import Learner
-from ddrl_sched.schedulers.price_policy import PricePolicy, evolution_settings
+from ddrl_sched.schedulers.price_policy import PricePolicy
+from ddrl_sched.schedulers.price_settings import evolution_settings
 from ddrl_sched.seeding import stream
 
 FEW_SLOTS, FEW_TASKS = 6, 300  # tried

@@ -3,11 +3,12 @@
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import torch
 
+from ddrl_sched.agents.evolution import SearchState
 from ddrl_sched.agents.finite import check_generation
 from ddrl_sched.edge.session import Traces
 from ddrl_sched.edge.types import Floats, Ints
@@ -18,6 +19,15 @@ from ddrl_sched.run.validation import Validation, is_due, validate
 from ddrl_sched.schedulers.price_policy import PricePolicy
 
 Trial = tuple[Floats, Floats, Ints]  # mean delay [seeds, candidates], late rate, both NaN without a task; tasks [seeds]
+
+
+class EvolutionState(TypedDict):
+    """Everything of an Evolution that evolves, as it was when the generation began."""
+
+    search: SearchState
+    generation: int
+    tasks_seen: torch.Tensor  # [seeds]
+    elapsed_s: float
 
 
 class Evolution:
@@ -76,7 +86,7 @@ class Evolution:
         elapsed_s = time.monotonic() - self._began
         return Progress(generation, seen, generation + 1, _mean(delay_s), _mean(late), values, elapsed_s)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> EvolutionState:
         """Everything that evolves, as it was when the generation began: what it has tried so far is tried again."""
         return {
             "search": self._search,
@@ -85,7 +95,7 @@ class Evolution:
             "elapsed_s": time.monotonic() - self._began,
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: EvolutionState) -> None:
         """Go on from what `state_dict` gave. ValueError on other names or shapes."""
         self._policy.search.load_state_dict(state["search"])
         self._search, self._generation = state["search"], state["generation"]

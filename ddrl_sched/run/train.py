@@ -3,12 +3,13 @@
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ddrl_sched.agents.base import Array
 from ddrl_sched.edge import published
 from ddrl_sched.edge.session import Halt, Traces
 from ddrl_sched.edge.types import Bools, Floats, Outcome, Scenario, Tasks
@@ -16,7 +17,7 @@ from ddrl_sched.edge.world import world_of
 from ddrl_sched.run.metrics import VALIDATION_METRIC
 from ddrl_sched.run.rollout import Step, mean_delay_s, rollout
 from ddrl_sched.run.validation import Validation, is_due, validate
-from ddrl_sched.schedulers.learned import Learner
+from ddrl_sched.schedulers.learned import Learner, LearnerState
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,20 @@ class Progress:
         """The mean delay over the seeds whose episode held a task, in words."""
         some = self.delay_s[~np.isnan(self.delay_s)]
         return f"mean delay {some.mean():.6f} s" if len(some) else "no task"
+
+
+class TrainingState(TypedDict):
+    """Everything of a Training that evolves, its learner included."""
+
+    learner: LearnerState
+    episode: int
+    tasks_seen: torch.Tensor  # [seeds]
+    elapsed_s: float
+    slot: int
+    metrics: dict[str, torch.Tensor]
+    n_windows: int  # of the episode that were done
+    world: dict[str, torch.Tensor]  # arrays of the world's state, empty between episodes
+    outcome: dict[str, torch.Tensor]
 
 
 class Training:
@@ -112,8 +127,8 @@ class Training:
         metrics = self._metrics | looked
         return Progress(self._episode, seen, self._learner.updates, delay_s, late_rate, metrics, elapsed_s)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Everything that evolves, learner included, as tensors (that may share memory) and plain data."""
+    def state_dict(self) -> TrainingState:
+        """Everything that evolves; tensors may share memory with it."""
         halt = self._halt
         return {
             "learner": self._learner.state_dict(),
@@ -127,7 +142,7 @@ class Training:
             "outcome": _tensors(halt.outcome._asdict()) if halt else {},
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: TrainingState) -> None:
         """Go on from what `state_dict` gave. ValueError on other names or shapes."""
         self._learner.load_state_dict(state["learner"])
         self._episode, self._slot = state["episode"], state["slot"]
@@ -170,9 +185,9 @@ def _per_seed(metrics: dict[str, NDArray[np.float32]], n_seeds: int) -> dict[str
     return {name: np.asarray(value, np.float64).reshape(n_seeds, -1).mean(1) for name, value in metrics.items()}
 
 
-def _tensors(arrays: Mapping[str, NDArray[Any]]) -> dict[str, torch.Tensor]:
+def _tensors(arrays: Mapping[str, Array]) -> dict[str, torch.Tensor]:
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
-def _arrays(tensors: Mapping[str, torch.Tensor]) -> dict[str, NDArray[Any]]:
+def _arrays(tensors: Mapping[str, torch.Tensor]) -> dict[str, Array]:
     return {name: tensor.numpy().copy() for name, tensor in tensors.items()}

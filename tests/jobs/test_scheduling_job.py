@@ -23,7 +23,7 @@ from ddrl_sched.report.statistics import delay_sums, mean_delay_s
 from ddrl_sched.report.summary import brief
 from ddrl_sched.run.evaluate import evaluate
 from ddrl_sched.run.settings import MAX_NAME
-from ddrl_sched.schedulers.learned import learned_settings
+from ddrl_sched.schedulers.learned_settings import learned_settings
 from tests.conf_files import CONF, names, plain
 from tests.jobs_by_hand import ask, plan_job, prepare, run_job
 from tests.paths import DATA
