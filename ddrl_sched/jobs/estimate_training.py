@@ -15,7 +15,7 @@ from ddrl_sched.run.problem import Problem
 from ddrl_sched.run.rollout import rollout
 from ddrl_sched.run.settings import JobSettings
 from ddrl_sched.run.train import Training
-from ddrl_sched.schedulers.base import Scheduler, Trained
+from ddrl_sched.schedulers.base import Scheduler, Trained, traits_of
 from ddrl_sched.schedulers.learned import Learner
 from ddrl_sched.schedulers.price_policy import PricePolicy
 from ddrl_sched.schedulers.price_settings import evolution_settings
@@ -118,7 +118,7 @@ def _search_s(problem: Problem, policy: PricePolicy, settings: JobSettings) -> f
     def play(n_tasks: int) -> int:
         traces = problem.training(settings.seed, range(settings.seeds), 0, 0, -(-n_tasks // settings.seeds))[0]
         policy.act_with(policy.search.ask())
-        for _ in trial(policy, traces, candidates, np.random.default_rng(0)):
+        for _ in trial(policy, traits_of(policy), traces, candidates, np.random.default_rng(0)):
             pass
         policy.act_with(None)
         return int(traces.tasks.valid.sum()) * candidates

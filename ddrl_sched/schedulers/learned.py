@@ -44,6 +44,9 @@ class Learner:
     Replica r of a View belongs to seed r // (R / seeds).
     """
 
+    rate_memory_s = None
+    draws = False  # from its own generators, not from the stream of the scheduler
+
     def __init__(
         self,
         settings: LearnedSettings,

@@ -42,12 +42,13 @@ class PricePolicy:
     """
 
     cadence = "epoch"
+    draws = False  # from its own generators, not from the stream of the scheduler
 
     def __init__(self, settings: PriceSettings, scenario: Scenario, n_seeds: int, generators: Generators) -> None:
         _check_world(settings, scenario)
         self.info: str = settings.info
         self.choose_info = "tracked" if settings.info == "probed" else settings.info
-        self.rate_memory_s = settings.rate_memory_s
+        self.rate_memory_s: float | None = settings.rate_memory_s
         self.settings = settings
         self.n_seeds = self.n_learners = n_seeds
         self._actor = _actor(settings)

@@ -142,7 +142,7 @@ def test_other_decisions_meet_the_same_random_numbers(tmp_path):
     job = prepare(settings(tmp_path, "random"), "sweep", NO_OPTIONS)
 
     def delays(label, drawn_as=None):
-        rows = evaluate(job.problem, job.scheduler, label, 2, 3, drawn_as=drawn_as)
+        rows = evaluate(job.problem, job.scheduler, label, 2, 3, traits=job.traits, drawn_as=drawn_as)
         assert {row["scheduler"] for row in rows} == {label}
         return [row["mean_delay_s"] for row in rows]
 
@@ -156,8 +156,9 @@ def test_other_decisions_meet_the_same_random_numbers(tmp_path):
     rows = table_of(tmp_path, given, "eval", run)[1]
     job = prepare(given, "eval", run)
     about = (job.problem, job.scheduler, rows.scheduler[0], 2, 3)
-    assert [row["mean_delay_s"] for row in evaluate(*about, drawn_as=data["label"])] == rows.mean_delay_s.tolist()
-    assert [row["mean_delay_s"] for row in evaluate(*about)] != rows.mean_delay_s.tolist()
+    same, other = (evaluate(*about, traits=job.traits, drawn_as=name) for name in (data["label"], None))
+    assert [row["mean_delay_s"] for row in same] == rows.mean_delay_s.tolist()
+    assert [row["mean_delay_s"] for row in other] != rows.mean_delay_s.tolist()
 
 
 def test_trainings_whose_draws_differ_have_jobs_of_their_own(tmp_path):
