@@ -67,6 +67,7 @@ class Shared(NamedTuple):
 
 def shared_options(
     overrides: Overrides = None,
+    *,
     cfg: Cfg = None,
     resolve: Resolve = False,
     package: Package = None,

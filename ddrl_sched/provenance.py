@@ -5,7 +5,7 @@ what a file is called.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field
 
@@ -30,11 +30,11 @@ class Provenance(Settings):
 KEYS = tuple(Provenance.model_fields)
 
 
-def provenance_of(scheduler: Mapping[str, Any]) -> Provenance:
+def provenance_of(scheduler: Mapping[str, object]) -> Provenance:
     """What the group `scheduler` says of it. Raises InputError naming keys."""
     return validate(Provenance, {key: scheduler[key] for key in KEYS if key in scheduler}, "scheduler")
 
 
-def without_provenance(scheduler: Mapping[str, Any]) -> dict[str, Any]:
+def without_provenance(scheduler: Mapping[str, object]) -> dict[str, object]:
     """The keys that have an effect on what it decides."""
     return {key: value for key, value in scheduler.items() if key not in KEYS}

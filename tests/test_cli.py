@@ -20,6 +20,7 @@ from ddrl_sched import launch as launch_module
 from ddrl_sched.cli import app
 from ddrl_sched.failures import ExplainedError, explain
 from ddrl_sched.fingerprint import code_version
+from ddrl_sched.jobs.request import Flags
 from ddrl_sched.listing import conf_dir, first_comment, listing, options
 from tests.paths import REPOSITORY
 
@@ -72,14 +73,14 @@ def test_overrides_are_plain_words_before_or_after_a_double_dash(asked, between)
     assert ddrl("sweep", *between, "experiment=azure", "train=fast").exit_code == 7
     command, overrides, flags, options, how = asked.args
     assert (command, overrides, flags) == ("sweep", ["experiment=azure", "train=fast"], [])
-    assert options == {"accept_code": False, "retry_failed": False, "debug": False}
+    assert options == Flags()
     assert how == {"multirun": True, "dry_run": False}
 
 
 def test_flags_stand_anywhere(asked):
     ddrl("sweep", "--dry-run", "a=1", "--retry-failed", "b=2", "--accept-code", "~c")
     assert asked.args[1] == ["a=1", "b=2", "~c"]
-    assert asked.args[3] == {"accept_code": True, "retry_failed": True, "debug": False}
+    assert asked.args[3] == Flags(accept_code=True, retry_failed=True)
     assert asked.args[4] == {"multirun": True, "dry_run": True}
 
 
@@ -93,7 +94,7 @@ def test_flags_of_hydra_are_handed_on(asked, command):
 def test_eval_takes_a_run_folder(asked, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     ddrl("eval", "--run", "runs/a", "--multirun")
-    assert asked.args[3]["run"] == str(tmp_path / "runs" / "a")
+    assert asked.args[3] == Flags(run=tmp_path / "runs" / "a")
     assert asked.args[4] == {"multirun": True}
 
 

@@ -233,14 +233,17 @@ def _work(spec: JobSpec[GymSettings], clock: Clock) -> None:
     records.write_bytes(folder / "run.log", ("\n".join(seen.log) + "\n").encode())
 
 
+Row = dict[str, object]  # of a table, by column
+
+
 class Seen:
     """What a training has shown so far: rows of returns.parquet and curves.parquet, lines of the log."""
 
     def __init__(self, horizons: list[int]) -> None:
         self._horizons = horizons
         self._solved: list[float] | None = None
-        self.returns: list[dict[str, Any]] = []
-        self.curve: list[dict[str, Any]] = []
+        self.returns: list[Row] = []
+        self.curve: list[Row] = []
         self.log: list[str] = []
 
     def add(self, look: Look) -> None:
@@ -270,7 +273,7 @@ def first_solved(look: Look, before: list[float] | None) -> list[float]:
     ]
 
 
-def return_rows(look: Look, solved: list[float]) -> Iterator[dict[str, Any]]:
+def return_rows(look: Look, solved: list[float]) -> Iterator[Row]:
     """One row of returns.parquet per seed."""
     for seed, lengths in enumerate(look.lengths):
         yield {
@@ -284,7 +287,7 @@ def return_rows(look: Look, solved: list[float]) -> Iterator[dict[str, Any]]:
         }
 
 
-def _curve_rows(look: Look) -> Iterator[dict[str, Any]]:
+def _curve_rows(look: Look) -> Iterator[Row]:
     for metric, values in {"greedy_return": look.greedy, **look.metrics}.items():
         for seed, value in enumerate(values):
             row = {"seed": seed, "tasks_seen": look.steps, "update": look.updates}

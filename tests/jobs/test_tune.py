@@ -82,7 +82,7 @@ def test_the_best_settings_are_a_choice_of_the_scheduler_group(tmp_path):
     )
     assert learned_settings(data)
     flags = ["--config-dir", str(tmp_path / "jobs/best"), "--cfg", "job"]
-    assert launch("sweep", ["scheduler=drlcoedge_tuned_best"], flags, {}, multirun=True) == 0
+    assert launch("sweep", ["scheduler=drlcoedge_tuned_best"], flags, Flags(), multirun=True) == 0
     run = records.read_job(tmp_path / "jobs" / best["job_id"])
     assert run["settings"]["evaluate"]["seed"] == 9
     assert run["scheduler"].startswith("drlcoedge_tuned(hidden=")

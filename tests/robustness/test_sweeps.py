@@ -16,6 +16,7 @@ import torch
 from ddrl_sched import saving
 from ddrl_sched.jobs import records
 from ddrl_sched.jobs.lock import is_locked, lock
+from ddrl_sched.jobs.request import Flags
 from ddrl_sched.launch import launch
 from tests.jobs.test_scheduling_job import settings
 from tests.jobs_by_hand import plan_job, run_job
@@ -67,7 +68,7 @@ def sweep(folder: Path, words=FEW):
         os.chdir(folder)
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, 1)
-        os._exit(launch("sweep", words, [], dict(OPTIONS), multirun=True))
+        os._exit(launch("sweep", words, [], Flags(**OPTIONS), multirun=True))
 
     return child(act)
 
