@@ -2,7 +2,9 @@
 
 import yaml
 
-from ddrl_sched.config import EnvSettings, WorkloadSettings, validate
+from ddrl_sched.config import validate
+from ddrl_sched.edge.env_settings import EnvSettings
+from ddrl_sched.edge.workload_settings import WorkloadSettings
 from tests.paths import REPOSITORY
 
 CONF = REPOSITORY / "conf"
