@@ -77,11 +77,11 @@ def random_batch(rng, spaces: Spaces, n_learners: int, n: int, *, with_latent: b
     def normal(*shape):
         return rng.standard_normal((n_learners, n, *shape), dtype=np.float32)
 
-    head = spaces.head
-    if isinstance(head, Categorical):
-        action = rng.integers(head.n, size=(n_learners, n))
+    distribution = spaces.distribution
+    if isinstance(distribution, Categorical):
+        action = rng.integers(distribution.n, size=(n_learners, n))
     else:
-        action = rng.integers(2, size=(n_learners, n, head.n)).astype(np.int8)
-    latent = (normal(head.n_logits), normal(head.n_logits)) if with_latent else (None, None)
+        action = rng.integers(2, size=(n_learners, n, distribution.n)).astype(np.int8)
+    latent = (normal(distribution.n_logits), normal(distribution.n_logits)) if with_latent else (None, None)
     discount = np.full((n_learners, n), 0.9, np.float32)
     return Batch(normal(spaces.n_obs), action, normal(), discount, normal(spaces.n_obs), *latent)

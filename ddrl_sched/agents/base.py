@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ddrl_sched.agents.distributions import Head
+from ddrl_sched.agents.distributions import ActionDistribution
 
 Array = NDArray[Any]
 
@@ -22,13 +22,13 @@ class Spaces:
     """What a learner observes and decides."""
 
     n_obs: int  # O
-    head: Head
+    distribution: ActionDistribution
     n_latent: int = 0  # entries of the table of latent actions, 0 = none
     prior: tuple[float, ...] | None = None  # [A] logits of the policy that learning starts from; None: a random one
 
 
 @dataclass(frozen=True)
-class Acted:
+class PolicyOutput:
     """What an agent answers."""
 
     action: Array  # int64 [K, n], or int8 [K, n, gates]; without meaning on padding
@@ -41,12 +41,12 @@ class Batch:
     """Transitions [K, M, ...], numpy arrays or torch tensors."""
 
     obs: Any  # float32 [K, M, O]
-    action: Any  # as Acted.action
+    action: Any  # as PolicyOutput.action
     reward: Any  # float32 [K, M]; the discounted sum for several steps
     discount: Any  # float32 [K, M] weight of the next observation's value; 0 after an end
     next_obs: Any  # float32 [K, M, O]
-    latent: Any = None  # float32 [K, M, A] as Acted.latent
-    next_latent: Any = None  # float32 [K, M, A] Acted.latent of the next observation
+    latent: Any = None  # float32 [K, M, A] as PolicyOutput.latent
+    next_latent: Any = None  # float32 [K, M, A] PolicyOutput.latent of the next observation
 
     def arrays(self) -> dict[str, Any]:
         """The fields that are there, by name."""
@@ -72,7 +72,7 @@ class Agent(Protocol):
         explore: bool,
         index: Array | None = None,
         generators: Sequence[np.random.Generator] | None = None,
-    ) -> Acted:
+    ) -> PolicyOutput:
         """Actions for obs [K, n, O], of which the first count[k] of learner k are there and the rest is padding.
 
         `index` [K, n] names the entry of the latent table of every observation. `generators` (default: the learners'

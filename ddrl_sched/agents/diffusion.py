@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ddrl_sched.agents.nets import ACTIVATIONS, GRADIENTS, Activation, mlp, mlp_leaves
-from ddrl_sched.agents.stack import Leaf
+from ddrl_sched.agents.nets import ACTIVATIONS, GRADIENTS, Activation, mlp, mlp_specs
+from ddrl_sched.agents.stack import ParamSpec
 
 Schedule = Literal["vp", "cosine", "linear"]
 Predict = Literal["noise", "x0"]
@@ -81,12 +81,12 @@ def time_embedding(steps: int, width: int) -> Tensor:
     return torch.from_numpy(np.concatenate([np.sin(angle), np.cos(angle)], axis=1).astype(np.float32))
 
 
-def denoiser_leaves(n_logits: int, time_width: int, n_obs: int, hidden: Sequence[int]) -> list[Leaf]:
+def denoiser_specs(n_logits: int, time_width: int, n_obs: int, hidden: Sequence[int]) -> list[ParamSpec]:
     """A perceptron over [x, time, obs]; its first matrix is held in three parts, so that obs enters once per chain."""
     fan_in = n_logits + time_width + n_obs
     parts = [("weight_x", n_logits), ("weight_time", time_width), ("weight_obs", n_obs), ("bias0", 1)]
-    first = [Leaf(name, rows, hidden[0], fan_in) for name, rows in parts]
-    return first + mlp_leaves(hidden[0], hidden[1:], n_logits, first=1)
+    first = [ParamSpec(name, rows, hidden[0], fan_in) for name, rows in parts]
+    return first + mlp_specs(hidden[0], hidden[1:], n_logits, first=1)
 
 
 @dataclass(frozen=True)
@@ -114,31 +114,31 @@ class Denoiser:
         """Entries of the steps that add noise, in the order of the chain."""
         return [t for t in reversed(range(self.steps)) if self.chain.sigma[t] > 0]
 
-    def logits(self, leaves: Mapping[str, Tensor], obs: Tensor, start: Tensor, noise: Tensor | None) -> Tensor:
-        """Logits [K, n, A] from obs [K, n, O] and start [K, n, A]; gradients reach the leaves, not obs and start.
+    def logits(self, params: Mapping[str, Tensor], obs: Tensor, start: Tensor, noise: Tensor | None) -> Tensor:
+        """Logits [K, n, A] from obs [K, n, O] and start [K, n, A]; gradients reach the params, not obs and start.
 
         `noise` [K, noisy steps, n, A] is standard normal; None walks along the means.
         """
         if not torch.is_grad_enabled():
-            return walk(self, leaves, obs, start, noise, None)
-        logits: Tensor = _Walk.apply(self, list(leaves), obs, start, noise, *leaves.values())  # type: ignore[no-untyped-call]
+            return reverse_process(self, params, obs, start, noise, None)
+        logits: Tensor = ReverseProcess.apply(self, list(params), obs, start, noise, *params.values())  # type: ignore[no-untyped-call]
         return logits
 
 
-def denoised(denoiser: Denoiser, leaves: Mapping[str, Tensor], obs: Tensor, x: Tensor, step: Tensor) -> Tensor:
+def denoised(denoiser: Denoiser, params: Mapping[str, Tensor], obs: Tensor, x: Tensor, step: Tensor) -> Tensor:
     """What the network answers in one step [K, n, A]: x_0 / bound, or the noise; both within 1 unless unbounded.
 
     obs [K, n, O], x [K, n, A] where the step begins, step [K, n] its entry. By autograd, for losses without a chain.
     """
     time = denoiser.embedding[step]  # [K, n, D]
-    first = torch.baddbmm(leaves["bias0"], obs, leaves["weight_obs"])
-    first = first + torch.bmm(time, leaves["weight_time"]) + torch.bmm(x, leaves["weight_x"])
-    y = mlp(leaves, ACTIVATIONS[denoiser.activation](first), denoiser.activation, first=1)
+    first = torch.baddbmm(params["bias0"], obs, params["weight_obs"])
+    first = first + torch.bmm(time, params["weight_time"]) + torch.bmm(x, params["weight_x"])
+    y = mlp(params, ACTIVATIONS[denoiser.activation](first), denoiser.activation, first=1)
     return torch.tanh(y) if denoiser.squashes else y
 
 
 def denoising_loss(
-    denoiser: Denoiser, leaves: Mapping[str, Tensor], obs: Tensor, weight: Tensor, step: Tensor, noise: Tensor
+    denoiser: Denoiser, params: Mapping[str, Tensor], obs: Tensor, weight: Tensor, step: Tensor, noise: Tensor
 ) -> Tensor:
     """[K] mean squared error of denoising towards every action, weighted by weight [K, M, A] (sums to one over A).
 
@@ -150,14 +150,14 @@ def denoising_loss(
     end = denoiser.bound * (2.0 * torch.eye(a) - 1.0)  # [A, A]
     of_step = torch.tensor([denoiser.chain.signal, denoiser.chain.noise])[:, step][..., None, None]  # [2, K, M, 1, 1]
     x = (of_step[0] * end + of_step[1] * noise).reshape(k, m * a, a)
-    y = denoised(denoiser, leaves, obs.repeat_interleave(a, 1), x, step.repeat_interleave(a, 1)).view(k, m, a, a)
+    y = denoised(denoiser, params, obs.repeat_interleave(a, 1), x, step.repeat_interleave(a, 1)).view(k, m, a, a)
     wanted = noise if denoiser.predict == "noise" else end / denoiser.bound
     return ((y - wanted).square().mean(-1) * weight).sum(-1).mean(-1)
 
 
 @dataclass(frozen=True)
-class Visited:
-    """What a step of a walk leaves for its gradient. y = tanh(output of the network), or the output where unbounded."""
+class StepCache:
+    """What a step of a walk params for its gradient. y = tanh(output of the network), or the output where unbounded."""
 
     x: Tensor  # [K, n, A] where the step began
     before: list[Tensor]  # [K, n, H] of every hidden layer, before its activation
@@ -166,23 +166,23 @@ class Visited:
     end: Tensor | None  # [K, n, A] x_0 before it was clamped, None where nothing is clamped
 
 
-def walk(
+def reverse_process(
     denoiser: Denoiser,
-    leaves: Mapping[str, Tensor],
+    params: Mapping[str, Tensor],
     obs: Tensor,
     start: Tensor,
     noise: Tensor | None,
-    visited: list[Visited] | None,
+    caches: list[StepCache] | None,
 ) -> Tensor:
-    """Denoiser.logits without autograd; fills `visited` in the order of the walk, t = T..1."""
+    """Denoiser.logits without autograd; fills `caches` in the order of the walk, t = T..1."""
     activate = ACTIVATIONS[denoiser.activation]
-    layers = _layers(leaves)
-    time = torch.matmul(denoiser.embedding, leaves["weight_time"]).unsqueeze(2).unbind(1)  # T of [K, 1, H]
-    seen = torch.baddbmm(leaves["bias0"], obs, leaves["weight_obs"])  # [K, n, H]
+    layers = _layers(params)
+    time = torch.matmul(denoiser.embedding, params["weight_time"]).unsqueeze(2).unbind(1)  # T of [K, 1, H]
+    seen = torch.baddbmm(params["bias0"], obs, params["weight_obs"])  # [K, n, H]
     noises = iter(()) if noise is None else iter(noise.unbind(1))
     x = start
     for t in reversed(range(denoiser.steps)):
-        before = [torch.add(seen, time[t]).baddbmm_(x, leaves["weight_x"])]
+        before = [torch.add(seen, time[t]).baddbmm_(x, params["weight_x"])]
         after = [activate(before[0])]
         for weight, bias in layers[:-1]:
             before.append(torch.baddbmm(bias, after[-1], weight))
@@ -190,7 +190,7 @@ def walk(
         y = torch.baddbmm(layers[-1][1], after[-1], layers[-1][0])
         if denoiser.squashes:
             np.tanh(y.numpy(), out=y.numpy())  # several times as fast as torch's
-        move, at, end = _move(denoiser, t), x, None
+        move, at, end = posterior_mean(denoiser, t), x, None
         if move.clamped is None:
             x = torch.mul(x, move.keep).add_(y, alpha=move.gain)
         else:
@@ -198,26 +198,26 @@ def walk(
             x = torch.mul(x, move.keep).add_(end.clamp(-denoiser.bound, denoiser.bound), alpha=move.gain)  # type: ignore[operator]
         if noise is not None and denoiser.chain.sigma[t] > 0:
             x.add_(next(noises), alpha=denoiser.chain.sigma[t])
-        if visited is not None:
-            visited.append(Visited(at, before, after, y, end))
+        if caches is not None:
+            caches.append(StepCache(at, before, after, y, end))
     return x
 
 
-def walk_gradient(
-    denoiser: Denoiser, leaves: Mapping[str, Tensor], obs: Tensor, visited: Sequence[Visited], of_logits: Tensor
+def reverse_gradient(
+    denoiser: Denoiser, params: Mapping[str, Tensor], obs: Tensor, caches: Sequence[StepCache], of_logits: Tensor
 ) -> dict[str, Tensor]:
-    """Gradient of every leaf from the one of the logits [K, n, A]: the steps of `walk` taken back, t = 1..T.
+    """Gradient of every parameter from that of the logits [K, n, A]: back through `reverse_process`, t = 1..T.
 
     By hand, because autograd's own bookkeeping takes as long as the small matrix products.
     """
     gradient = GRADIENTS[denoiser.activation]
-    layers = _layers(leaves)
-    found = {name: torch.zeros_like(leaf) for name, leaf in leaves.items()}
+    layers = _layers(params)
+    found = {name: torch.zeros_like(param) for name, param in params.items()}
     of_layers = _layers(found)
-    of_time = torch.zeros(len(obs), denoiser.steps, leaves["weight_x"].shape[2])
-    of_seen = torch.zeros_like(visited[0].before[0])
-    for t, at in enumerate(reversed(visited)):
-        move = _move(denoiser, t)
+    of_time = torch.zeros(len(obs), denoiser.steps, params["weight_x"].shape[2])
+    of_seen = torch.zeros_like(caches[0].before[0])
+    for t, at in enumerate(reversed(caches)):
+        move = posterior_mean(denoiser, t)
         of_x, of_y = move.keep * of_logits, move.gain * of_logits
         if move.clamped is not None:
             of_end = torch.ops.aten.hardtanh_backward(of_y, at.end, -denoiser.bound, denoiser.bound)  # type: ignore[operator]
@@ -234,15 +234,15 @@ def walk_gradient(
         found["weight_x"].baddbmm_(at.x.mT, of_y)
         of_time[:, t] = of_y.sum(1)
         of_seen.add_(of_y)
-        if t + 1 < len(visited):  # nobody asks for the gradient of the start
-            of_logits = of_x.baddbmm_(of_y, leaves["weight_x"].mT)
+        if t + 1 < len(caches):  # nobody asks for the gradient of the start
+            of_logits = of_x.baddbmm_(of_y, params["weight_x"].mT)
     found["weight_time"] = torch.matmul(denoiser.embedding.T, of_time)
     found["weight_obs"], found["bias0"] = torch.bmm(obs.mT, of_seen), of_seen.sum(1, keepdim=True)
     return found
 
 
-class _Walk(torch.autograd.Function):
-    """`walk` and `walk_gradient` as one operation of autograd."""
+class ReverseProcess(torch.autograd.Function):
+    """`reverse_process` and `reverse_gradient` as one operation of autograd."""
 
     @staticmethod
     def forward(
@@ -252,21 +252,21 @@ class _Walk(torch.autograd.Function):
         obs: Tensor,
         start: Tensor,
         noise: Tensor | None,
-        *leaves: Tensor,
+        *params: Tensor,
     ) -> Tensor:
-        ctx.denoiser, ctx.names, ctx.visited = denoiser, names, []
-        ctx.save_for_backward(obs, *leaves)
-        return walk(denoiser, dict(zip(names, leaves, strict=True)), obs, start, noise, ctx.visited)
+        ctx.denoiser, ctx.names, ctx.caches = denoiser, names, []
+        ctx.save_for_backward(obs, *params)
+        return reverse_process(denoiser, dict(zip(names, params, strict=True)), obs, start, noise, ctx.caches)
 
     @staticmethod
     def backward(ctx: Any, of_logits: Tensor) -> tuple[Tensor | None, ...]:
-        obs, *leaves = ctx.saved_tensors
-        named = dict(zip(ctx.names, leaves, strict=True))
-        found = walk_gradient(ctx.denoiser, named, obs, ctx.visited, of_logits)
+        obs, *params = ctx.saved_tensors
+        named = dict(zip(ctx.names, params, strict=True))
+        found = reverse_gradient(ctx.denoiser, named, obs, ctx.caches, of_logits)
         return None, None, None, None, None, *(found[name] for name in ctx.names)
 
 
-class _Move(NamedTuple):
+class PosteriorMean(NamedTuple):
     """Mean of x_(t-1): keep x + gain y, or with `clamped` = (a, b): keep x + gain clamp(a x + b y)."""
 
     keep: float
@@ -274,17 +274,17 @@ class _Move(NamedTuple):
     clamped: tuple[float, float] | None
 
 
-def _move(denoiser: Denoiser, t: int) -> _Move:
+def posterior_mean(denoiser: Denoiser, t: int) -> PosteriorMean:
     """The mean from_x0 x_0 + from_x x_t of a step, in as few passes as it takes."""
     c = denoiser.chain
     if denoiser.predict == "x0":  # x_0 = output, or bound tanh(output)
-        return _Move(c.from_x[t], c.from_x0[t] * (denoiser.bound or 1.0), None)
+        return PosteriorMean(c.from_x[t], c.from_x0[t] * (denoiser.bound or 1.0), None)
     from_x, from_noise = 1 / c.signal[t], -c.noise[t] / c.signal[t]  # x_0 = (x_t - noise tanh(output)) / signal
     if denoiser.bound is None:
-        return _Move(c.from_x[t] + c.from_x0[t] * from_x, c.from_x0[t] * from_noise, None)
-    return _Move(c.from_x[t], c.from_x0[t], (from_x, from_noise))
+        return PosteriorMean(c.from_x[t] + c.from_x0[t] * from_x, c.from_x0[t] * from_noise, None)
+    return PosteriorMean(c.from_x[t], c.from_x0[t], (from_x, from_noise))
 
 
-def _layers(leaves: Mapping[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
+def _layers(params: Mapping[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
     """(weight, bias) of the layers behind the first one."""
-    return [(leaves[f"weight{i}"], leaves[f"bias{i}"]) for i in range(1, sum(name[:4] == "bias" for name in leaves))]
+    return [(params[f"weight{i}"], params[f"bias{i}"]) for i in range(1, sum(name[:4] == "bias" for name in params))]

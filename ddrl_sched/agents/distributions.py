@@ -190,4 +190,4 @@ class Gates:
         return torch.zeros_like(gains, dtype=torch.int8).scatter_(-1, best, 1)
 
 
-Head = Categorical | Gates
+ActionDistribution = Categorical | Gates

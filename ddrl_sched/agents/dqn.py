@@ -10,9 +10,9 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import ConfigDict
 from torch import Tensor
 
-from ddrl_sched.agents.base import Acted, Array, Batch, Spaces
+from ddrl_sched.agents.base import Array, Batch, PolicyOutput, Spaces
 from ddrl_sched.agents.finite import check_answers
-from ddrl_sched.agents.nets import Activation, Hidden, mlp, mlp_leaves
+from ddrl_sched.agents.nets import Activation, Hidden, mlp, mlp_specs
 from ddrl_sched.agents.stack import (
     Adam,
     Generators,
@@ -28,7 +28,7 @@ from ddrl_sched.agents.stack import (
     uniforms,
 )
 
-FREE = ("lr", "target_copy_every", "greedy_from", "greedy_to", "greedy_step")  # may differ between learners
+PER_LEARNER = ("lr", "target_copy_every", "greedy_from", "greedy_to", "greedy_step")  # may differ between learners
 Probability = Annotated[float, Ge(0.0), Le(1.0)]
 
 
@@ -52,10 +52,10 @@ class DQNSettings:
 
 
 class DQN:
-    """K deep Q-learners (protocol: agents/base.py). Settings: one for all or, different in FREE, one each."""
+    """K deep Q-learners (protocol: agents/base.py). Settings: one record, or one each (PER_LEARNER may differ)."""
 
     def __init__(self, spaces: Spaces, settings: DQNSettings | Sequence[DQNSettings], generators: Generators) -> None:
-        each = one_each(settings, len(generators), FREE)
+        each = one_each(settings, len(generators), PER_LEARNER)
         self.spaces = spaces
         self.n_learners = len(generators)
         self.keeps_latent = False
@@ -65,12 +65,12 @@ class DQN:
         self._greedy = np.array([(s.greedy_from, s.greedy_to, s.greedy_step) for s in each]).T  # [3, K]
         self._copy_every = torch.tensor([s.target_copy_every for s in each])
         self._generators = generators
-        leaves = mlp_leaves(spaces.n_obs, each[0].hidden, spaces.head.n_q)
-        self._net = Stack(leaves, first_weights(leaves, generators))
-        self._target = Stack(leaves, self._net.flat.detach().clone(), trained=False)
+        specs = mlp_specs(spaces.n_obs, each[0].hidden, spaces.distribution.n_q)
+        self._net = Stack(specs, first_weights(specs, generators))
+        self._target = Stack(specs, self._net.flat.detach().clone(), trained=False)
         self._mean = self._net
         if each[0].average > 0.0:
-            self._mean = Stack(leaves, self._net.flat.detach().clone(), trained=False)
+            self._mean = Stack(specs, self._net.flat.detach().clone(), trained=False)
         self._optimiser = Adam(rates_by_rows(self._net.flat, [s.lr for s in each]))
 
     @property
@@ -87,28 +87,28 @@ class DQN:
         explore: bool,
         index: Array | None = None,
         generators: Sequence[np.random.Generator] | None = None,
-    ) -> Acted:
+    ) -> PolicyOutput:
         """Greedy actions; exploring, random ones instead with probability 1 - greedy_probability.
 
         Exploring goes by the network as it is, else by the mean of its weights where the settings want one.
         """
-        head = self.spaces.head
+        distribution = self.spaces.distribution
         q = self._q(self._net if explore else self._mean, torch.from_numpy(obs))
         check_answers(q)
-        action = head.greedy_q(q)
+        action = distribution.greedy_q(q)
         if explore:
-            drawn = uniforms(generators or self._generators, (obs.shape[1], 1 + head.n_uniforms), count)
+            drawn = uniforms(generators or self._generators, (obs.shape[1], 1 + distribution.n_uniforms), count)
             u = torch.from_numpy(drawn)
             keep = (u[..., 0] < torch.from_numpy(self.greedy_probability).unsqueeze(1)).view(
-                *obs.shape[:2], *(1 for _ in head.action_shape)
+                *obs.shape[:2], *(1 for _ in distribution.action_shape)
             )
-            action = torch.where(keep, action, head.random(u[..., 1:]))
-        return Acted(action.numpy())
+            action = torch.where(keep, action, distribution.random(u[..., 1:]))
+        return PolicyOutput(action.numpy())
 
     def update(self, batch: Batch, rate: float = 1.0) -> dict[str, Array]:
         """One step on the squared temporal difference. Metrics [K]: loss_critic, q_mean, grad_norm."""
         batch = batch.tensors()
-        q = self.spaces.head.q_of(self._q(self._net, batch.obs), batch.action)  # [K, M]
+        q = self.spaces.distribution.q_of(self._q(self._net, batch.obs), batch.action)  # [K, M]
         loss = (q - self._target_value(batch)).square().mean(-1)  # [K]
         differentiate(loss.sum(), [self._net])
         norm = clip_per_learner(self._net.grad, self._settings.grad_clip)
@@ -128,13 +128,13 @@ class DQN:
     @torch.no_grad()
     def _target_value(self, batch: Batch) -> Tensor:
         """[K, M] reward plus discounted value of the best next action."""
-        head = self.spaces.head
+        distribution = self.spaces.distribution
         value = self._q(self._target, batch.next_obs)
         chooser = self._q(self._net, batch.next_obs) if self._settings.double else value
-        return batch.reward + batch.discount * head.q_of(value, head.greedy_q(chooser))
+        return batch.reward + batch.discount * distribution.q_of(value, distribution.greedy_q(chooser))
 
     def _q(self, net: Stack, obs: Tensor) -> Tensor:
-        return mlp(net.leaves, obs, self._settings.activation)
+        return mlp(net.params, obs, self._settings.activation)
 
     @torch.inference_mode()
     def q_values(self, obs: Array) -> Array:

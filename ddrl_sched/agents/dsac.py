@@ -24,13 +24,13 @@ from ddrl_sched.agents.diffusion import (
     Predict,
     Schedule,
     betas,
-    denoiser_leaves,
+    denoiser_specs,
     denoising_loss,
     reverse_chain,
     time_embedding,
 )
-from ddrl_sched.agents.distributions import Categorical, Head
-from ddrl_sched.agents.sac import FREE, SACSettings, SoftActorCritic, actor_loss, first_policy
+from ddrl_sched.agents.distributions import ActionDistribution, Categorical
+from ddrl_sched.agents.sac import PER_LEARNER, SACSettings, SoftActorCritic, actor_loss, start_from_prior
 from ddrl_sched.agents.stack import Generators, Stack, first_weights, normals, one_each, uniforms
 
 
@@ -68,7 +68,7 @@ def marginal(logits: Tensor) -> Tensor:
 
 
 def fresh_latents(n_latent: int, n_logits: int, generators: Generators) -> NDArray[np.float32]:
-    """A table of latent actions [K, n_latent, A] that nobody has visited: standard normal noise."""
+    """A table of latent actions [K, n_latent, A] that nobody has caches: standard normal noise."""
     table: NDArray[np.float32] = normals(generators, (n_latent, n_logits))
     return table
 
@@ -81,11 +81,11 @@ class DiffusionActor:
             raise ValueError(
                 "agent.latent_start needs observations with an index, which this environment does not give"
             )
-        if settings.chains > 1 and not isinstance(spaces.head, Categorical):
+        if settings.chains > 1 and not isinstance(spaces.distribution, Categorical):
             raise ValueError("agent.chains: must be 1 for gates, whose mean over chains is no product of gates")
-        if settings.loss == "denoising" and not isinstance(spaces.head, Categorical):
+        if settings.loss == "denoising" and not isinstance(spaces.distribution, Categorical):
             raise ValueError("agent.loss: gates can only learn through the chain")
-        self._n_logits = spaces.head.n_logits
+        self._n_logits = spaces.distribution.n_logits
         self._settings = settings
         chain = reverse_chain(
             betas(settings.schedule, settings.steps, settings.beta_min, settings.beta_max),
@@ -93,13 +93,13 @@ class DiffusionActor:
         )
         embedding = time_embedding(settings.steps, settings.time_width)
         self._denoiser = Denoiser(chain, embedding, settings.activation, settings.predict, settings.bound)
-        leaves = denoiser_leaves(self._n_logits, settings.time_width, spaces.n_obs, settings.hidden)
-        self.stack = Stack(leaves, first_weights(leaves, generators))
+        specs = denoiser_specs(self._n_logits, settings.time_width, spaces.n_obs, settings.hidden)
+        self.stack = Stack(specs, first_weights(specs, generators))
         if spaces.prior is not None:
             for key, needed in (("predict", "x0"), ("loss", "chain"), ("final_noise", False)):
                 if getattr(settings, key) != needed:
                     raise ValueError(f"agent.{key}: must be {str(needed).lower()} where scheduler.start is capacity")
-        self.prior = first_policy(spaces, self.stack)
+        self.prior = start_from_prior(spaces, self.stack)
         self.keeps_latent = settings.latent_start
         self.latent: Array | None = None
         if settings.latent_start:
@@ -158,18 +158,18 @@ class DiffusionActor:
         return (step * self._denoiser.steps).long(), torch.from_numpy(normals(generators, (n, a, a)))
 
     def loss(
-        self, head: Head, batch: Batch, q: Tensor, alpha: Tensor, drawn: tuple[Tensor, ...]
+        self, distribution: ActionDistribution, batch: Batch, q: Tensor, alpha: Tensor, drawn: tuple[Tensor, ...]
     ) -> tuple[Tensor, Tensor]:
         """Losses [K] and entropies [K]: those of sac.actor_loss, or of denoising towards softmax(Q / alpha)."""
         if self._settings.loss == "chain":
-            return actor_loss(head, self.logits(batch.obs, batch.latent, drawn), q, alpha, self.prior)
+            return actor_loss(distribution, self.logits(batch.obs, batch.latent, drawn), q, alpha, self.prior)
         wanted = torch.minimum(q[0], q[1]) / alpha.unsqueeze(-1)  # [K, M, A] logits
-        of_denoising = denoising_loss(self._denoiser, self.stack.leaves, batch.obs, wanted.softmax(-1), *drawn)
-        return of_denoising, head.entropy(wanted).mean(-1)
+        of_denoising = denoising_loss(self._denoiser, self.stack.params, batch.obs, wanted.softmax(-1), *drawn)
+        return of_denoising, distribution.entropy(wanted).mean(-1)
 
     def _denoised(self, obs: Tensor, start: Tensor, noise: Tensor | None) -> Tensor:
         """Ends of the chains [K, n, A], as what they add to the prior."""
-        logits = self._denoiser.logits(self.stack.leaves, obs, start, noise)
+        logits = self._denoiser.logits(self.stack.params, obs, start, noise)
         return logits if self.prior is None else logits + self.prior
 
     def _recall(self, index: Array | None) -> Array | None:
@@ -188,5 +188,5 @@ class DiffusionActor:
 
 def dsac(spaces: Spaces, settings: DSACSettings | Sequence[DSACSettings], generators: Generators) -> SoftActorCritic:
     """Diffusion soft actor-critic, one learner per generator; settings as for `sac.sac`."""
-    each = one_each(settings, len(generators), FREE)
+    each = one_each(settings, len(generators), PER_LEARNER)
     return SoftActorCritic(spaces, each, DiffusionActor(spaces, each[0], generators), generators)

@@ -18,7 +18,7 @@ from ddrl_sched.agents.base import Array
 from ddrl_sched.agents.stack import (
     Adam,
     Generators,
-    Leaf,
+    ParamSpec,
     Stack,
     check_shapes,
     generator_states,
@@ -26,7 +26,7 @@ from ddrl_sched.agents.stack import (
     normals,
 )
 
-MOST = 2.0  # root mean squares
+CLIP_RMS = 2.0  # root mean squares
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,11 @@ class EvolutionStrategy:
     """K learners [K, P], each searched by itself. `ask` for candidates, judge them, `tell` their costs."""
 
     def __init__(
-        self, leaves: Sequence[Leaf], flat: Tensor, settings: EvolutionSettings, generators: Generators
+        self, specs: Sequence[ParamSpec], flat: Tensor, settings: EvolutionSettings, generators: Generators
     ) -> None:
         self.settings = settings
-        self.leaves = list(leaves)
-        self.stack = Stack(leaves, flat, trained=False)
+        self.specs = list(specs)
+        self.stack = Stack(specs, flat, trained=False)
         self.stack.flat.grad = self.stack.grad
         self._generators = generators
         self._adam = Adam([(self.stack.flat, settings.lr)])
@@ -62,21 +62,21 @@ class EvolutionStrategy:
         step = self.settings.sigma * self._change
         mean = self.stack.flat.detach().unsqueeze(1)
         candidates = torch.cat([mean + step, mean - step], dim=1)
-        return Stack(self.leaves, candidates.reshape(-1, n_weights).contiguous(), trained=False)
+        return Stack(self.specs, candidates.reshape(-1, n_weights).contiguous(), trained=False)
 
     def tell(self, cost: Array, progress: float) -> dict[str, Array]:
         """One step by the costs [C, K, 2H] of the candidates of the last `ask` in C cases; `progress` in [0, 1].
 
-        Costs enter as differences of a pair, in units of their root mean square (within +-MOST of them), so the step
-        knows no unit of cost. With unit "case" that is the one in the case: one with large differences does not drown
-        the others. With "all" it is that over all cases: a case where much is to be had weighs more (clipped as it is,
-        less than in a mean of the costs).
+        Costs enter as differences of a pair divided by their root mean square and clipped to +-CLIP_RMS, so the unit of
+        cost does not matter. With unit "case" the root mean square is that of the case: one with large differences does
+        not drown the others. With "all" it is that over all cases: a case with larger differences weighs more (because
+        of the clipping less than in a mean of the costs).
         Returns metrics [K]: grad_norm, spread (the root mean square, mean over the cases).
         """
         pairs, s = self.settings.pairs, self.settings
         difference = np.asarray(cost[..., :pairs] - cost[..., pairs:], np.float64)
         spread = np.sqrt(np.mean(difference**2, axis=2 if s.unit == "case" else (0, 2), keepdims=True))
-        score = np.clip(difference / np.maximum(spread, 1e-12), -MOST, MOST)
+        score = np.clip(difference / np.maximum(spread, 1e-12), -CLIP_RMS, CLIP_RMS)
         weight = score.mean(0) / (2 * pairs)
         with torch.no_grad():
             per_pair = torch.from_numpy(weight.astype(np.float32)).unsqueeze(1)

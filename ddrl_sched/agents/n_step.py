@@ -17,7 +17,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Stepped:
+class EnvStep:
     """One step of K learners. An episode that was cut (ended, not terminated) goes on for the value of next_obs."""
 
     obs: Array  # float32 [K, O] before the action
@@ -50,7 +50,7 @@ class NStep:
         self._weight = np.ones(shape)  # of the next reward, and of the value after it
         self._open = np.zeros(len(n_steps), np.int64)  # [K] transitions in the window, oldest first
 
-    def push(self, step: Stepped, memory: Replay) -> None:
+    def push(self, step: EnvStep, memory: Replay) -> None:
         """Take in one step of every learner; what is complete goes to `memory`."""
         learner = np.arange(len(self._open))
         for name, kept in self._first.items():
@@ -81,7 +81,7 @@ class NStep:
     def _windows(self) -> dict[str, Array]:
         return {**self._first, "total": self._total, "weight": self._weight, "open": self._open}
 
-    def _transitions(self, step: Stepped) -> Batch:
+    def _transitions(self, step: EnvStep) -> Batch:
         """The whole window, should it end with this step."""
         n = self._total.shape[1]
         discount = np.where(step.terminated[:, None], 0.0, self._weight)

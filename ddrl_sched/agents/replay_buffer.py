@@ -17,16 +17,16 @@ class Replay:
 
     def __init__(self, n_learners: int, capacity: int, spaces: Spaces, *, keeps_latent: bool) -> None:
         self.capacity = capacity
-        head = spaces.head
+        distribution = spaces.distribution
         shapes: dict[str, tuple[tuple[int, ...], Any]] = {
             "obs": ((spaces.n_obs,), np.float32),
-            "action": (head.action_shape, _NUMPY_TYPES[head.action_dtype]),
+            "action": (distribution.action_shape, _NUMPY_TYPES[distribution.action_dtype]),
             "reward": ((), np.float32),
             "discount": ((), np.float32),
             "next_obs": ((spaces.n_obs,), np.float32),
         }
         if keeps_latent:
-            shapes |= dict.fromkeys(("latent", "next_latent"), ((head.n_logits,), np.float32))
+            shapes |= dict.fromkeys(("latent", "next_latent"), ((distribution.n_logits,), np.float32))
         self._stored = {name: np.zeros((n_learners, capacity, *s), dtype) for name, (s, dtype) in shapes.items()}
         self._added = np.zeros(n_learners, np.int64)  # ever, per learner; the next goes to added % capacity
 

@@ -15,10 +15,10 @@ from annotated_types import Ge, Gt, Le
 from pydantic import ConfigDict
 from torch import Tensor
 
-from ddrl_sched.agents.base import Acted, Array, Batch, Spaces
-from ddrl_sched.agents.distributions import Gates, Head
+from ddrl_sched.agents.base import Array, Batch, PolicyOutput, Spaces
+from ddrl_sched.agents.distributions import ActionDistribution, Gates
 from ddrl_sched.agents.finite import check_answers
-from ddrl_sched.agents.nets import Activation, Hidden, mlp, mlp_leaves
+from ddrl_sched.agents.nets import Activation, Hidden, mlp, mlp_specs
 from ddrl_sched.agents.stack import (
     Adam,
     Generators,
@@ -30,13 +30,13 @@ from ddrl_sched.agents.stack import (
     generator_states,
     load_generator_states,
     one_each,
-    quieten,
     rates_by_rows,
     uniforms,
+    zero_last_layer,
 )
 
 # numbers that may differ between the learners of a stack
-FREE = ("actor_lr", "critic_lr", "tau", "alpha_init", "alpha_lr", "alpha_max", "target_entropy")
+PER_LEARNER = ("actor_lr", "critic_lr", "tau", "alpha_init", "alpha_lr", "alpha_max", "target_entropy")
 
 
 @dataclass(frozen=True)
@@ -58,22 +58,28 @@ class SACSettings:
     grad_clip: Annotated[float, Gt(0.0)] | None  # largest norm of a network's gradient, null = none
 
 
-def entropy_of(head: Head, logits: Tensor, prior: Tensor | None) -> Tensor:
+def entropy_of(distribution: ActionDistribution, logits: Tensor, prior: Tensor | None) -> Tensor:
     """[K, M] nats. With a prior [A] (log probabilities of a choice) log A minus the divergence KL(policy, prior).
 
     That is the entropy where the prior is uniform, and pulls towards the prior where it is not.
     """
-    entropy = head.entropy(logits)
-    return entropy if prior is None else entropy + head.probs(logits) @ prior + head.max_entropy
+    entropy = distribution.entropy(logits)
+    return entropy if prior is None else entropy + distribution.probs(logits) @ prior + distribution.max_entropy
 
 
 def critic_target(
-    head: Head, batch: Batch, next_logits: Tensor, next_q: Tensor, entropy_weight: Tensor, prior: Tensor | None = None
+    distribution: ActionDistribution,
+    batch: Batch,
+    next_logits: Tensor,
+    next_q: Tensor,
+    entropy_weight: Tensor,
+    *,
+    prior: Tensor | None = None,
 ) -> Tensor:
     """[K, M] reward plus discounted value under the next policy; entropy_weight [K, 1]: temperature, or 0."""
-    probs = head.probs(next_logits)
-    value = head.expected_q(head.lower_q(next_q, probs), probs)
-    value = value + entropy_weight * entropy_of(head, next_logits, prior)
+    probs = distribution.probs(next_logits)
+    value = distribution.expected_q(distribution.lower_q(next_q, probs), probs)
+    value = value + entropy_weight * entropy_of(distribution, next_logits, prior)
     return batch.reward + batch.discount * value
 
 
@@ -83,31 +89,31 @@ def critic_loss(q_action: Tensor, target: Tensor) -> Tensor:
 
 
 def actor_loss(
-    head: Head, logits: Tensor, q: Tensor, alpha: Tensor, prior: Tensor | None = None
+    distribution: ActionDistribution, logits: Tensor, q: Tensor, alpha: Tensor, prior: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Losses [K] and entropies [K]: minus expected Q [2, K, M, Q] and weighted entropy; alpha [K, 1], q are fixed."""
-    probs = head.probs(logits)
-    entropy = entropy_of(head, logits, prior)  # [K, M]
-    value = head.expected_q(head.lower_q(q, probs.detach()), probs)
+    probs = distribution.probs(logits)
+    entropy = entropy_of(distribution, logits, prior)  # [K, M]
+    value = distribution.expected_q(distribution.lower_q(q, probs.detach()), probs)
     return -(value + alpha * entropy).mean(-1), entropy.detach().mean(-1)
 
 
-def check_entropy(head: Head, settings: SACSettings) -> None:
+def check_entropy(distribution: ActionDistribution, settings: SACSettings) -> None:
     """ValueError when the temperature could never settle or starts above its cap."""
-    if settings.target_entropy >= head.max_entropy:
+    if settings.target_entropy >= distribution.max_entropy:
         raise ValueError(
             f"agent.target_entropy {settings.target_entropy:g} nats cannot be reached: the uniform policy over this"
-            f" choice has {head.max_entropy:.4g}; give less (negative: never binds)"
+            f" choice has {distribution.max_entropy:.4g}; give less (negative: never binds)"
         )
     if settings.alpha_max is not None and settings.alpha_init > settings.alpha_max:
         raise ValueError(f"agent.alpha_init {settings.alpha_init:g} is above agent.alpha_max {settings.alpha_max:g}")
 
 
-def first_policy(spaces: Spaces, stack: Stack) -> Tensor | None:
-    """Log probabilities [A] of the policy that an actor's `stack` starts from, quiet then; None: random weights."""
+def start_from_prior(spaces: Spaces, stack: Stack) -> Tensor | None:
+    """Zero the last layer of the actor's `stack` and return the prior's log probabilities [A]; None without a prior."""
     if spaces.prior is None:
         return None
-    quieten(stack)
+    zero_last_layer(stack)
     return torch.tensor(spaces.prior).log_softmax(-1)
 
 
@@ -142,7 +148,7 @@ class Actor(Protocol):
         ...
 
     def loss(
-        self, head: Head, batch: Batch, q: Tensor, alpha: Tensor, drawn: tuple[Tensor, ...]
+        self, distribution: ActionDistribution, batch: Batch, q: Tensor, alpha: Tensor, drawn: tuple[Tensor, ...]
     ) -> tuple[Tensor, Tensor]:
         """Losses [K] and entropies [K] under fixed values q [2, K, M, Q] and temperatures alpha [K, 1]."""
         ...
@@ -155,9 +161,9 @@ class PerceptronActor:
         self.keeps_latent = False
         self.latent: Array | None = None
         self._activation = settings.activation
-        leaves = mlp_leaves(spaces.n_obs, settings.hidden, spaces.head.n_logits)
-        self.stack = Stack(leaves, first_weights(leaves, generators))
-        self.prior = first_policy(spaces, self.stack)
+        specs = mlp_specs(spaces.n_obs, settings.hidden, spaces.distribution.n_logits)
+        self.stack = Stack(specs, first_weights(specs, generators))
+        self.prior = start_from_prior(spaces, self.stack)
 
     def act_logits(
         self,
@@ -179,7 +185,7 @@ class PerceptronActor:
 
     def logits(self, obs: Tensor, latent: Tensor | None, drawn: tuple[Tensor, ...]) -> Tensor:
         """Logits [K, M, A]."""
-        logits = mlp(self.stack.leaves, obs, self._activation)
+        logits = mlp(self.stack.params, obs, self._activation)
         return logits if self.prior is None else logits + self.prior
 
     def draw_loss(self, n: int, generators: Generators) -> tuple[Tensor, ...]:
@@ -187,10 +193,10 @@ class PerceptronActor:
         return ()
 
     def loss(
-        self, head: Head, batch: Batch, q: Tensor, alpha: Tensor, drawn: tuple[Tensor, ...]
+        self, distribution: ActionDistribution, batch: Batch, q: Tensor, alpha: Tensor, drawn: tuple[Tensor, ...]
     ) -> tuple[Tensor, Tensor]:
         """Those of `actor_loss`."""
-        return actor_loss(head, self.logits(batch.obs, None, ()), q, alpha, self.prior)
+        return actor_loss(distribution, self.logits(batch.obs, None, ()), q, alpha, self.prior)
 
 
 class SoftActorCritic:
@@ -199,8 +205,8 @@ class SoftActorCritic:
     def __init__(self, spaces: Spaces, each: Sequence[SACSettings], actor: Actor, generators: Generators) -> None:
         settings = each[0]
         for one in each:
-            check_entropy(spaces.head, one)
-        if isinstance(spaces.head, Gates) and spaces.head.k > 0:
+            check_entropy(spaces.distribution, one)
+        if isinstance(spaces.distribution, Gates) and spaces.distribution.k > 0:
             raise ValueError("agent.name: sac and dsac choose sets of any size; sets of exactly k need dqn")
         self.spaces = spaces
         self.n_learners = len(generators)
@@ -208,10 +214,10 @@ class SoftActorCritic:
         self._actor = actor
         self._settings = settings
         self._generators = generators
-        leaves = mlp_leaves(spaces.n_obs, settings.hidden, spaces.head.n_q)
-        twins = [first_weights(leaves, generators) for _ in range(2)]
-        self._critics = Stack(leaves, torch.cat(twins))
-        self._targets = Stack(leaves, self._critics.flat.detach().clone(), trained=False)
+        specs = mlp_specs(spaces.n_obs, settings.hidden, spaces.distribution.n_q)
+        twins = [first_weights(specs, generators) for _ in range(2)]
+        self._critics = Stack(specs, torch.cat(twins))
+        self._targets = Stack(specs, self._critics.flat.detach().clone(), trained=False)
         self._tau = torch.tensor([s.tau for s in each]).repeat(2).unsqueeze(1)  # [2 K, 1]
         self._target_entropy = torch.tensor([s.target_entropy for s in each])
         caps = [math.inf if s.alpha_max is None else math.log(s.alpha_max) for s in each]
@@ -239,20 +245,20 @@ class SoftActorCritic:
         explore: bool,
         index: Array | None = None,
         generators: Sequence[np.random.Generator] | None = None,
-    ) -> Acted:
+    ) -> PolicyOutput:
         """Actions drawn from the policy; not exploring, the most probable ones."""
-        head = self.spaces.head
+        distribution = self.spaces.distribution
         drawn_by = generators or self._generators
         logits, start = self._actor.act_logits(torch.from_numpy(obs), count, explore, index, drawn_by)
         check_answers(logits)
-        probs = head.probs(logits)
+        probs = distribution.probs(logits)
         self._actor.remember(probs, count, index)
         if explore:
-            u = uniforms(drawn_by, (obs.shape[1], head.n_uniforms), count)
-            action = head.sample(probs, torch.from_numpy(u))
+            u = uniforms(drawn_by, (obs.shape[1], distribution.n_uniforms), count)
+            action = distribution.sample(probs, torch.from_numpy(u))
         else:
-            action = head.greedy(logits)
-        return Acted(action.numpy(), start, head.prob_of(probs, action).numpy())
+            action = distribution.greedy(logits)
+        return PolicyOutput(action.numpy(), start, distribution.prob_of(probs, action).numpy())
 
     def update(self, batch: Batch, rate: float = 1.0) -> dict[str, Array]:
         """One step of critics, actor and temperature, all on the values from before the step.
@@ -260,15 +266,15 @@ class SoftActorCritic:
         Metrics [K]: loss_critic, loss_actor, alpha, entropy, q_mean, grad_norm (all networks, before clipping).
         """
         batch = batch.tensors()
-        head, actor = self.spaces.head, self._actor
+        distribution, actor = self.spaces.distribution, self._actor
         n = batch.reward.shape[1]
         next_drawn, drawn = actor.draw(n, self._generators), actor.draw_loss(n, self._generators)
         alpha = self._log_alpha.exp().unsqueeze(1)  # [K, 1]
         target = self._target_value(batch, alpha, next_drawn)
         q = self._twins(self._critics, batch.obs)  # [2, K, M, Q]
-        q_action = head.q_of(q, batch.action)  # [2, K, M]
+        q_action = distribution.q_of(q, batch.action)  # [2, K, M]
         of_critics = critic_loss(q_action, target)
-        of_actor, entropy = actor.loss(head, batch, q.detach(), alpha, drawn)
+        of_actor, entropy = actor.loss(distribution, batch, q.detach(), alpha, drawn)
         differentiate((of_critics + of_actor).sum(), [actor.stack, self._critics])
         metrics = {"loss_critic": of_critics, "loss_actor": of_actor, "alpha": alpha[:, 0], "entropy": entropy}
         metrics |= {"q_mean": q_action.mean((0, 2)), "grad_norm": self._step(entropy, rate)}
@@ -279,11 +285,11 @@ class SoftActorCritic:
         logits = self._actor.logits(batch.next_obs, batch.next_latent, drawn)
         weight = alpha if self._settings.entropy_in_target else torch.zeros_like(alpha)
         q = self._twins(self._targets, batch.next_obs)
-        return critic_target(self.spaces.head, batch, logits, q, weight, self._actor.prior)
+        return critic_target(self.spaces.distribution, batch, logits, q, weight, prior=self._actor.prior)
 
     def _twins(self, critics: Stack, obs: Tensor) -> Tensor:
         """[2, K, M, Q]."""
-        q = mlp(critics.leaves, obs.repeat(2, 1, 1), self._settings.activation)
+        q = mlp(critics.params, obs.repeat(2, 1, 1), self._settings.activation)
         return q.view(2, *obs.shape[:2], -1)
 
     def _step(self, entropy: Tensor, rate: float) -> Tensor:
@@ -338,6 +344,6 @@ class SoftActorCritic:
 
 
 def sac(spaces: Spaces, settings: SACSettings | Sequence[SACSettings], generators: Generators) -> SoftActorCritic:
-    """Discrete soft actor-critic, one learner per generator. Settings: one for all or, different in FREE, one each."""
-    each = one_each(settings, len(generators), FREE)
+    """Discrete soft actor-critic, one learner per generator. Settings: one record, or one each, PER_LEARNER free."""
+    each = one_each(settings, len(generators), PER_LEARNER)
     return SoftActorCritic(spaces, each, PerceptronActor(spaces, each[0], generators), generators)

@@ -19,7 +19,7 @@ Generators = Sequence[np.random.Generator]
 
 
 @dataclass(frozen=True)
-class Leaf:
+class ParamSpec:
     """One weight matrix of every learner: [K, rows, columns]. A bias has one row."""
 
     name: str
@@ -31,24 +31,26 @@ class Leaf:
 class Stack:
     """The weights of K equal networks in one buffer, and the same memory seen as one matrix per layer.
 
-    `flat` [K, P] and `grad` [K, P] are what optimisers, target copies and clipping work on. `leaves[name]`
+    `flat` [K, P] and `grad` [K, P] are what optimisers, target copies and clipping work on. `params[name]`
     [K, rows, columns] are views of `flat` for torch.baddbmm; `differentiate` gathers their gradients in `grad`.
     """
 
-    def __init__(self, leaves: Sequence[Leaf], flat: Tensor, *, trained: bool = True) -> None:
+    def __init__(self, specs: Sequence[ParamSpec], flat: Tensor, *, trained: bool = True) -> None:
         self.flat = flat
         self.grad = torch.zeros_like(flat)
         self.flat.grad = self.grad if trained else None
-        sizes = [leaf.rows * leaf.columns for leaf in leaves]
+        sizes = [spec.rows * spec.columns for spec in specs]
         parts = torch.split(flat, sizes, dim=1)
-        self.leaves = {
-            leaf.name: part.view(len(flat), leaf.rows, leaf.columns).requires_grad_(trained)
-            for leaf, part in zip(leaves, parts, strict=True)
+        self.params = {
+            spec.name: part.view(len(flat), spec.rows, spec.columns).requires_grad_(trained)
+            for spec, part in zip(specs, parts, strict=True)
         }
 
     def weights(self) -> dict[str, Tensor]:
         """A copy of every layer's weights by name."""
-        return {name: leaf.detach().clone(memory_format=torch.contiguous_format) for name, leaf in self.leaves.items()}
+        return {
+            name: param.detach().clone(memory_format=torch.contiguous_format) for name, param in self.params.items()
+        }
 
     def load_weights(self, weights: Mapping[str, Tensor]) -> None:
         """Take over weights of the same names and shapes.
@@ -56,27 +58,27 @@ class Stack:
         Raises:
             ValueError: a name is missing or unknown, or a shape differs; nothing is changed then.
         """
-        expected = {name: tuple(leaf.shape) for name, leaf in self.leaves.items()}
+        expected = {name: tuple(param.shape) for name, param in self.params.items()}
         check_shapes("weights", weights, expected)
         with torch.no_grad():
-            for name, leaf in self.leaves.items():
-                leaf.copy_(weights[name])
+            for name, param in self.params.items():
+                param.copy_(weights[name])
 
 
 def differentiate(loss: Tensor, stacks: Sequence[Stack]) -> None:
-    """Write the gradient of `loss`, a sum over learners, into every stack's `grad`; all leaves must take part.
+    """Write the gradient of `loss`, a sum over learners, into every stack's `grad`; all parameters must take part.
 
-    Gradients are fetched rather than left to accumulate in the leaves: preset strided `.grad` views work, but each
+    Gradients are fetched rather than left to accumulate in the parameters: preset strided `.grad` views work, but each
     costs an addition and torch warns that they break its layout contract.
     """
-    fetched = iter(torch.autograd.grad(loss, [leaf for stack in stacks for leaf in stack.leaves.values()]))
+    fetched = iter(torch.autograd.grad(loss, [param for stack in stacks for param in stack.params.values()]))
     for stack in stacks:
-        torch.cat([next(fetched).flatten(1) for _ in stack.leaves], dim=1, out=stack.grad)
+        torch.cat([next(fetched).flatten(1) for _ in stack.params], dim=1, out=stack.grad)
 
 
-def first_weights(leaves: Sequence[Leaf], generators: Generators) -> Tensor:
+def first_weights(specs: Sequence[ParamSpec], generators: Generators) -> Tensor:
     """[K, P] uniform in +-1/sqrt(fan_in), each learner's row from its own generator."""
-    bound = np.concatenate([np.full(leaf.rows * leaf.columns, leaf.fan_in**-0.5, np.float32) for leaf in leaves])
+    bound = np.concatenate([np.full(spec.rows * spec.columns, spec.fan_in**-0.5, np.float32) for spec in specs])
     return torch.from_numpy((2 * uniforms(generators, (len(bound),)) - 1) * bound)
 
 
@@ -134,12 +136,12 @@ def rates_by_rows(flat: Tensor, rates: Sequence[float]) -> list[tuple[Tensor, fl
     return parts
 
 
-def quieten(stack: Stack) -> None:
+def zero_last_layer(stack: Stack) -> None:
     """Zero the last layer: the networks answer zero to everything."""
-    last = max(int(name.removeprefix("bias")) for name in stack.leaves if name.startswith("bias"))
+    last = max(int(name.removeprefix("bias")) for name in stack.params if name.startswith("bias"))
     with torch.no_grad():
         for name in (f"weight{last}", f"bias{last}"):
-            stack.leaves[name].zero_()
+            stack.params[name].zero_()
 
 
 class Adam:

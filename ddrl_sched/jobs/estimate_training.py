@@ -116,10 +116,10 @@ def _search_s(problem: Problem, policy: PricePolicy, settings: JobSettings) -> f
 
     def play(n_tasks: int) -> int:
         traces = problem.training(settings.seed, range(settings.seeds), 0, 0, -(-n_tasks // settings.seeds))[0]
-        policy.use(policy.search.ask())
+        policy.act_with(policy.search.ask())
         for _ in trial(policy, traces, candidates, np.random.default_rng(0)):
             pass
-        policy.use(None)
+        policy.act_with(None)
         return int(traces.tasks.valid.sum()) * candidates
 
     return total * known(_key(problem, settings, "search"), lambda: per_unit_s(play, total))
@@ -144,10 +144,10 @@ def _nothing(learner: Learner) -> Batch:
     """A batch of zeros: what an update takes does not hang on the numbers."""
     shape = learner.n_learners, learner.settings.learning.batch
     spaces, latent = learner.agent.spaces, None
-    head, seen = spaces.head, torch.zeros(*shape, spaces.n_obs)
+    distribution, seen = spaces.distribution, torch.zeros(*shape, spaces.n_obs)
     if learner.agent.keeps_latent:
-        latent = torch.zeros(*shape, head.n_logits)
-    action = torch.zeros(*shape, *head.action_shape, dtype=head.action_dtype)
+        latent = torch.zeros(*shape, distribution.n_logits)
+    action = torch.zeros(*shape, *distribution.action_shape, dtype=distribution.action_dtype)
     return Batch(seen, action, torch.zeros(shape), torch.zeros(shape), seen, latent, latent)
 
 

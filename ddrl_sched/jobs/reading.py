@@ -40,8 +40,8 @@ LARGEST_RETURN = 1e6  # steps of an episode
 SCHEMAS = {"eval": EVAL_SCHEMA, "returns": RETURNS_SCHEMA, "curves": CURVES_SCHEMA}
 DELAYS = ("delay_s", VALIDATION_METRIC)  # metrics of curves that reports show
 LEARNT_NOTHING = (("tasks_seen", "saw no task"), ("update", "made 0 updates"))  # counts that stay 0, what is missing
-SAME = ["scheduler", "scenario_hash"]  # what one curve or one line of a table stands for
-SAME_ROW = [*SAME, "seed", "cluster", "trace"]
+CURVE_KEY = ["scheduler", "scenario_hash"]  # what one curve or one line of a table stands for
+ROW_KEY = [*CURVE_KEY, "seed", "cluster", "trace"]
 SCENARIO = ["scenario", "workload", "rule", "scenario_hash", "load", "info"]
 
 Array = np.ndarray[Any, Any]
@@ -179,7 +179,7 @@ def _check_eval(rows: Columns, scheduler: str) -> None:
         if not fits.all():
             row = int(np.flatnonzero(~fits)[0])
             raise ValueError(f"eval.parquet: {column} is {rows[column][row]} in row {row}, expected {expected}")
-    if _n_distinct(rows, SAME_ROW) < n_rows(rows):
+    if _n_distinct(rows, ROW_KEY) < n_rows(rows):
         raise ValueError("eval.parquet: a scheduler has two rows for one seed and trace")
 
 
@@ -221,7 +221,7 @@ def _check_returns(rows: Columns, scheduler: str) -> None:
             raise ValueError(f"returns.parquet: {column} must lie in 0 .. {LARGEST_RETURN:g}")
     if _n_distinct(rows, ["seed"]) > MAX_SEEDS:
         raise ValueError(f"returns.parquet: more than {MAX_SEEDS:,} seeds")
-    repeated = _n_distinct(rows, [*SAME, "seed", "steps"]) < n_rows(rows)
+    repeated = _n_distinct(rows, [*CURVE_KEY, "seed", "steps"]) < n_rows(rows)
     if (rows["steps"] < 1).any() or (rows["seed"] < 0).any() or repeated:
         raise ValueError("returns.parquet: each seed needs one row for each number of steps")
 

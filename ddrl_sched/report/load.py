@@ -13,7 +13,7 @@ import pandas as pd
 from ddrl_sched.config import InputError, clean
 from ddrl_sched.display import note
 from ddrl_sched.jobs import records
-from ddrl_sched.jobs.reading import MAX_REPORT_ROWS, SAME, SAME_ROW, Columns, n_rows
+from ddrl_sched.jobs.reading import CURVE_KEY, MAX_REPORT_ROWS, ROW_KEY, Columns, n_rows
 from ddrl_sched.jobs.schemas import CURVES_SCHEMA, EVAL_SCHEMA, RETURNS_SCHEMA
 from ddrl_sched.report.read import Folder, read_folder
 from ddrl_sched.report.settings_diff import differing
@@ -164,7 +164,7 @@ def _newest_returns(folders: Sequence[Folder], notes: list[str]) -> pd.DataFrame
     rows = _joined(folders, "returns")
     if rows.empty:
         return pd.DataFrame(columns=["scenario", *RETURNS_SCHEMA.names])
-    winner = rows.groupby(SAME).folder.transform("last")
+    winner = rows.groupby(CURVE_KEY).folder.transform("last")
     of_folder = rows.drop_duplicates("folder").set_index("folder")
     old = rows.assign(winner=winner)[rows.folder != winner]
     for (folder, scheduler, newer), _ in old.groupby(["folder", "scheduler", "winner"]):
@@ -212,9 +212,9 @@ def _newest(folders: Sequence[Folder], notes: list[str]) -> pd.DataFrame:
     if rows.empty:
         return pd.DataFrame(columns=[*EVAL_SCHEMA.names, *JOB_COLUMNS])
     rows = _named(rows)
-    current = rows.variant == rows.groupby(SAME).variant.transform("last")
-    kept = current & ~rows[current].duplicated(SAME_ROW, keep="last").reindex(rows.index, fill_value=False)
-    rows["winner"] = rows.groupby(SAME).folder.transform("last")
+    current = rows.variant == rows.groupby(CURVE_KEY).variant.transform("last")
+    kept = current & ~rows[current].duplicated(ROW_KEY, keep="last").reindex(rows.index, fill_value=False)
+    rows["winner"] = rows.groupby(CURVE_KEY).folder.transform("last")
     of_folder = rows.drop_duplicates("folder").set_index("folder")
     old = rows[~kept].assign(repeated=current[~kept])
     for (folder, scheduler, winner, repeated), some in old.groupby(["folder", "scheduler", "winner", "repeated"]):

@@ -34,7 +34,7 @@ from ddrl_sched.report.settings_diff import Leaves, leaves
 from ddrl_sched.report.worlds import changes_of, world_of_training
 from ddrl_sched.run.inputs import by_content, input_files, training_settings
 
-BESIDE = ("name", "baselines", "seeds")  # settings that do not make two runs of a scheduler different schedulers
+NOT_IDENTITY = ("name", "baselines", "seeds")  # settings that do not make two runs of a scheduler different schedulers
 MOST_NAMED = 10  # seeds, in a remark
 
 
@@ -84,7 +84,7 @@ def read_folder(
 def _about(job: JobRecord, folder: Path) -> dict[str, Any]:
     """What all rows of a job share. `settings`: its leaves; `changes`: what the name of its world tells."""
     created = datetime.fromisoformat(job["created"])
-    settings = {key: value for key, value in job["settings"].items() if key not in BESIDE}
+    settings = {key: value for key, value in job["settings"].items() if key not in NOT_IDENTITY}
     counted = [by_content(settings), job["scenario_hash"]]  # which knows the content of files
     learns_by = canonical_hash([_learns_by(settings.get("train"))])[:16] if job["learned"] else ""
     return {

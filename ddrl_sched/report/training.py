@@ -22,8 +22,8 @@ from ddrl_sched.report.statistics import Floats
 from ddrl_sched.report.tables import publish
 from ddrl_sched.run.metrics import VALIDATION_METRIC
 
-LAST = 0.25  # part of the looks that is fitted
-LEAST = 9  # looks, so that three are fitted
+FIT_FRACTION = 0.25  # part of the looks that is fitted
+MIN_LOOKS = 9  # looks, so that three are fitted
 SETTLED_PCT = 1.0  # a training has settled when its fitted change is smaller
 DELAY = ["validation_delay_s", "validation_delay_lo_s", "validation_delay_hi_s"]  # at the last look
 CHANGE = ["change_pct", "change_lo_pct", "change_hi_pct"]
@@ -75,8 +75,9 @@ def training_rows(df: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
             notes.append(f"{folder}: {scheduler} left out: the newer training in {newest.folder.iloc[-1]} counts")
         one = newest[newest.folder == newest.folder.iloc[-1]]  # others are copies of it
         row = _summary(one)
-        if row["looks"] < LEAST:
-            notes.append(f"{scheduler}: {row['looks']} looks in {one.folder.iloc[0]}, a fitted change needs {LEAST}")
+        if row["looks"] < MIN_LOOKS:
+            text = f"a fitted change needs {MIN_LOOKS}"
+            notes.append(f"{scheduler}: {row['looks']} looks in {one.folder.iloc[0]}, {text}")
         elif row["n_seeds"] < 2:
             notes.append(f"{scheduler}: {row['n_seeds']} seeds in {one.folder.iloc[0]}, an interval needs two")
         rows.append({"trained_on": trained_on, "scheduler": scheduler, **row})
@@ -85,7 +86,7 @@ def training_rows(df: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
 
 def _summary(rows: pd.DataFrame) -> dict[str, Any]:
     log_s = np.log(rows.pivot(index="number", columns="seed", values="value").to_numpy())  # [looks, seeds]
-    late = log_s[len(log_s) - math.ceil(LAST * len(log_s)) :]
+    late = log_s[len(log_s) - math.ceil(FIT_FRACTION * len(log_s)) :]
     late = late[:, ~np.isnan(late).any(0)]
     last, change = mean_and_interval(late[-1]), mean_and_interval(fitted_change(late))
     with np.errstate(over="ignore"):

@@ -17,7 +17,7 @@ from pydantic import Field
 from ddrl_sched.agents.base import Agent, Spaces
 from ddrl_sched.agents.distributions import Categorical
 from ddrl_sched.agents.finite import AnswerError, check_update
-from ddrl_sched.agents.n_step import NStep, Stepped
+from ddrl_sched.agents.n_step import EnvStep, NStep
 from ddrl_sched.agents.replay_buffer import Replay
 from ddrl_sched.agents.stack import generator_states, load_generator_states
 from ddrl_sched.config import Settings
@@ -48,7 +48,7 @@ class CartPoles:
         """[K, 4]."""
         return self._state.astype(np.float32)
 
-    def step(self, action: NDArray[np.int64]) -> Stepped:
+    def step(self, action: NDArray[np.int64]) -> EnvStep:
         """One step of every pole; action [K] 0 pushes to the left, 1 to the right. Every step gives reward 1."""
         before = self.obs
         self._state = moved(self._physics, self._state, action)
@@ -57,7 +57,7 @@ class CartPoles:
         limit, limit_rad = self._physics.x_threshold, self._physics.theta_threshold_radians
         terminated = (x < -limit) | (x > limit) | (angle < -limit_rad) | (angle > limit_rad)
         ended = terminated | (self._steps >= LONGEST)
-        stepped = Stepped(before, action, np.ones(len(action)), self.obs, terminated, ended)
+        stepped = EnvStep(before, action, np.ones(len(action)), self.obs, terminated, ended)
         self._reset(np.flatnonzero(ended))
         return stepped
 
@@ -140,7 +140,7 @@ def learners(
     agent = build(SPACES, numbers[0] if same else numbers, generators)
     memory = Replay(len(numbers), first.memory, SPACES, keeps_latent=agent.keeps_latent)
     n_steps, gamma = np.array([one.n_steps for one in learning]), np.array([one.gamma for one in learning])
-    window = NStep(n_steps, gamma, SPACES.n_obs, SPACES.head.n_logits if agent.keeps_latent else 0)
+    window = NStep(n_steps, gamma, SPACES.n_obs, SPACES.distribution.n_logits if agent.keeps_latent else 0)
     return Learners(agent, memory, window, generators, first)
 
 

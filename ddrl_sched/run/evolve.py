@@ -14,7 +14,7 @@ from ddrl_sched.edge.types import Floats, Ints
 from ddrl_sched.run.metrics import VALIDATION_METRIC
 from ddrl_sched.run.rollout import mean_delay_s, rollout
 from ddrl_sched.run.train import Progress
-from ddrl_sched.run.validation import Validation, due, look
+from ddrl_sched.run.validation import Validation, is_due, validate
 from ddrl_sched.schedulers.price_policy import PricePolicy
 
 Trial = tuple[Floats, Floats, Ints]  # mean delay [seeds, candidates], late rate, both NaN without a task; tasks [seeds]
@@ -50,14 +50,14 @@ class Evolution:
         policy = self._policy
         rng = np.random.default_rng(0)  # policies draw from their own generators
         while self._generation < self._generations:
-            policy.use(policy.search.ask(), self._generation / max(self._generations - 1, 1))
+            policy.act_with(policy.search.ask(), self._generation / max(self._generations - 1, 1))
             per_load = []
             for traces in self._traces_of(self._generation):
                 per_load.append((yield from trial(policy, traces, 2 * policy.search.settings.pairs, rng)))
             progress = self._told(per_load)
-            policy.use(None)
-            if self._validation is not None and due(self._validation, self._generation, self._generations):
-                looked = yield from look(self._validation, policy, policy.n_seeds)
+            policy.act_with(None)
+            if self._validation is not None and is_due(self._validation, self._generation, self._generations):
+                looked = yield from validate(self._validation, policy, policy.n_seeds)
                 progress = replace(progress, metrics=progress.metrics | {VALIDATION_METRIC: looked})
             self._generation, self._tasks_seen = self._generation + 1, progress.tasks_seen
             self._search = policy.search.state_dict()

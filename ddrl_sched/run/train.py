@@ -15,7 +15,7 @@ from ddrl_sched.edge.types import Bools, Floats, Outcome, Scenario, Tasks
 from ddrl_sched.edge.world import world_of
 from ddrl_sched.run.metrics import VALIDATION_METRIC
 from ddrl_sched.run.rollout import Step, mean_delay_s, rollout
-from ddrl_sched.run.validation import Validation, due, look
+from ddrl_sched.run.validation import Validation, is_due, validate
 from ddrl_sched.schedulers.learned import Learner
 
 
@@ -80,8 +80,8 @@ class Training:
                 self._halt = Halt(step.n_windows, step.state, step.outcome)
                 yield None
             seen: dict[str, Floats] = {}
-            if self._validation is not None and due(self._validation, self._episode, self._episodes):
-                seen[VALIDATION_METRIC] = yield from look(self._validation, self._learner, self._learner.n_seeds)
+            if self._validation is not None and is_due(self._validation, self._episode, self._episodes):
+                seen[VALIDATION_METRIC] = yield from validate(self._validation, self._learner, self._learner.n_seeds)
             progress = self._progress(traces, seen)
             self._halt, self._episode, self._tasks_seen = None, self._episode + 1, progress.tasks_seen
             yield progress
@@ -89,12 +89,12 @@ class Training:
     def _learn(self, traces: Traces, step: Step) -> None:
         """Take in what a window brought; the updates are due when a slot (one without a task does not count) ends."""
         learner, scenario = self._learner, traces.scenario
-        learner.note(step.window.lo, traces.tasks.origin, traces.tasks.arrive_s)
+        learner.record(step.window.lo, traces.tasks.origin, traces.tasks.arrive_s)
         if not step.window.epoch_ends:
             return
         settled = self._world.settled(step.state, step.outcome)
         rewards, known = reward_of(learner, traces, step.outcome, settled)
-        learner.collect(rewards, known, scenario)
+        learner.flush_transitions(rewards, known, scenario)
         now = int(step.window.epoch * scenario.announce_s / scenario.slot_s + 1e-9)
         if now > self._slot:
             self._slot = now

@@ -1,4 +1,4 @@
-"""Looks at a learner while it trains: its mean delay, without exploring, on traces that stay the same."""
+"""Validation of a learner while it trains: its mean delay, without exploring, on traces that stay the same."""
 
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
@@ -13,19 +13,19 @@ from ddrl_sched.schedulers.base import Trained
 
 @dataclass(frozen=True)
 class Validation:
-    """When to look and at what."""
+    """When to validate, and on what."""
 
     every: int  # episodes
-    traces: Callable[[], Iterable[Traces]]  # for each load one trace per training seed, the same at every look
+    traces: Callable[[], Iterable[Traces]]  # for each load one trace per training seed, the same every time
     generators: Callable[[], Sequence[np.random.Generator]]  # [learners] new ones, for decisions that are drawn
 
 
-def due(validation: Validation, episode: int, episodes: int) -> bool:
-    """Whether there is a look after `episode` (numbered from 0); always after the last one."""
+def is_due(validation: Validation, episode: int, episodes: int) -> bool:
+    """Whether to validate after `episode` (numbered from 0); always after the last one."""
     return (episode + 1) % validation.every == 0 or episode + 1 == episodes
 
 
-def look(validation: Validation, scheduler: Trained, n_seeds: int) -> Generator[None, None, Floats]:
+def validate(validation: Validation, scheduler: Trained, n_seeds: int) -> Generator[None, None, Floats]:
     """Mean delay [seeds], s, the geometric mean over the loads: all weigh the same. Yields None after every window.
 
     The scheduler is left as in an evaluation; a training that goes on tells it so. NaN where a trace holds no task.

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from ddrl_sched.agents.base import Agent, Batch, Spaces
-from ddrl_sched.agents.distributions import Categorical, Gates, Head
+from ddrl_sched.agents.distributions import ActionDistribution, Categorical, Gates
 from ddrl_sched.agents.finite import AnswerError, check_seen, check_update
 from ddrl_sched.agents.replay_buffer import Replay
 from ddrl_sched.config import LARGEST, InputError, Settings, near, shown, validate, validate_record
@@ -141,13 +141,13 @@ class Learner:
         self.exploring = False
         self._per_seed = 1 if settings.sharing == "shared" else scenario.n_stations
         self.n_learners = n_seeds * self._per_seed
-        self._table, head = _head(settings.actions, scenario)
+        self._table, distribution = _distribution(settings.actions, scenario)
         if settings.learning.next_queues == "zero" and not scenario.published:
             raise InputError(
                 "scheduler.learning.next_queues: must be observed in clean worlds (zero is a published fault)"
             )
         prior = _prior(settings, scenario)
-        spaces = Spaces(_n_observed(scenario, settings), head, settings.latent_entries, prior)
+        spaces = Spaces(_n_observed(scenario, settings), distribution, settings.latent_entries, prior)
         build, numbers = agent_settings(settings.agent)
         _check_size(settings, spaces, numbers.hidden, self.n_learners)
         try:
@@ -161,7 +161,7 @@ class Learner:
         self._kept_latent: NDArray[Any] | None = None  # of training, while an evaluation uses copies
         self.slots = 0
         self.updates = 0
-        self._noted: dict[str, NDArray[Any]] = {}
+        self._decided: dict[str, NDArray[Any]] = {}
 
     def start_evaluation(self, n_traces: int, generators: Sequence[np.random.Generator]) -> None:
         """No exploration from now on; every trace of a seed gets a copy of the seed's latent actions.
@@ -198,7 +198,7 @@ class Learner:
         chosen = acted.action[learner, place]
         select = np.zeros((*view.tasks.shape, view.scenario.n_servers), np.bool_)
         select[replica, item] = self._sets(chosen, view.tasks.origin[replica, item])
-        self._noted = {
+        self._decided = {
             "replica": replica,
             "item": item,
             "learner": learner,
@@ -206,7 +206,7 @@ class Learner:
             "action": chosen,
         }
         if acted.latent is not None:
-            self._noted["latent"] = acted.latent[learner, place]
+            self._decided["latent"] = acted.latent[learner, place]
         return self._decision(view, select)
 
     def _decision(self, view: View, select: Bools) -> Decision:
@@ -259,9 +259,9 @@ class Learner:
         select[none, origin[none]] = True
         return select
 
-    def note(self, lo: Ints, origin: Ints, arrive_s: Floats) -> None:
+    def record(self, lo: Ints, origin: Ints, arrive_s: Floats) -> None:
         """Keep the window's decisions until their rewards and next observations are known. origin, arrive_s [R, N]."""
-        new = self._noted
+        new = self._decided
         task = lo[new["replica"]] + new.pop("item")
         new |= {
             "task": task,
@@ -270,7 +270,7 @@ class Learner:
         }
         self._open = {k: np.concatenate([self._open[k], v]) for k, v in new.items()} if self._open else new
 
-    def collect(self, reward: Floats, settled: Bools, scenario: Scenario) -> int:
+    def flush_transitions(self, reward: Floats, settled: Bools, scenario: Scenario) -> int:
         """Move tasks with a known reward [R, N] and a next task of their station into the memory; return how many."""
         if not self._open:
             return 0
@@ -384,8 +384,8 @@ def _settled_so_far(settled: Bools, same: Bools) -> Bools:
     return so_far
 
 
-def _head(settings: ActionSettings, scenario: Scenario) -> tuple[Bools | None, Head]:
-    """(action table [B, A, E] or None for gates, the agent's head)."""
+def _distribution(settings: ActionSettings, scenario: Scenario) -> tuple[Bools | None, ActionDistribution]:
+    """(action table [B, A, E] or None for gates, the agent's distribution)."""
     try:
         if settings.name == "gates":
             return None, Gates(scenario.n_servers)
@@ -411,9 +411,9 @@ def _prior(settings: LearnedSettings, scenario: Scenario) -> tuple[float, ...] |
 
 def _check_size(settings: LearnedSettings, spaces: Spaces, hidden: Sequence[int], n_learners: int) -> None:
     """InputError where memory or weights would take more than MAX_GB; before any of it is taken."""
-    n_logits = spaces.head.n_logits
+    n_logits = spaces.distribution.n_logits
     transition = 2 * (spaces.n_obs + n_logits) + 4
-    layers = [spaces.n_obs + n_logits + 1, *hidden, max(n_logits, spaces.head.n_q)]
+    layers = [spaces.n_obs + n_logits + 1, *hidden, max(n_logits, spaces.distribution.n_q)]
     weights = sum(rows * columns for rows, columns in pairwise(layers))
     per_choice = 0
     if settings.agent.get("loss") == "denoising":  # every action is noised and denoised

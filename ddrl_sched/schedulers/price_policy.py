@@ -17,17 +17,17 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from ddrl_sched.agents.diffusion import Denoiser, Schedule, betas, denoiser_leaves, reverse_chain, time_embedding
+from ddrl_sched.agents.diffusion import Denoiser, Schedule, betas, denoiser_specs, reverse_chain, time_embedding
 from ddrl_sched.agents.evolution import EvolutionSettings, EvolutionStrategy
 from ddrl_sched.agents.finite import AnswerError, check_answers
-from ddrl_sched.agents.nets import Hidden, mlp, mlp_leaves
-from ddrl_sched.agents.stack import Generators, Leaf, Stack, first_weights, quieten
+from ddrl_sched.agents.nets import Hidden, mlp, mlp_specs
+from ddrl_sched.agents.stack import Generators, ParamSpec, Stack, first_weights, zero_last_layer
 from ddrl_sched.config import LARGEST, InputError, Settings, validate, validate_record
 from ddrl_sched.edge.types import Decision, Floats, Scenario
 from ddrl_sched.provenance import without_provenance
 from ddrl_sched.schedulers.actions import table
-from ddrl_sched.schedulers.asking import own_load, rank_of_others, worth_of_asking
 from ddrl_sched.schedulers.base import View
+from ddrl_sched.schedulers.probing import own_load, probing_worth, rank_of_others
 from ddrl_sched.schedulers.server_sets import all_servers, externality_s, of_servers, still_to_come
 
 PER_SERVER = ("price", "probe")
@@ -140,31 +140,31 @@ class PricePolicy:
         self.settings = settings
         self.n_seeds = self.n_learners = n_seeds
         self._actor = _actor(settings)
-        leaves = actor_leaves(settings)
-        _check_size(settings, leaves, n_seeds)
+        specs = actor_specs(settings)
+        _check_size(settings, specs, n_seeds)
         self.search = EvolutionStrategy(
-            leaves, _quiet(leaves, first_weights(leaves, generators)), evolution_settings(settings), list(generators)
+            specs, _zero_output(specs, first_weights(specs, generators)), evolution_settings(settings), list(generators)
         )
         self._stack = self.search.stack
         self._generators = self._drawn_by = list(generators)
-        self._ask_noise = 0.0
+        self._probe_noise = 0.0
         self._sets = None
         if settings.candidates != "all":
             self._sets = table(settings.candidates, scenario.home, scenario.n_stations)
 
-    def use(self, candidates: Stack | None, progress: float = 0.0) -> None:
+    def act_with(self, candidates: Stack | None, progress: float = 0.0) -> None:
         """Decide with these candidates from now on, as in training (None: with the learners' own weights).
 
         `progress` in [0, 1] of the training says how noisy asking is.
         """
-        self._stack, self._ask_noise = self.search.stack, 0.0
+        self._stack, self._probe_noise = self.search.stack, 0.0
         if candidates is not None:
             self._stack, self._drawn_by = candidates, self._generators
-            self._ask_noise = self.settings.ask_noise * (1.0 + (self.settings.ask_noise_final - 1.0) * progress)
+            self._probe_noise = self.settings.ask_noise * (1.0 + (self.settings.ask_noise_final - 1.0) * progress)
 
     def start_evaluation(self, n_traces: int, generators: Sequence[np.random.Generator]) -> None:
         """Decide with the learned weights; `generators` [K] give the noise of chains that start from noise."""
-        self.use(None)
+        self.act_with(None)
         self._drawn_by = list(generators)
 
     def decide(self, view: View, rng: np.random.Generator) -> Decision:
@@ -193,7 +193,7 @@ class PricePolicy:
             drawn = np.resize(np.arange(len(self._drawn_by)), k)  # candidates of a seed differ, their noise need not
             noise = [self._drawn_by[i].standard_normal(start.shape[1:], np.float32) for i in sorted(set(drawn))]
             start = torch.from_numpy(np.stack(noise)).repeat_interleave(k // len(noise), 0)
-        output = self._actor(self._stack.leaves, seen, start) + torch.bmm(seen, self._stack.leaves["linear"])
+        output = self._actor(self._stack.params, seen, start) + torch.bmm(seen, self._stack.params["linear"])
         try:
             check_answers(output)
         except AnswerError as error:  # a seed has k / n_seeds candidates
@@ -203,7 +203,7 @@ class PricePolicy:
 
     def _linear_price(self, seconds: Sequence[Floats]) -> Floats:
         """[R, M, E] s: learned weights times the numbers in seconds."""
-        weight = self._stack.leaves["price_of_seconds"].detach().numpy()[:, :, 0]  # [K, N_SECONDS]
+        weight = self._stack.params["price_of_seconds"].detach().numpy()[:, :, 0]  # [K, N_SECONDS]
         weight = np.repeat(weight, len(seconds[0]) // len(weight), 0)
         price_s: Floats = weight[:, 0, None, None] * seconds[0]
         for i, value in enumerate(seconds[1:], start=1):
@@ -225,7 +225,7 @@ class PricePolicy:
             return Decision("given", s.info, split=s.split, select=everyone, price_s=price_s)
         probe = select = None
         if s.info == "probed":
-            probe = everyone & (self._ask(view, answer) > 0.0)
+            probe = everyone & (self._probe_score(view, answer) > 0.0)
             if s.keep_to_asked:
                 own = view.local
                 asked = probe & ~own
@@ -242,7 +242,7 @@ class PricePolicy:
             **{name: self._factor(name, answer) for name in PER_TASK},  # type: ignore[arg-type]
         )
 
-    def _ask(self, view: View, answer: Floats) -> Floats:
+    def _probe_score(self, view: View, answer: Floats) -> Floats:
         """[R, M, E] a server is asked where this is positive: start.probe, worth, rank and the actor's output together.
 
         In training a number drawn for each task (the same for all candidates of a seed) is added: whether asking
@@ -251,17 +251,17 @@ class PricePolicy:
         start = self.settings.start
         ask = np.full(answer.shape[:3], start.probe)
         if start.worth > 0.0:
-            ask += start.worth * worth_of_asking(view)
+            ask += start.worth * probing_worth(view)
         rank = self._factor("rank", answer)
         if rank is not None:
             ask -= rank[..., None] * np.log(rank_of_others(view))
         learn = self.settings.learn
         if "probe" in learn:
             ask += answer[..., learn.index("probe")]
-        if self._ask_noise > 0.0 and not {"probe", "rank"}.isdisjoint(learn):
+        if self._probe_noise > 0.0 and not {"probe", "rank"}.isdisjoint(learn):
             uniform = np.stack([g.random(answer.shape[1]) for g in self._drawn_by])
             noise = np.log(uniform) - np.log1p(-uniform)
-            ask += self._ask_noise * np.repeat(noise, len(answer) // len(noise), 0)[..., None]
+            ask += self._probe_noise * np.repeat(noise, len(answer) // len(noise), 0)[..., None]
         return ask
 
     def _factor(self, name: str, answer: Floats) -> Floats | None:
@@ -285,44 +285,44 @@ class PricePolicy:
         self.search.load_weights(weights)
 
 
-def actor_leaves(settings: PriceSettings) -> list[Leaf]:
+def actor_specs(settings: PriceSettings) -> list[ParamSpec]:
     """Layers of the actor, one network for all servers, its linear part, and the weights of the linear price."""
     a, n_out = settings.actor, len(settings.learn)
-    net = mlp_leaves(N_SEEN, a.hidden, n_out)
+    net = mlp_specs(N_SEEN, a.hidden, n_out)
     if a.kind == "diffusion":
-        net = denoiser_leaves(n_out, a.time_width, N_SEEN, a.hidden)
-    return [*net, Leaf("linear", N_SEEN, n_out, N_SEEN), Leaf("price_of_seconds", N_SECONDS, 1, 1)]
+        net = denoiser_specs(n_out, a.time_width, N_SEEN, a.hidden)
+    return [*net, ParamSpec("linear", N_SEEN, n_out, N_SEEN), ParamSpec("price_of_seconds", N_SECONDS, 1, 1)]
 
 
-def _check_size(settings: PriceSettings, leaves: Sequence[Leaf], n_seeds: int) -> None:
+def _check_size(settings: PriceSettings, specs: Sequence[ParamSpec], n_seeds: int) -> None:
     """InputError where the candidates of a generation would take more than MAX_GB; before any of it is taken."""
-    weights = sum(leaf.rows * leaf.columns for leaf in leaves)
+    weights = sum(spec.rows * spec.columns for spec in specs)
     size_gb = 4e-9 * weights * n_seeds * 3 * evolution_settings(settings).pairs  # changes and both candidates
     if size_gb > MAX_GB:
         text = f"{weights:,} weights of {n_seeds} seeds take {size_gb:.3g} GB for their candidates, at most {MAX_GB} GB"
         raise InputError(f"scheduler.evolution.pairs, scheduler.actor.hidden: {text}")
 
 
-def _quiet(leaves: Sequence[Leaf], flat: Tensor) -> Tensor:
+def _zero_output(specs: Sequence[ParamSpec], flat: Tensor) -> Tensor:
     """The same first weights with an output of zero: learning starts from the rule of `start`."""
-    stack = Stack(leaves, flat, trained=False)
-    quieten(stack)
+    stack = Stack(specs, flat, trained=False)
+    zero_last_layer(stack)
     for name in ("linear", "price_of_seconds"):
-        stack.leaves[name].zero_()
+        stack.params[name].zero_()
     return flat
 
 
 def _actor(settings: PriceSettings) -> Any:
-    """f(leaves, seen [K, n, N_SEEN], start [K, n, outputs]) -> outputs [K, n, outputs] within +-bound."""
+    """f(params, seen [K, n, N_SEEN], start [K, n, outputs]) -> outputs [K, n, outputs] within +-bound."""
     a = settings.actor
     if a.kind == "mlp":
-        return lambda leaves, seen, start: a.bound * torch.tanh(mlp(leaves, seen, "relu"))
+        return lambda params, seen, start: a.bound * torch.tanh(mlp(params, seen, "relu"))
     try:
         chain = reverse_chain(betas(a.schedule, a.steps, a.beta_min, a.beta_max), final_noise=False)
     except ValueError as error:
         raise InputError(f"scheduler.{str(error).replace('agent.', 'actor.')}") from None
     denoiser = Denoiser(chain, time_embedding(a.steps, a.time_width), "relu", "x0", a.bound)
-    return lambda leaves, seen, start: denoiser.logits(leaves, seen, start, None)
+    return lambda params, seen, start: denoiser.logits(params, seen, start, None)
 
 
 def _check_world(settings: PriceSettings, scenario: Scenario) -> None:

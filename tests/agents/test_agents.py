@@ -17,7 +17,7 @@ from ddrl_sched.agents.base import Batch, Spaces
 from ddrl_sched.agents.distributions import Categorical, Gates
 from ddrl_sched.agents.dqn import DQNSettings
 from ddrl_sched.agents.dsac import DSACSettings, fresh_latents, marginal
-from ddrl_sched.agents.nets import mlp, mlp_leaves
+from ddrl_sched.agents.nets import mlp, mlp_specs
 from ddrl_sched.agents.replay_buffer import Replay
 from ddrl_sched.agents.sac import SACSettings, actor_loss, critic_loss, critic_target, entropy_of
 from ddrl_sched.agents.stack import Adam, Stack, clip_per_learner, differentiate, first_weights, normals
@@ -43,64 +43,64 @@ def all_sets(n):
 
 
 def test_categorical_formulas_by_hand():
-    head = Categorical(3)
+    distribution = Categorical(3)
     logits = torch.tensor([math.log(1.0), math.log(2.0), math.log(5.0)])
-    probs = head.probs(logits)
+    probs = distribution.probs(logits)
     torch.testing.assert_close(probs, torch.tensor([1 / 8, 2 / 8, 5 / 8]))
     entropy = -(1 / 8 * math.log(1 / 8) + 2 / 8 * math.log(2 / 8) + 5 / 8 * math.log(5 / 8))
-    assert head.entropy(logits).item() == pytest.approx(entropy)
+    assert distribution.entropy(logits).item() == pytest.approx(entropy)
     q = torch.tensor([8.0, 4.0, -1.6])
-    assert head.expected_q(q, probs).item() == pytest.approx(1.0)
-    assert head.greedy(logits).item() == 2
-    assert head.greedy_q(q).item() == 0
-    assert head.q_of(q, torch.tensor(1)).item() == 4.0
-    assert head.prob_of(probs, torch.tensor(1)).item() == pytest.approx(0.25)
-    assert head.lower_q(torch.tensor([[1.0, 5.0, 2.0], [3.0, 4.0, 2.0]]), probs).tolist() == [1.0, 4.0, 2.0]
-    assert head.entropy(torch.zeros(3)).item() == pytest.approx(head.max_entropy)
+    assert distribution.expected_q(q, probs).item() == pytest.approx(1.0)
+    assert distribution.greedy(logits).item() == 2
+    assert distribution.greedy_q(q).item() == 0
+    assert distribution.q_of(q, torch.tensor(1)).item() == 4.0
+    assert distribution.prob_of(probs, torch.tensor(1)).item() == pytest.approx(0.25)
+    assert distribution.lower_q(torch.tensor([[1.0, 5.0, 2.0], [3.0, 4.0, 2.0]]), probs).tolist() == [1.0, 4.0, 2.0]
+    assert distribution.entropy(torch.zeros(3)).item() == pytest.approx(distribution.max_entropy)
 
 
 def test_entropies_survive_extreme_logits():
-    for head in (Categorical(2), Gates(2)):
+    for distribution in (Categorical(2), Gates(2)):
         logits = torch.tensor([500.0, -500.0], requires_grad=True)
-        entropy = head.entropy(logits)
+        entropy = distribution.entropy(logits)
         entropy.backward()
         assert entropy.item() == 0.0
         assert torch.isfinite(logits.grad).all()
 
 
 def test_gates_equal_enumeration_of_all_sets():
-    head = Gates(4)
+    distribution = Gates(4)
     draw = torch.Generator().manual_seed(0)
     logits, q = 2 * torch.randn(4, generator=draw), torch.randn(5, generator=draw)
-    sets, probs = all_sets(4), head.probs(logits)
-    weight = head.prob_of(probs, sets)  # of all 16 sets
-    values = head.q_of(q.expand(16, 5), sets)
+    sets, probs = all_sets(4), distribution.probs(logits)
+    weight = distribution.prob_of(probs, sets)  # of all 16 sets
+    values = distribution.q_of(q.expand(16, 5), sets)
     assert weight.sum().item() == pytest.approx(1.0, rel=1e-6)
-    assert head.expected_q(q, probs).item() == pytest.approx((weight * values).sum().item(), rel=1e-5)
-    assert head.entropy(logits).item() == pytest.approx(-(weight * weight.log()).sum().item(), rel=1e-5)
-    assert head.greedy_q(q).tolist() == sets[values.argmax()].tolist()
-    assert head.greedy(logits).tolist() == sets[weight.argmax()].tolist()
+    assert distribution.expected_q(q, probs).item() == pytest.approx((weight * values).sum().item(), rel=1e-5)
+    assert distribution.entropy(logits).item() == pytest.approx(-(weight * weight.log()).sum().item(), rel=1e-5)
+    assert distribution.greedy_q(q).tolist() == sets[values.argmax()].tolist()
+    assert distribution.greedy(logits).tolist() == sets[weight.argmax()].tolist()
     assert values[5].item() == pytest.approx((q[0] + q[2] + q[4]).item())  # set 0101
-    assert head.entropy(torch.zeros(4)).item() == pytest.approx(head.max_entropy)
+    assert distribution.entropy(torch.zeros(4)).item() == pytest.approx(distribution.max_entropy)
 
 
 def test_gates_take_the_twin_that_expects_less():
-    head, probs = Gates(2), torch.tensor([0.5, 0.5])
+    distribution, probs = Gates(2), torch.tensor([0.5, 0.5])
     twins = torch.tensor([[0.0, 4.0, 0.0], [1.0, 1.0, 1.0]])  # expect 2 and 2, then 2 and 1.5
-    assert head.lower_q(twins, probs).tolist() == twins[0].tolist()
+    assert distribution.lower_q(twins, probs).tolist() == twins[0].tolist()
     twins[1, 2] = 0.0
-    assert head.lower_q(twins, probs).tolist() == twins[1].tolist()
+    assert distribution.lower_q(twins, probs).tolist() == twins[1].tolist()
 
 
 def test_exactly_k_gates_are_the_best_set_of_that_size():
-    head = Gates(5, k=2)
+    distribution = Gates(5, k=2)
     q = torch.randn(20, 6, generator=torch.Generator().manual_seed(1))
     sets = all_sets(5)
     sets = sets[sets.sum(1) == 2]
-    for row, chosen in zip(q, head.greedy_q(q), strict=True):
-        values = head.q_of(row.expand(len(sets), 6), sets)
+    for row, chosen in zip(q, distribution.greedy_q(q), strict=True):
+        values = distribution.q_of(row.expand(len(sets), 6), sets)
         assert chosen.tolist() == sets[values.argmax()].tolist()
-    drawn = head.random(torch.rand(4000, 5, generator=torch.Generator().manual_seed(2)))
+    drawn = distribution.random(torch.rand(4000, 5, generator=torch.Generator().manual_seed(2)))
     assert (drawn.sum(1) == 2).all()
     np.testing.assert_allclose(drawn.float().mean(0), 0.4, atol=0.04)
     with pytest.raises(ValueError, match="6 of 5"):
@@ -109,12 +109,12 @@ def test_exactly_k_gates_are_the_best_set_of_that_size():
 
 def test_samples_follow_the_probabilities():
     grid = (torch.arange(1000) + 0.5) / 1000
-    head, probs = Categorical(4), torch.tensor([0.2, 0.0, 0.5, 0.3])
-    counts = torch.bincount(head.sample(probs.expand(1000, 4), grid[:, None]), minlength=4)
+    distribution, probs = Categorical(4), torch.tensor([0.2, 0.0, 0.5, 0.3])
+    counts = torch.bincount(distribution.sample(probs.expand(1000, 4), grid[:, None]), minlength=4)
     np.testing.assert_allclose(counts, [200, 0, 500, 300], atol=1)
-    assert head.sample(torch.tensor([0.0, 1.0, 0.0, 0.0]), torch.tensor([0.0])).item() == 1
-    assert head.sample(torch.tensor([0.5, 0.5, 0.0, 0.0]), torch.tensor([1 - 2**-24])).item() == 1
-    assert torch.bincount(head.random(grid[:, None])).tolist() == [250] * 4
+    assert distribution.sample(torch.tensor([0.0, 1.0, 0.0, 0.0]), torch.tensor([0.0])).item() == 1
+    assert distribution.sample(torch.tensor([0.5, 0.5, 0.0, 0.0]), torch.tensor([1 - 2**-24])).item() == 1
+    assert torch.bincount(distribution.random(grid[:, None])).tolist() == [250] * 4
     gates = Gates(2).sample(torch.tensor([0.25, 1.0]), grid[:, None].expand(1000, 2))
     assert gates.sum(0).tolist() == [250, 1000]
 
@@ -125,8 +125,8 @@ def test_samples_follow_the_probabilities():
 def modules_of(stack, k):
     """Learner k of a perceptron stack as ordinary torch modules."""
     layers = []
-    for i in range(len(stack.leaves) // 2):
-        weight, bias = stack.leaves[f"weight{i}"][k].detach(), stack.leaves[f"bias{i}"][k, 0].detach()
+    for i in range(len(stack.params) // 2):
+        weight, bias = stack.params[f"weight{i}"][k].detach(), stack.params[f"bias{i}"][k, 0].detach()
         linear = torch.nn.Linear(*weight.shape)
         linear.weight.data, linear.bias.data = weight.T.clone(), bias.clone()
         layers += [linear, torch.nn.ReLU()]
@@ -134,14 +134,14 @@ def modules_of(stack, k):
 
 
 def test_a_stack_equals_separate_networks_in_values_gradients_and_steps():
-    leaves = mlp_leaves(4, [7, 5], 3)
-    stack = Stack(leaves, first_weights(leaves, generators(3)))
+    specs = mlp_specs(4, [7, 5], 3)
+    stack = Stack(specs, first_weights(specs, generators(3)))
     nets = [modules_of(stack, k) for k in range(3)]
     together = Adam([(stack.flat, 0.01)])
     apart = [torch.optim.Adam(net.parameters(), lr=0.01) for net in nets]
     x = torch.randn(3, 6, 4, generator=torch.Generator().manual_seed(0))
     for _ in range(4):
-        y = mlp(stack.leaves, x, "relu")
+        y = mlp(stack.params, x, "relu")
         differentiate(y.square().mean((1, 2)).sum(), [stack])
         clip_per_learner(stack.grad, 0.3)
         together.step()
@@ -152,7 +152,7 @@ def test_a_stack_equals_separate_networks_in_values_gradients_and_steps():
             torch.nn.utils.clip_grad_norm_(net.parameters(), 0.3)
             optimiser.step()
     for k, net in enumerate(nets):
-        torch.testing.assert_close(stack.leaves["weight1"][k].detach(), net[2].weight.T.detach(), rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(stack.params["weight1"][k].detach(), net[2].weight.T.detach(), rtol=1e-3, atol=1e-5)
 
 
 def test_agents_never_load_the_compiler():
@@ -181,8 +181,8 @@ def test_clipping_is_per_learner():
 
 
 def test_first_weights_depend_on_the_learner_alone():
-    leaves = mlp_leaves(4, [100], 2)
-    three, last = first_weights(leaves, generators(3)), first_weights(leaves, generators(3)[2:])
+    specs = mlp_specs(4, [100], 2)
+    three, last = first_weights(specs, generators(3)), first_weights(specs, generators(3)[2:])
     assert torch.equal(three[2:], last)
     hidden = three[:, :400]
     assert 0.49 < hidden.abs().max().item() <= 0.5  # 1 / sqrt(4)
@@ -348,7 +348,7 @@ def test_weights_act_alike_elsewhere_and_other_shapes_are_refused(kind):
     for other in (
         build(kind, SPACES, generators(3)),
         build(kind, replace(SPACES, n_obs=2), generators(2)),
-        build(kind, replace(SPACES, head=Categorical(5)), generators(2)),
+        build(kind, replace(SPACES, distribution=Categorical(5)), generators(2)),
         build(kind, SPACES, generators(2), hidden=[32, 32]),
     ):
         with pytest.raises(ValueError, match=r"agent\.hidden|another agent"):
@@ -475,16 +475,16 @@ def test_a_mean_of_weights_is_part_of_the_state():
 
 
 def test_sac_losses_by_hand():
-    head = Categorical(2)
+    distribution = Categorical(2)
     logits = torch.log(torch.tensor([[[0.25, 0.75]]]))  # K = M = 1
     twins = torch.tensor([[[[4.0, 8.0]]], [[[8.0, 4.0]]]])  # smaller of every action: 4, 4
     entropy = -(0.25 * math.log(0.25) + 0.75 * math.log(0.75))
     one = torch.ones(1, 1)
     batch = Batch(None, None, one, 0.5 * one, None)
-    target = critic_target(head, batch, logits, twins, 0.1 * one)
+    target = critic_target(distribution, batch, logits, twins, 0.1 * one)
     assert target.item() == pytest.approx(1.0 + 0.5 * (4.0 + 0.1 * entropy))
-    assert critic_target(head, batch, logits, twins, 0 * one).item() == pytest.approx(3.0)
-    loss, its_entropy = actor_loss(head, logits, twins, 0.1 * one)
+    assert critic_target(distribution, batch, logits, twins, 0 * one).item() == pytest.approx(3.0)
+    loss, its_entropy = actor_loss(distribution, logits, twins, 0.1 * one)
     assert loss.item() == pytest.approx(-4.0 - 0.1 * entropy)
     assert its_entropy.item() == pytest.approx(entropy)
     q_action = torch.tensor([[[1.0, 2.0]], [[3.0, 0.0]]])  # [2, K, M] against 1, 0: squares 0 4 4 0
@@ -494,27 +494,29 @@ def test_sac_losses_by_hand():
 @pytest.mark.parametrize("prior", [None, (0.2, 0.7, 0.1)])
 def test_the_actor_loss_teaches_the_boltzmann_policy(prior):
     """Minimising it for fixed values gives probabilities proportional to exp(Q / alpha), times the prior's."""
-    head, alpha = Categorical(3), torch.tensor([[0.5]])
+    distribution, alpha = Categorical(3), torch.tensor([[0.5]])
     log_prior = torch.tensor(prior).log() if prior else None
     q = torch.tensor([0.0, 0.5, 1.0]).expand(2, 1, 1, 3)
     logits = torch.zeros(1, 1, 3, requires_grad=True)
     optimiser = torch.optim.Adam([logits], lr=0.05)
     for _ in range(400):
         optimiser.zero_grad()
-        actor_loss(head, logits, q, alpha, log_prior)[0].sum().backward()
+        actor_loss(distribution, logits, q, alpha, log_prior)[0].sum().backward()
         optimiser.step()
     expected = torch.softmax(q[0, 0, 0] / 0.5 + (log_prior if prior else 0.0), 0)
-    torch.testing.assert_close(head.probs(logits[0, 0]).detach(), expected, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(distribution.probs(logits[0, 0]).detach(), expected, rtol=1e-3, atol=1e-3)
 
 
 def test_entropy_relative_to_a_prior_by_hand():
-    head, prior = Categorical(2), torch.tensor([0.25, 0.75]).log()
+    distribution, prior = Categorical(2), torch.tensor([0.25, 0.75]).log()
     for policy in ([0.25, 0.75], [0.5, 0.5], [0.9, 0.1]):
         divergence = sum(p * math.log(p / q) for p, q in zip(policy, [0.25, 0.75], strict=True))
         logits = torch.tensor([[policy]]).log()
-        assert entropy_of(head, logits, prior).item() == pytest.approx(math.log(2) - divergence, abs=1e-6)
+        assert entropy_of(distribution, logits, prior).item() == pytest.approx(math.log(2) - divergence, abs=1e-6)
         even = torch.full((2,), 0.5).log()
-        assert entropy_of(head, logits, even).item() == pytest.approx(head.entropy(logits).item(), abs=1e-6)
+        assert entropy_of(distribution, logits, even).item() == pytest.approx(
+            distribution.entropy(logits).item(), abs=1e-6
+        )
 
 
 @pytest.mark.parametrize("kind", ["sac", "dsac", "lad"])
@@ -569,7 +571,7 @@ def test_unreachable_numbers_are_refused(kind):
     with pytest.raises(ValueError, match=r"agent\.alpha_init 2 is above agent\.alpha_max 1"):
         build(kind, SPACES, generators(1), alpha_init=2.0)
     with pytest.raises(ValueError, match="exactly k need dqn"):
-        build(kind, replace(SPACES, head=Gates(4, k=2)), generators(1))
+        build(kind, replace(SPACES, distribution=Gates(4, k=2)), generators(1))
 
 
 def test_denoising_needs_actions_and_chains_that_start_from_noise():
@@ -654,8 +656,8 @@ def test_more_chains_state_the_same_policy_more_exactly(kind):
     for chains in (1, 16):
         actor = build(kind, SPACES, generators(2), chains=chains, bound=None)._actor
         with torch.no_grad():
-            for leaf in actor.stack.leaves.values():
-                leaf.mul_(4.0)  # so that the noise matters
+            for param in actor.stack.params.values():
+                param.mul_(4.0)  # so that the noise matters
             drawn_by = generators(2, 7)
             rows = [actor.logits(obs, latent, actor.draw(1, drawn_by)).softmax(-1) for _ in range(300)]
         probs[chains] = torch.stack(rows)

@@ -7,7 +7,7 @@ import torch
 from ddrl_sched.agents.diffusion import (
     Denoiser,
     betas,
-    denoiser_leaves,
+    denoiser_specs,
     denoising_loss,
     reverse_chain,
     time_embedding,
@@ -76,14 +76,14 @@ def make(
     activation="relu",
 ):
     chain = reverse_chain(betas("vp", steps, 0.1, 10.0), final_noise=final_noise)
-    leaves = denoiser_leaves(n_logits, 8, n_obs, hidden)
-    stack = Stack(leaves, first_weights(leaves, generators(n_learners)))
+    specs = denoiser_specs(n_logits, 8, n_obs, hidden)
+    stack = Stack(specs, first_weights(specs, generators(n_learners)))
     return Denoiser(chain, time_embedding(steps, 8), activation, predict, bound), stack
 
 
 def plain_chain(stack, k, obs, start, noise, predict, bound, steps, activation):
     """One observation of learner k in double precision, from the definition (Ho et al., algorithm 2)."""
-    w = {name: leaf[k].detach().double().numpy() for name, leaf in stack.leaves.items()}
+    w = {name: param[k].detach().double().numpy() for name, param in stack.params.items()}
     first = np.concatenate([w["weight_x"], w["weight_time"], w["weight_obs"]])
     beta = betas("vp", steps, 0.1, 10.0)
     alpha, x = 1 - beta, start.astype(np.float64)
@@ -112,7 +112,7 @@ def test_denoiser_equals_a_plain_loop(predict, bound):
     obs, start = rng.standard_normal((2, 5, 2)), rng.standard_normal((2, 5, 3))
     noise = rng.standard_normal((2, len(denoiser.noisy_steps), 5, 3))
     given = [torch.from_numpy(a.astype(np.float32)) for a in (obs, start, noise)]
-    logits = denoiser.logits(stack.leaves, *given).detach().numpy()
+    logits = denoiser.logits(stack.params, *given).detach().numpy()
     for k in range(2):
         for i in range(5):
             expected = plain_chain(
@@ -122,7 +122,7 @@ def test_denoiser_equals_a_plain_loop(predict, bound):
 
 
 def autograd_chain(denoiser, w, obs, start, noise):
-    """The chain in operations that autograd knows, in the precision of the leaves."""
+    """The chain in operations that autograd knows, in the precision of the weights."""
     activate = {"relu": torch.relu, "mish": torch.nn.functional.mish}[denoiser.activation]
     c, x, bound = denoiser.chain, start, denoiser.bound
     for t, z in zip(reversed(range(denoiser.steps)), noise.unbind(1), strict=True):
@@ -150,9 +150,9 @@ def test_the_gradient_by_hand_is_that_of_autograd(predict, bound, activation, hi
     draw = torch.Generator().manual_seed(0)
     shapes = ((2, 7, 2), (2, 7, 3), (2, 4, 7, 3), (2, 7, 3))
     *given, weight = (torch.randn(*shape, generator=draw) for shape in shapes)
-    logits = denoiser.logits(stack.leaves, *given)
+    logits = denoiser.logits(stack.params, *given)
     differentiate((weight * logits).sum(), [stack])
-    doubles = {name: leaf.detach().double().requires_grad_() for name, leaf in stack.leaves.items()}
+    doubles = {name: param.detach().double().requires_grad_() for name, param in stack.params.items()}
     expected = autograd_chain(denoiser, doubles, *(array.double() for array in given))
     gradients = torch.autograd.grad((weight * expected).sum(), list(doubles.values()))
     torch.testing.assert_close(logits.double(), expected, rtol=1e-4, atol=1e-4)
@@ -163,8 +163,8 @@ def test_the_gradient_by_hand_is_that_of_autograd(predict, bound, activation, hi
 def constant(stack, value):
     """Make the network answer `value` whatever it sees."""
     with torch.no_grad():
-        stack.leaves["weight2"].zero_()
-        stack.leaves["bias2"].fill_(value)
+        stack.params["weight2"].zero_()
+        stack.params["bias2"].fill_(value)
 
 
 def test_a_denoiser_that_knows_the_end_arrives_there_from_anywhere():
@@ -172,7 +172,7 @@ def test_a_denoiser_that_knows_the_end_arrives_there_from_anywhere():
     constant(stack, 1.5)
     draw = torch.Generator().manual_seed(0)
     start, noise = torch.randn(2, 9, 3, generator=draw), torch.randn(2, 3, 9, 3, generator=draw)
-    logits = denoiser.logits(stack.leaves, torch.zeros(2, 9, 2), start, noise)
+    logits = denoiser.logits(stack.params, torch.zeros(2, 9, 2), start, noise)
     torch.testing.assert_close(logits, torch.full((2, 9, 3), 1.5))
 
 
@@ -182,7 +182,7 @@ def test_final_noise_spreads_the_end_by_beta_1():
     assert denoiser.noisy_steps == [3, 2, 1, 0]
     draw = torch.Generator().manual_seed(0)
     noise = torch.randn(2, 4, 4000, 3, generator=draw)
-    logits = denoiser.logits(stack.leaves, torch.zeros(2, 4000, 2), torch.zeros(2, 4000, 3), noise)
+    logits = denoiser.logits(stack.params, torch.zeros(2, 4000, 2), torch.zeros(2, 4000, 3), noise)
     assert logits.mean().item() == pytest.approx(1.5, abs=0.02)
     assert logits.std().item() == pytest.approx(np.sqrt(betas("vp", 4, 0.1, 10.0)[0]), rel=0.02)
 
@@ -193,18 +193,18 @@ def test_a_noise_predictor_that_sees_nothing_leaves_a_wide_gaussian_and_walks_st
     constant(stack, 0.0)
     draw = torch.Generator().manual_seed(0)
     start = torch.randn(2, 4000, 3, generator=draw)
-    logits = denoiser.logits(stack.leaves, torch.zeros(2, 4000, 2), start, None)
+    logits = denoiser.logits(stack.params, torch.zeros(2, 4000, 2), start, None)
     torch.testing.assert_close(logits, start * np.exp(5.05 / 2), rtol=1e-4, atol=1e-4)
     bounded, stack = make("noise", bound=2.0)
     constant(stack, 0.0)
-    assert bounded.logits(stack.leaves, torch.zeros(2, 4000, 2), start, None).abs().max() <= 2.0
+    assert bounded.logits(stack.params, torch.zeros(2, 4000, 2), start, None).abs().max() <= 2.0
 
 
 def test_the_largest_weight_matrix_is_initialised_as_one_layer():
     """The three parts of the first matrix share the fan-in of the concatenated input."""
     _, stack = make(n_logits=30, n_obs=62, hidden=(50,))  # fan-in 30 + 8 + 62 = 100
     for name in ("weight_x", "weight_time", "weight_obs"):
-        largest = stack.leaves[name].abs().max().item()
+        largest = stack.params[name].abs().max().item()
         assert 0.095 < largest <= 0.1
 
 
@@ -216,8 +216,8 @@ def test_the_denoising_loss_equals_a_plain_loop(predict, activation):
     obs, noise = torch.randn(2, 5, 2, generator=draw), torch.randn(2, 5, 3, 3, generator=draw)
     weight = torch.rand(2, 5, 3, generator=draw)
     step = torch.randint(4, (2, 5), generator=draw)
-    loss = denoising_loss(denoiser, stack.leaves, obs, weight, step, noise)
-    w = {name: leaf.detach().double() for name, leaf in stack.leaves.items()}
+    loss = denoising_loss(denoiser, stack.params, obs, weight, step, noise)
+    w = {name: param.detach().double() for name, param in stack.params.items()}
     activate = {"relu": torch.relu, "mish": torch.nn.functional.mish}[activation]
     for k in range(2):
         total = 0.0
@@ -252,11 +252,11 @@ def test_denoising_weighted_by_a_policy_teaches_that_policy(predict, apart):
     for _ in range(1500):
         step = torch.randint(20, (1, 256), generator=draw)
         noise = torch.randn(1, 256, 3, 3, generator=draw)
-        differentiate(denoising_loss(denoiser, stack.leaves, step=step, noise=noise, **many).sum(), [stack])
+        differentiate(denoising_loss(denoiser, stack.params, step=step, noise=noise, **many).sum(), [stack])
         optimiser.step()
     start = torch.randn(1, 4000, 3, generator=draw)
     noise = torch.randn(1, len(denoiser.noisy_steps), 4000, 3, generator=draw)
     with torch.no_grad():
-        probs = denoiser.logits(stack.leaves, obs.repeat(1, 2000, 1), start, noise).softmax(-1)
+        probs = denoiser.logits(stack.params, obs.repeat(1, 2000, 1), start, noise).softmax(-1)
     reached = probs.view(2000, 2, 3).mean(0)
     torch.testing.assert_close(reached, wanted[0], rtol=0, atol=apart)

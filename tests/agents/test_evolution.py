@@ -7,16 +7,16 @@ import pytest
 import torch
 
 from ddrl_sched.agents.evolution import EvolutionSettings, EvolutionStrategy
-from ddrl_sched.agents.stack import Leaf
+from ddrl_sched.agents.stack import ParamSpec
 from ddrl_sched.seeding import stream
 
-LEAVES = [Leaf("weight0", 2, 3, 2), Leaf("bias0", 1, 3, 2)]
+SPECS = [ParamSpec("weight0", 2, 3, 2), ParamSpec("bias0", 1, 3, 2)]
 SETTINGS = EvolutionSettings(pairs=6, sigma=0.1, lr=0.05, lr_final=0.2)
 
 
 def search(n_learners, first=0, settings=SETTINGS):
     generators = [stream(0, "learner", first + k) for k in range(n_learners)]
-    return EvolutionStrategy(LEAVES, torch.zeros(n_learners, 9), settings, generators)
+    return EvolutionStrategy(SPECS, torch.zeros(n_learners, 9), settings, generators)
 
 
 def bowl(flat, target):
@@ -91,6 +91,6 @@ def test_continues_bit_for_bit_from_its_state():
 
 
 def test_state_of_another_shape_is_refused():
-    small = EvolutionStrategy(LEAVES[:1], torch.zeros(1, 6), SETTINGS, [stream(0, "x")])
+    small = EvolutionStrategy(SPECS[:1], torch.zeros(1, 6), SETTINGS, [stream(0, "x")])
     with pytest.raises(ValueError, match="shape"):
         search(1).load_state_dict(small.state_dict())

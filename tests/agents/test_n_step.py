@@ -5,7 +5,7 @@ import pytest
 
 from ddrl_sched.agents.base import Spaces
 from ddrl_sched.agents.distributions import Categorical
-from ddrl_sched.agents.n_step import NStep, Stepped
+from ddrl_sched.agents.n_step import EnvStep, NStep
 from ddrl_sched.agents.replay_buffer import Replay
 
 SPACES = Spaces(1, Categorical(4))
@@ -26,7 +26,7 @@ def played(n_steps, gamma, steps):
     for t, of_learners in enumerate(steps):
         reward, terminated, ended = (np.array(column) for column in zip(*of_learners, strict=True))
         at = np.full((n, 1), t, np.float32)
-        window.push(Stepped(at, np.full(n, t % 4), reward, at + 0.5, terminated, ended), memory)
+        window.push(EnvStep(at, np.full(n, t % 4), reward, at + 0.5, terminated, ended), memory)
     return memory
 
 

@@ -32,13 +32,13 @@ FAST = {"dqn": {"lr": 0.01}, "sac": {"actor_lr": 3e-3, "critic_lr": 0.01, "tau":
 # An actor as fast as its critic commits to early errors: its bounded logits saturate and the gradient is gone.
 
 
-def train(name, observe, step, n_updates, head=None, *, own_actions=True, **changes):
+def train(name, observe, step, n_updates, distribution=None, *, own_actions=True, **changes):
     """Train on independent transitions: obs = observe(rng), (reward, discount, next_obs) = step(obs, action).
 
     own_actions: the learners explore by themselves; else actions are random, so that all are valued.
     """
     kind, numbers = (AGENTS | VARIANTS)[name]
-    spaces = Spaces(1, head or Categorical(2), n_latent=N)
+    spaces = Spaces(1, distribution or Categorical(2), n_latent=N)
     drawn_by = generators(K, 3)
     agent = build(kind, spaces, drawn_by, **FAST["dqn" if kind == "dqn" else "sac"], **numbers, **changes)
     memory = Replay(K, 4000, spaces, keeps_latent=agent.keeps_latent)
@@ -141,7 +141,7 @@ def test_gates_learn_which_to_open_from_the_observation(name):
     def step(obs, action):
         return ends((action * (obs * gain[0] + gain[1])).sum(-1))
 
-    agent = train(name, signs, step, 300, head=Gates(3))
+    agent = train(name, signs, step, 300, distribution=Gates(3))
     assert (greedy(agent, at(-1.0, 1.0)) == [[0, 1, 0], [1, 0, 0]]).all()
 
 

@@ -18,7 +18,7 @@ from ddrl_sched.jobs import records
 from ddrl_sched.report.summary import _trained
 from ddrl_sched.run.evolve import _mean
 from ddrl_sched.run.rollout import mean_delay_s
-from ddrl_sched.run.validation import Validation, look
+from ddrl_sched.run.validation import Validation, validate
 from tests.agent_builders import build, generators, random_batch
 from tests.conf_files import plain
 from tests.jobs_by_hand import ask, prepare, run_job
@@ -149,10 +149,10 @@ def test_a_task_without_a_delay_fails_a_look(tmp_path, monkeypatch, name):
     job = prepare(tiny(tmp_path, name), "train", NO_OPTIONS)
     traces = job.problem.training(0, range(2), 0, 3, 0)[0]
     looks = Validation(1, lambda: [traces], lambda: generators(job.scheduler.n_learners))
-    assert np.isfinite(returned(look(looks, job.scheduler, 2))).all()
+    assert np.isfinite(returned(validate(looks, job.scheduler, 2))).all()
     never_finishes(monkeypatch)
     with pytest.raises(TrainingError, match="was never finished"):
-        returned(look(looks, job.scheduler, 2))
+        returned(validate(looks, job.scheduler, 2))
 
 
 def returned(steps):

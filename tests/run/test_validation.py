@@ -12,7 +12,7 @@ from ddrl_sched.run.metrics import VALIDATION_METRIC
 from ddrl_sched.run.problem import build_problem
 from ddrl_sched.run.rollout import rollout
 from ddrl_sched.run.train import Training
-from ddrl_sched.run.validation import Validation, due
+from ddrl_sched.run.validation import Validation, is_due
 from ddrl_sched.seeding import stream
 from tests.agent_builders import build, generators, random_batch
 from tests.jobs_by_hand import prepare, run_job
@@ -63,7 +63,7 @@ def test_the_last_look_is_the_delay_of_the_trained_policy(tmp_path, name):
 
 def test_looks_come_every_so_often_and_at_the_end(tmp_path):
     validation = Validation(3, list, list)
-    assert [episode for episode in range(8) if due(validation, episode, 8)] == [2, 5, 7]
+    assert [episode for episode in range(8) if is_due(validation, episode, 8)] == [2, 5, 7]
     curves, *_ = trained(tmp_path, "dqn_ts_tuned", 3, episodes=4)
     assert curves[curves.metric == VALIDATION_METRIC].groupby("seed").size().tolist() == [
         2,

@@ -15,9 +15,9 @@ from ddrl_sched.edge.types import Decision
 from ddrl_sched.run.evolve import Evolution
 from ddrl_sched.run.rollout import rollout
 from ddrl_sched.schedulers.actions import table
-from ddrl_sched.schedulers.asking import rank_of_others
 from ddrl_sched.schedulers.base import View
-from ddrl_sched.schedulers.price_policy import PricePolicy, actor_leaves, price_settings
+from ddrl_sched.schedulers.price_policy import PricePolicy, actor_specs, price_settings
+from ddrl_sched.schedulers.probing import rank_of_others
 from ddrl_sched.schedulers.table import build
 from ddrl_sched.seeding import stream
 from tests.builders import make_scenario, make_tasks
@@ -156,7 +156,7 @@ def test_without_learned_prices_it_is_the_myopic_optimum_of_the_published_world(
 def test_the_price_of_seconds_can_be_the_published_formula():
     scenario, tasks = published5(), slotted()
     learned = policy("ddrl_price_slotted", scenario)
-    learned.search.stack.leaves["price_of_seconds"][0, -2:, 0] = 1.0  # port and server
+    learned.search.stack.params["price_of_seconds"][0, -2:, 0] = 1.0  # port and server
     outcome = run(learned, scenario, tasks, SLOT_TASKS, False)
     same(outcome, run(fixed("priced_slotted"), scenario, tasks, SLOT_TASKS, False))
     plain = run(fixed("equal_finish"), scenario, tasks, SLOT_TASKS, False)
@@ -241,8 +241,8 @@ def test_asks_only_where_the_actor_says_so():
     scenario, tasks = edge5("shared"), poisson(0.36, 200, 0.05)
     silent = policy("ddrl_amsa_price", scenario, start={"probe": -1.0, "worth": 0.0})
     assert run(silent, scenario, tasks).probes.sum() == 0
-    bias = [name for name in silent.search.stack.leaves if name.startswith("bias")][-1]
-    silent.search.stack.leaves[bias][0, 0, silent.settings.learn.index("probe")] = 3.0
+    bias = [name for name in silent.search.stack.params if name.startswith("bias")][-1]
+    silent.search.stack.params[bias][0, 0, silent.settings.learn.index("probe")] = 3.0
     assert (run(silent, scenario, tasks).probes[tasks.valid] == 4).all()
 
 
@@ -279,9 +279,9 @@ def test_the_actor_learns_how_many_are_asked():
     learner = policy(
         "ddrl_amsa_price_asking", scenario, start={"worth": 0.0, "probe": 3.0, "rank": 2.0}, actor={"kind": "mlp"}
     )
-    bias = [name for name in learner.search.stack.leaves if name.startswith("bias")][-1]
+    bias = [name for name in learner.search.stack.params if name.startswith("bias")][-1]
     before_tanh = np.arctanh(np.log(2.0) / learner.settings.actor.bound)
-    learner.search.stack.leaves[bias][0, 0, learner.settings.learn.index("rank")] = before_tanh
+    learner.search.stack.params[bias][0, 0, learner.settings.learn.index("rank")] = before_tanh
     assert (run(learner, scenario, tasks).probes[tasks.valid] == 2).all()
 
 
@@ -370,7 +370,7 @@ def test_weights_come_back():
     one.search.stack.flat += 0.3
     other.load_weights(one.weights())
     same(run(one, scenario, tasks), run(other, scenario, tasks))
-    assert {leaf.name for leaf in actor_leaves(one.settings)} == set(one.weights())
+    assert {spec.name for spec in actor_specs(one.settings)} == set(one.weights())
     wide = policy("ddrl_amsa_price", scenario, actor={"hidden": [12]})
     with pytest.raises(ValueError, match="shape"):
         wide.load_weights(one.weights())

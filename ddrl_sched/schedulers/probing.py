@@ -14,7 +14,7 @@ def own_load(view: View) -> Floats:
     return load
 
 
-def worth_of_asking(view: View) -> Floats:
+def probing_worth(view: View) -> Floats:
     """[R, M, E], without unit: log of the wait that is expected at a server over the time that asking it takes.
 
     Expected is the wait of an M/M/1 queue of mean tasks at a server of mean speed, under the load by the station's own
