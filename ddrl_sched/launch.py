@@ -47,6 +47,7 @@ from ddrl_sched.overrides import (
     read_ranges_as_decimals,
     varied_budget,
 )
+from ddrl_sched.stated_values import is_default
 
 SHOWS = ("--cfg", "--info", "--hydra-help")  # Hydra's flags that print something and run nothing
 SHOWN = ("scheduler", "env=", "workload.load=")  # how overrides start that other columns of a dry run show
@@ -142,7 +143,7 @@ def job(told: Told, config: DictConfig) -> None:
         learns = OmegaConf.select(config, "scheduler.name") in (*LEARNED, GYM_AGENT)
         varied = varied_budget(overrides, told.words, about.sweeper.get("params")) if learns else ()
         chosen = about.runtime.choices["scheduler"]
-        telling = [word for word in overrides if not _is_default(chosen, word, config)]
+        telling = [word for word in overrides if not is_default(chosen, word, overrides, config)]
         name = label(chosen, telling, told.command, varied)
         # with --run and --resume the folder says which scheduler it is
         report["label"] = told.options.get("run") or told.options.get("resume") or name
@@ -159,17 +160,6 @@ def job(told: Told, config: DictConfig) -> None:
         report |= {"task": task, "launcher": launcher, "state": "waiting"}
         if told.phase == "plan":
             report |= attempt(plan_task, task)
-
-
-def _is_default(scheduler: str, word: str, config: DictConfig) -> bool:
-    """Whether an override of a scheduler's key gives it the value that its yaml states anyway."""
-    key = word.partition("=")[0].lstrip("+")
-    file = CheckedFiles.files.get(f"scheduler/{scheduler}") or CheckedFiles.files.get(f"scheduler/{scheduler}.yaml")
-    if not key.startswith("scheduler.") or file is None:
-        return False
-    stated: Any = OmegaConf.select(OmegaConf.load(file), key.removeprefix("scheduler."))
-    given: Any = OmegaConf.select(config, key)
-    return stated is not None and isinstance(stated, bool) == isinstance(given, bool) and bool(stated == given)
 
 
 def _is_of_launcher(word: str) -> bool:

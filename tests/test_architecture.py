@@ -14,7 +14,9 @@ PACKAGE = REPOSITORY / "ddrl_sched"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 HYDRA = ("hydra", "omegaconf")
-KNOW_HYDRA = [f"ddrl_sched.{name}" for name in ("launch", "overrides", "checked_files", "composing_errors")]
+KNOW_HYDRA = [
+    f"ddrl_sched.{name}" for name in ("launch", "overrides", "checked_files", "composing_errors", "stated_values")
+]
 FORBIDDEN = {  # part of the package: modules it may not import, at the top or inside a function
     "edge": ("torch", "ddrl_sched.agents", "ddrl_sched.schedulers", "ddrl_sched.run", "ddrl_sched.report"),
     "agents": ("ddrl_sched.edge", "ddrl_sched.schedulers", "ddrl_sched.run", "ddrl_sched.report"),
@@ -29,6 +31,8 @@ ABOVE_ALL = (
     "ddrl_sched.composing_errors",
     "ddrl_sched.launch",
     "ddrl_sched.overrides",
+    "ddrl_sched.stated_values",
+    "ddrl_sched.study",
 )  # nobody below imports them
 UNSAFE_IMPORTS = ("pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal")
 UNSAFE_CALLS = (
