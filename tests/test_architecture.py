@@ -14,7 +14,8 @@ PACKAGE = REPOSITORY / "ddrl_sched"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 HYDRA = ("hydra", "omegaconf")
-KNOW_HYDRA = [f"ddrl_sched.{name}" for name in ("launch", "compose", "overrides", "checked_files", "composing_errors")]
+OF_HYDRA = ("launch", "compose", "overrides", "checked_files", "composing_errors", "stated_values")
+KNOW_HYDRA = [f"ddrl_sched.{name}" for name in OF_HYDRA]
 ROOMS = ("agents", "edge", "schedulers", "run", "jobs", "launchers", "report")
 STANDS_ON = {  # room: the rooms that it may import, beside the ground floor
     "edge": (),
@@ -35,6 +36,8 @@ ABOVE_ALL = (  # nobody below imports them
     "ddrl_sched.overrides",
     "ddrl_sched.checked_files",
     "ddrl_sched.composing_errors",
+    "ddrl_sched.stated_values",
+    "ddrl_sched.study",
 )
 MOST_POSITIONAL, MOST_ANY = 5, 0.05
 UNSAFE_IMPORTS = ("pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal")

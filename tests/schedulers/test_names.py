@@ -4,18 +4,15 @@ import shutil
 
 import pandas as pd
 import pytest
-import yaml
 
 from ddrl_sched.compose import compose
 from ddrl_sched.jobs.request import Flags
 from ddrl_sched.launch import launch
-from tests.conf_files import CONF
+from tests.conf_files import CONF, names, stated
 
-ALL = sorted(
-    file.relative_to(CONF / "scheduler").with_suffix("").as_posix() for file in CONF.glob("scheduler/**/*.yaml")
-)
-KINDS = ("optimal", "rand_coedge", "jsq2", "smcoedge", "ddrl_amsa_tuned", "ddrl_amsa_price", "ablation/set_mlp")
-AGENTS = ("cartpole_dqn", "cartpole_dsac_tuned", "ablation/cartpole_x0")
+ALL = names("scheduler")
+KINDS = ("optimal", "rand_coedge", "jsq2", "smcoedge", "tuned/ddrl_amsa", "ddrl_amsa_price", "ablation/set_mlp")
+AGENTS = ("cartpole/dqn", "cartpole/dsac_tuned", "ablation/cartpole_x0")
 MULTI = ("optimal", "rand_coedge", "equal_finish", "best_set")  # with numbers of their own rule
 RULES = ("random", "capacity_proportional", "jsq2", "round_robin", "eft", "priced")
 
@@ -83,4 +80,4 @@ def test_a_copied_yaml_gives_the_same_numbers(copies, tmp_path, names, words):
 
 def test_every_yaml_names_its_random_numbers():
     for name in ALL:
-        assert yaml.safe_load((CONF / "scheduler" / f"{name}.yaml").read_text(encoding="utf-8"))["stream"] == name
+        assert stated("scheduler", name)["stream"]
