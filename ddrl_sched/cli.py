@@ -67,6 +67,7 @@ class Shared(NamedTuple):
 
 def shared_options(
     overrides: Overrides = None,
+    *,
     cfg: Cfg = None,
     resolve: Resolve = False,
     package: Package = None,
@@ -126,7 +127,9 @@ def evaluate(
 @app.command()
 @with_shared_options
 def sweep(shared: Shared, dry_run: DryRun = False) -> None:
-    """Train and evaluate every combination of a=1,2 b=3,4, or of an experiment. Finished jobs are skipped."""
+    """Train and evaluate every combination of a=1,2 b=3,4, of an experiment or a study. Finished jobs are skipped."""
+    if any(word.startswith("study=") for word in shared.overrides):
+        _study(shared, dry_run=dry_run)
     _launch("sweep", shared, multirun=True, dry_run=dry_run)
 
 
@@ -176,7 +179,7 @@ def list_choices(
     config_dir: ConfigDir = None,
     debug: Debug = False,
 ) -> None:
-    """List schedulers, scenarios, workloads, budgets of training, launchers and experiments."""
+    """List schedulers, scenarios, workloads, budgets of training, launchers, experiments and studies."""
     with _plain_errors(debug):
         from ddrl_sched import listing
         from ddrl_sched.display import note
@@ -220,6 +223,15 @@ def _launch(command: Literal["train", "eval", "sweep"], shared: Shared, **how: b
             from ddrl_sched.launch import launch
 
         raise typer.Exit(launch(command, shared.overrides, shared.hydra_flags, Flags(**shared.flags), **how))
+
+
+def _study(shared: Shared, *, dry_run: bool) -> None:
+    with _plain_errors(debug=bool(shared.flags["debug"])):
+        with stopping.postponed():
+            from ddrl_sched.jobs.request import Flags
+            from ddrl_sched.study import run_study
+
+        raise typer.Exit(run_study(shared.overrides, shared.hydra_flags, Flags(**shared.flags), dry_run=dry_run))
 
 
 @contextmanager

@@ -27,7 +27,7 @@ def watch() -> None:
             self._told = False
             self._waiting = ExitStack()
 
-        def on_start(self, event: Any) -> None:
+        def on_start(self, event: object) -> None:
             self._depth += 1
             if self._depth == 1:
                 self._waiting.enter_context(stopping.postponed())
@@ -36,7 +36,7 @@ def watch() -> None:
                     print("compiling kernels (half a minute at most; they are kept)", file=sys.stderr, flush=True)
                 self._told = True
 
-        def on_end(self, event: Any) -> None:
+        def on_end(self, event: object) -> None:
             self._depth -= 1
             if self._depth == 0:
                 self._waiting.close()

@@ -31,6 +31,7 @@ from ddrl_sched.key_value import key_value
 from ddrl_sched.labels import GYM_AGENT, LEARNED, label
 from ddrl_sched.listing import conf_dir
 from ddrl_sched.overrides import bound_sweeps, canonical, left_to_the_jobs, read_ranges_as_decimals, varied_budget
+from ddrl_sched.stated_values import is_default
 
 OF_LAUNCHER = ("launcher", "hydra/launcher", "hydra.launcher")  # keys that say how jobs run, not what they are
 OF_PROGRAM = ("launcher", "runs_dir", "experiment")  # groups and keys of the config that are no part of a job
@@ -111,19 +112,8 @@ def _label(composing: _Composing, config: DictConfig, overrides: list[str]) -> s
     learns = OmegaConf.select(config, "scheduler.name") in (*LEARNED, GYM_AGENT)
     varied = varied_budget(overrides, composing.words, about.sweeper.get("params")) if learns else ()
     chosen = about.runtime.choices["scheduler"]
-    telling = [word for word in overrides if not _is_default(chosen, word, config)]
+    telling = [word for word in overrides if not is_default(chosen, word, overrides, config)]
     return label(chosen, telling, composing.command, varied)
-
-
-def _is_default(scheduler: str, word: str, config: DictConfig) -> bool:
-    """Whether an override of a scheduler's key gives it the value that its yaml states anyway."""
-    key = key_value(word).key
-    file = CheckedFiles.files.get(f"scheduler/{scheduler}") or CheckedFiles.files.get(f"scheduler/{scheduler}.yaml")
-    if not key.startswith("scheduler.") or file is None:
-        return False
-    stated = OmegaConf.select(OmegaConf.load(file), key.removeprefix("scheduler."))
-    given = OmegaConf.select(config, key)
-    return stated is not None and isinstance(stated, bool) == isinstance(given, bool) and bool(stated == given)
 
 
 def _request(composing: _Composing, config: DictConfig, overrides: list[str], label: str) -> Request:

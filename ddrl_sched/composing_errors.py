@@ -15,6 +15,7 @@ from ddrl_sched.listing import choices, conf_dir
 from ddrl_sched.overrides import GROUPS
 from ddrl_sched.yaml_files import check, place
 
+NOT_COMPOSED = ("family", "study")  # folders of conf/ that no word of a command chooses for a job
 MAX_NESTED_DEFAULTS = 20  # more than this without an end are a circle
 
 
@@ -98,8 +99,10 @@ def _bad_override(error: ConfigCompositionException) -> str:
     if message.startswith("Ambiguous value"):
         return f"{message}: several values need `ddrl sweep` or --multirun"
     if named:
-        groups = [folder.name for folder in conf_dir().iterdir() if folder.is_dir()]
+        groups = [folder.name for folder in conf_dir().iterdir() if folder.is_dir() and folder.name not in NOT_COMPOSED]
         key = named[1].partition("@")[0]
+        if key == "study":
+            return "study: only `ddrl sweep study=NAME` runs one"
         return f"unknown key {key!r}{_hint(key, groups)}{_where(key)}"
     if message.endswith("raised while composing config:"):
         return f"{message} {first_line(str(error).partition(message)[2])}"
@@ -109,7 +112,10 @@ def _bad_override(error: ConfigCompositionException) -> str:
 def _inside(name: str) -> str:
     """The hint that a group has this key, as 'workload.load' for "load"."""
     for group in GROUPS:
-        texts = (file.read_text(encoding="utf-8") for file in (conf_dir() / group).glob("*.yaml"))
+        folders = (group, "family") if group == "scheduler" else (group,)
+        texts = (
+            file.read_text(encoding="utf-8") for folder in folders for file in (conf_dir() / folder).rglob("*.yaml")
+        )
         if name != "defaults" and any(re.search(rf"^{re.escape(name)}:", text, re.MULTILINE) for text in texts):
             return f"; did you mean '{group}.{name}'?"
     return ""

@@ -6,27 +6,31 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from textwrap import wrap
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
-_live: Any = None  # rich's display while a row is open
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+_live: "Progress | None" = None  # rich's display while a row is open
 
 
 class Row:
     """A bar that grows to `total`; nothing where standard error is no terminal."""
 
-    def __init__(self, live: Any, label: str, total: int) -> None:
-        self._live = live
-        self._id = None if live is None else live.add_task(label, total=total, news="")
+    def __init__(self, live: "Progress | None", label: str, total: int) -> None:
+        self._task = None if live is None else (live, live.add_task(label, total=total, news=""))
 
     def update(self, completed: int, news: object) -> None:
         """Show how far it is, and beside it `news`, which is asked for its words again and again."""
-        if self._live is not None:
-            self._live.update(self._id, completed=completed, news=news)
+        if self._task is not None:
+            live, number = self._task
+            live.update(number, completed=completed, news=news)
 
     def close(self) -> None:
         """Take the row away."""
-        if self._live is not None:
-            self._live.remove_task(self._id)
+        if self._task is not None:
+            live, number = self._task
+            live.remove_task(number)
 
 
 def on_terminal() -> bool:
@@ -67,7 +71,7 @@ def set_aside() -> Iterator[None]:
         _live.start()
 
 
-def _display() -> Any:
+def _display() -> "Progress":
     """Bars on standard error. What jobs print meanwhile appears above them, and files get what they would get."""
     from rich.console import Console  # lazy: takes a while, and most commands show none
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn

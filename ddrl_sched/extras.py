@@ -1,12 +1,12 @@
 """Packages that only some commands need: named when they are missing."""
 
 from importlib import import_module
-from typing import Any
+from types import ModuleType
 
 from ddrl_sched.config import InputError
 
 
-def require(module: str, extra: str, key: str) -> Any:
+def require(module: str, extra: str, key: str) -> ModuleType:
     """The imported `module`. InputError naming the extra to install if it is missing; `key` is what asked for it."""
     try:
         return import_module(module)

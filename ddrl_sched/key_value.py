@@ -6,6 +6,7 @@ from typing import NamedTuple
 class KeyValue(NamedTuple):
     """A word of a command line in its parts."""
 
+    name: str  # all before the =
     prefix: str  # "", "+", "++" or "~", of Hydra
     group: str  # what stands before an @: the config group whose option goes to the place `key`; else the key
     key: str  # dotted key of the composed config
@@ -22,4 +23,4 @@ def key_value(word: str) -> KeyValue:
     name, _, value = word.partition("=")
     bare = name.lstrip("+~")
     group, _, place = bare.partition("@")
-    return KeyValue(name[: len(name) - len(bare)], group, place or group, value)
+    return KeyValue(name, name[: len(name) - len(bare)], group, place or group, value)

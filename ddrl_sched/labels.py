@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 
 from ddrl_sched.config import clean
+from ddrl_sched.key_value import key_value
 
 LEARNED = ("learned", "price_policy")  # `name:` of the schedulers that learn
 GYM_AGENT = "gym_agent"  # `name:` of those that learn in an environment of gymnasium
@@ -26,8 +27,7 @@ def changed(overrides: Sequence[str], roots: tuple[str, ...], beside: tuple[str,
     """Values by dotted key of the overrides below `roots`, but for the keys `beside`."""
     changes: dict[str, str] = {}
     for word in overrides:
-        key, _, value = word.partition("=")
-        path = key.lstrip("+~").rpartition("@")[2]  # of a group, agent@scheduler.agent=sac, the place it goes to
+        path, value = key_value(word).key, key_value(word).value
         if path.startswith(roots) and path not in beside:
             changes[path] = value
     return changes

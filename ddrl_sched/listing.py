@@ -4,7 +4,7 @@ import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ddrl_sched.config import InputError, clean, near
@@ -17,6 +17,15 @@ GROUPS = {
     "budgets": "train",
     "launchers": "launcher",
     "experiments": "experiment",
+    "studies": "study",
+    "agents": "agent",
+    "families": "family",
+}
+Row = Callable[[str, str, int, int | None], str]  # (name, text, width of names, columns) -> lines
+CHOSEN_AS = {  # how an option is written, where that is not GROUP=NAME
+    "study": "ddrl sweep study={}",
+    "agent": "agent@scheduler.agent={}",
+    "family": "/family/{}@_here_ among the defaults of a scheduler's yaml",
 }
 
 
@@ -91,11 +100,12 @@ def listing(
     unusable: list[str] | None = None,
     columns: int | None = None,
 ) -> str:
-    """What there is in all groups, or in that of a title, one line each, wrapped to `columns`.
+    """What there is in all groups, one line each, cut at `columns`; or in that of a title, wrapped to `columns`.
 
     Only choices that have each of the words in their name or comment; those that cannot be used go to `unusable`.
     """
     blocks = []
+    row = _row if title or words else _line
     for name, group in GROUPS.items():
         if title not in (None, name):
             continue
@@ -104,24 +114,41 @@ def listing(
             for choice, text in options(group, folders, unusable).items()
             if all(word.lower() in f"{choice} {text}".lower() for word in words)
         }
-        blocks += _blocks(name, group, found, columns) or [f"{name} ({group}=NAME)\n  {_none(words)}"]
+        blocks += _blocks(name, group, found, columns, row) or [f"{_head(name, group)}\n  {_none(words)}"]
+    if row is _line and columns is not None:
+        blocks.append("descriptions in full: ddrl list GROUP [TEXT]")
     return "\n\n".join(blocks)
+
+
+def _head(title: str, group: str, folder: str = "") -> str:
+    """The line above the choices of a folder, which says how to write them."""
+    written = CHOSEN_AS.get(group, f"{group}={{}}").format(f"{folder}/NAME" if folder else "NAME")
+    return f"{title} in {folder} ({written})" if folder else f"{title} ({written})"
 
 
 def _none(words: Sequence[str]) -> str:
     return f"none with {clean(' '.join(words))!r} in its name or description" if words else "none"
 
 
-def _blocks(title: str, group: str, found: dict[str, str], columns: int | None) -> list[str]:
+def _blocks(title: str, group: str, found: dict[str, str], columns: int | None, row: Row) -> list[str]:
     """The choices of each folder of a group under a line that says how to write them."""
     blocks = []
     for folder in dict.fromkeys(name.rpartition("/")[0] for name in found):
         inside = {name.rpartition("/")[2]: text for name, text in found.items() if name.rpartition("/")[0] == folder}
-        head = f"{title} in {folder} ({group}={folder}/NAME)" if folder else f"{title} ({group}=NAME)"
+        head = _head(title, group, folder)
         width = max(map(len, inside))
         head = head if columns is None else _wrapped(head, columns, 2)
-        blocks.append("\n".join([head, *(_row(name, text, width, columns) for name, text in inside.items())]))
+        blocks.append("\n".join([head, *(row(name, text, width, columns) for name, text in inside.items())]))
     return blocks
+
+
+def _line(name: str, text: str, width: int, columns: int | None) -> str:
+    """ "  name  text", the text cut at the last word that has room on the line."""
+    row = f"  {clean(name):{width}}  {text}".rstrip()
+    if columns is None or len(row) <= columns:
+        return row
+    room = max(columns - width - 4, 3)
+    return f"  {clean(name):{width}}  {textwrap.shorten(text, room, placeholder='...', break_on_hyphens=False)}"
 
 
 def _row(name: str, text: str, width: int, columns: int | None) -> str:

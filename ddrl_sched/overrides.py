@@ -1,7 +1,7 @@
 """The one parser of KEY=VALUE: what a person types, in one spelling for each value."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from fractions import Fraction
 from functools import lru_cache
@@ -15,6 +15,7 @@ from hydra.core.override_parser.types import FloatRange, Override, QuotedString,
 from hydra.errors import HydraException
 
 from ddrl_sched.config import InputError, clean
+from ddrl_sched.key_value import key_value
 from ddrl_sched.yaml_files import SPACED, misread
 
 GROUPS = ("env", "workload", "scheduler", "train")  # whose options differ in their keys
@@ -56,7 +57,7 @@ def check_n_jobs(overrides: Sequence[Override]) -> None:
     """InputError naming the keys if all combinations of these values are more jobs than a sweep may have."""
     counts = {override.get_key_element(): n_values(override) for override in overrides}
     if (n_jobs := prod(counts.values())) > MAX_JOBS:
-        several = {key.lstrip("+"): f"{n:,}" for key, n in counts.items() if n > 1}
+        several = {key_value(key).key: f"{n:,}" for key, n in counts.items() if n > 1}
         text = f"{' x '.join(several.values())} values make {n_jobs:,} jobs, a sweep has at most {MAX_JOBS:,}"
         raise InputError(f"{', '.join(several)}: {text}")
 
@@ -97,7 +98,7 @@ def canonical(word: str) -> str:
     return f"{override.get_key_element()}={','.join(_text(value) for value in values)}"
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     """A value of an override as it is typed."""
     if value is None:
         return "null"
@@ -131,12 +132,11 @@ def has_several(word: str) -> bool:
         return True
 
 
-def varied_budget(overrides: Sequence[str], words: Sequence[str], params: Any) -> list[str]:
+def varied_budget(overrides: Sequence[str], words: Sequence[str], params: Mapping[str, object] | None) -> list[str]:
     """Keys of a job's overrides about its training that have several values in the command or in its experiment."""
-    keys = [word.partition("=")[0].lstrip("+") for word in overrides]
-    of_all = {key.lstrip("+"): value for key, value in dict(params or {}).items()} | {
-        word.partition("=")[0].lstrip("+"): word.partition("=")[2] for word in words
-    }
+    keys = [key_value(word).key for word in overrides]
+    of_experiment = {key_value(key).key: value for key, value in (params or {}).items()}
+    of_all = of_experiment | {key_value(word).key: key_value(word).value for word in words}
     return [key for key in keys if key.partition(".")[0] == "train" and has_several(f"{key}={of_all.get(key)}")]
 
 
@@ -147,8 +147,8 @@ def left_to_the_jobs(word: str) -> str:
     that key, although scheduler=a,b is swept and the default has no such key. Sweeps are left out there. (Null stays
     as it is, for Hydra has no sweep of it.)
     """
-    key, equal, value = word.partition("=")
-    if not equal or key.lstrip("+").partition(".")[0] not in GROUPS or "." not in key:
+    key, value = key_value(word).name, key_value(word).value
+    if "=" not in word or key_value(word).key.partition(".")[0] not in GROUPS or "." not in key:
         return word
     changed = f"{key}=choice({value})"
     before, after = parsed(word), parsed(changed)
@@ -170,13 +170,13 @@ def check_words(words: Sequence[str]) -> None:
             said = " ".join(clean(word) for word in words[first : last + 1])
             raise InputError(f"cannot read '{said}'; did you mean '{clean(canonical(joined))}' (in quotes)?")
     for word in words:
-        key, _, value = word.partition("=")
-        for part in re.split(r"[\[\]{},:()]", value):
+        key = key_value(word).name
+        for part in re.split(r"[\[\]{},:()]", key_value(word).value):
             if SPACED.fullmatch(part.strip()) and (text := misread(part.strip())):
                 raise InputError(f"{clean(key)}: {text}")
     by_key: dict[str, list[str]] = {}
     for word in words:
-        by_key.setdefault(word.partition("=")[0], []).append(word.partition("=")[2])
+        by_key.setdefault(key_value(word).name, []).append(key_value(word).value)
     for key, values in by_key.items():
         if len(values) > 1 and all(re.fullmatch(r"\w+:[^:]+", value) for value in values):
             raise InputError(
@@ -197,5 +197,5 @@ def _split_words(words: Sequence[str]) -> Iterator[tuple[int, int]]:
 
 def asks_for_nothing(words: Sequence[str]) -> bool:
     """Whether the words of a sweep name no scheduler and no experiment, and vary nothing."""
-    named = ("scheduler", "experiment", "hydra", "agent@")
-    return not any(word.lstrip("+~").startswith(named) or has_several(word) for word in words)
+    named = ("scheduler", "experiment", "hydra", "agent")
+    return not any(key_value(word).group.startswith(named) or has_several(word) for word in words)

@@ -9,7 +9,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ddrl_sched.config import Positive, Rule, Settings, validate
+from ddrl_sched.config import Positive, Settings, validate
+from ddrl_sched.edge.env_settings import Rule
 
 Method = Annotated[str, Field(min_length=1, max_length=80)]
 Percent = Annotated[float, Field(ge=-1e6, le=1e6)]

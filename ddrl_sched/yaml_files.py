@@ -8,7 +8,6 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
@@ -132,7 +131,7 @@ def misread(word: str) -> str:
     return ""
 
 
-def check_defaults(file: Path, defaults: Any) -> None:
+def check_defaults(file: Path, defaults: object) -> None:
     """InputError for `defaults` of another form than Hydra's: a list of names of options, and of GROUP: NAME."""
     if isinstance(defaults, list) and all(map(_is_default, defaults)):
         return
@@ -140,7 +139,7 @@ def check_defaults(file: Path, defaults: Any) -> None:
     raise InputError(f"{place(file, line)}: defaults: a list of names, or of GROUP: NAME, expected")
 
 
-def _is_default(entry: Any) -> bool:
+def _is_default(entry: object) -> bool:
     if not isinstance(entry, dict):
         return isinstance(entry, str)
     names = [name for value in entry.values() for name in (value if isinstance(value, list) else [value])]

@@ -6,6 +6,8 @@ import sys
 import types
 from pathlib import Path
 
+from ddrl_sched.jobs.request import Result
+
 FULL = (
     "sbatch: error: AssocMaxSubmitJobLimit\nsbatch: error: Batch job submission failed: Job violates accounting policy"
 )
@@ -64,7 +66,7 @@ class Job:
         return self._is_over()
 
     def result(self):
-        return {"number": self._task.number, "code": 0, "state": "done", "message": ""}
+        return Result("done", number=self._task.number)
 
     def get_info(self, mode):
         return {"NodeList": "n1"}
@@ -115,6 +117,8 @@ module.core = types.SimpleNamespace(
 SBATCH = """
 import os, re, subprocess, sys
 from pathlib import Path
+
+from ddrl_sched.jobs.request import Result
 here, script = Path(__file__).parent, sys.argv[-1]
 found = re.search(r"--array=0-([0-9]+)", Path(script).read_text())
 n = int(found[1]) + 1 if found else 1

@@ -10,12 +10,11 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-import yaml
 
 from ddrl_sched import saving
 from ddrl_sched.jobs import records
-from tests.conf_files import CONF
-from tests.jobs.test_scheduling_job import learned, settings
+from tests.conf_files import plain
+from tests.jobs.test_scheduling_job import settings
 from tests.jobs_by_hand import plan_job, run_job
 
 NO_OPTIONS = {"debug": False}
@@ -27,9 +26,9 @@ SMALL = {  # networks and memories of no use but to be saved
 COMPARED = ("curves.parquet", "weights.safetensors", "eval.parquet")
 
 
-def tiny(folder, name="ddrl_amsa_tuned", *, checkpoint_s=0.0, episodes=2, slots=3, **change):
+def tiny(folder, name="tuned/ddrl_amsa", *, checkpoint_s=0.0, episodes=2, slots=3, **change):
     """A job of two seeds that trains `name` for a moment and evaluates it."""
-    scheduler = learned(name) if "defaults" in plain_yaml(name) else plain_yaml(name)
+    scheduler = plain("scheduler", name)
     for group, values in SMALL.items():
         if group in scheduler:
             scheduler[group] = scheduler[group] | values
@@ -41,11 +40,6 @@ def tiny(folder, name="ddrl_amsa_tuned", *, checkpoint_s=0.0, episodes=2, slots=
     data["env"]["clock"] |= {"horizon_s": 4.0}
     data["workload"]["load"] = 0.1
     return data
-
-
-def plain_yaml(name):
-    """The yaml of a scheduler as it stands."""
-    return yaml.safe_load((CONF / "scheduler" / f"{name}.yaml").read_text(encoding="utf-8"))
 
 
 def folder_of(data, command="sweep") -> Path:

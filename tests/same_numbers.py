@@ -26,18 +26,18 @@ RULES = (
 )
 SINGLE = "best_1 capacity_proportional eft jsq jsq2 local random round_robin sed_announced sed_own sed_tracked"
 VALUES = (
-    "amcoedge amcoedge_tuned dqn_ts dqn_ts_tuned drlcoedge drlcoedge_images drlcoedge_images_searched"
-    " drlcoedge_searched drlcoedge_settled drlcoedge_tuned smcoedge smcoedge_images smcoedge_images_searched"
-    " smcoedge_searched smcoedge_settled smcoedge_tuned"
+    "amcoedge tuned/amcoedge dqn_ts tuned/dqn_ts drlcoedge prototype/drlcoedge searched/drlcoedge_images"
+    " searched/drlcoedge settled/drlcoedge tuned/drlcoedge smcoedge prototype/smcoedge searched/smcoedge_images"
+    " searched/smcoedge settled/smcoedge tuned/smcoedge"
 )
 ACTORS = (
-    "d2sac_ts ddrl_amsa ddrl_amsa_images ddrl_amsa_images_searched ddrl_amsa_tuned ddrl_ats ddrl_ats_tuned lad_ts"
-    " sac_ts sac_ts_tuned ablation/set_mlp ablation/set_latent_index"
+    "d2sac_ts ddrl_amsa prototype/ddrl_amsa searched/ddrl_amsa_images tuned/ddrl_amsa ddrl_ats tuned/ddrl_ats lad_ts"
+    " sac_ts tuned/sac_ts ablation/set_mlp ablation/set_latent_index"
 )
-PRICES = "ddrl_amsa_price ddrl_amsa_price_asking ddrl_amsa_price_images ddrl_ats_price ddrl_price_slotted"
+PRICES = "ddrl_amsa_price ddrl_amsa_price_asking prototype/ddrl_amsa_price ddrl_ats_price ddrl_price_slotted"
 POLES = (
-    "cartpole_dqn cartpole_dqn_tuned cartpole_dsac cartpole_dsac_denoising_tuned cartpole_dsac_tuned cartpole_sac"
-    " cartpole_sac_tuned"
+    "cartpole/dqn cartpole/dqn_tuned cartpole/dsac cartpole/dsac_denoising_tuned cartpole/dsac_tuned cartpole/sac"
+    " cartpole/sac_tuned"
 )
 SHORT = "evaluate.traces=2 env.clock.horizon_s=6"
 LEARN = f"{SHORT} train=tiny seeds=2 scheduler.learning.start_slots=1 scheduler.learning.batch=16"
@@ -52,7 +52,7 @@ CASES = {  # name -> (schedulers, other words)
     "values": (VALUES, f"{CLEAN} {LEARN}"),
     "actors": (ACTORS, f"{CLEAN} {LEARN}"),
     "values_published": ("amcoedge drlcoedge smcoedge", f"{MULTI} {LEARN} env.rule=own"),
-    "actors_published": ("ddrl_amsa ddrl_amsa_tuned", f"{MULTI} {LEARN} env.rule=own"),
+    "actors_published": ("ddrl_amsa tuned/ddrl_amsa", f"{MULTI} {LEARN} env.rule=own"),
     "single_published": ("d2sac_ts ddrl_ats dqn_ts lad_ts sac_ts", f"{ONE} {LEARN}"),
     "prices": (PRICES, f"{CLEAN} {SHORT} train=tiny seeds=2 scheduler.evolution.pairs=2 train.loads=[0.4,0.8]"),
     "cartpole": (POLES, "env=cartpole train=cartpole seeds=2 train.horizons=[1200] train.evaluate_every=400"),
@@ -70,7 +70,33 @@ CASES = {  # name -> (schedulers, other words)
     ),
     "replayed": ("optimal rand_coedge", f"{MULTI} evaluate.traces=2 seeds=2 evaluate.replay_rule=smcoedge"),
 }
-RENAMED_SCHEDULERS: dict[str, str] = {}  # now -> before
+RENAMED_SCHEDULERS = {  # now -> before
+    "tuned/amcoedge": "amcoedge_tuned",
+    "tuned/ddrl_amsa": "ddrl_amsa_tuned",
+    "tuned/ddrl_ats": "ddrl_ats_tuned",
+    "tuned/dqn_ts": "dqn_ts_tuned",
+    "tuned/drlcoedge": "drlcoedge_tuned",
+    "tuned/sac_ts": "sac_ts_tuned",
+    "tuned/smcoedge": "smcoedge_tuned",
+    "searched/drlcoedge": "drlcoedge_searched",
+    "searched/smcoedge": "smcoedge_searched",
+    "searched/drlcoedge_images": "drlcoedge_images_searched",
+    "searched/smcoedge_images": "smcoedge_images_searched",
+    "searched/ddrl_amsa_images": "ddrl_amsa_images_searched",
+    "settled/drlcoedge": "drlcoedge_settled",
+    "settled/smcoedge": "smcoedge_settled",
+    "prototype/drlcoedge": "drlcoedge_images",
+    "prototype/smcoedge": "smcoedge_images",
+    "prototype/ddrl_amsa": "ddrl_amsa_images",
+    "prototype/ddrl_amsa_price": "ddrl_amsa_price_images",
+    "cartpole/dqn": "cartpole_dqn",
+    "cartpole/sac": "cartpole_sac",
+    "cartpole/dsac": "cartpole_dsac",
+    "cartpole/dqn_tuned": "cartpole_dqn_tuned",
+    "cartpole/sac_tuned": "cartpole_sac_tuned",
+    "cartpole/dsac_tuned": "cartpole_dsac_tuned",
+    "cartpole/dsac_denoising_tuned": "cartpole_dsac_denoising_tuned",
+}
 RENAMED_WORDS: dict[str, str] = {}  # part of a word now -> before
 TABLES = {  # table -> (what names a row, numbers that are not compared)
     "eval.parquet": (["scheduler", "load", "rule", "seed", "trace", "cluster"], ["scenario_hash", "decide_us"]),

@@ -14,22 +14,32 @@ PACKAGE = REPOSITORY / "ddrl_sched"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 HYDRA = ("hydra", "omegaconf")
-KNOW_HYDRA = [f"ddrl_sched.{name}" for name in ("launch", "overrides", "checked_files", "composing_errors")]
-FORBIDDEN = {  # part of the package: modules it may not import, at the top or inside a function
-    "edge": ("torch", "ddrl_sched.agents", "ddrl_sched.schedulers", "ddrl_sched.run", "ddrl_sched.report"),
-    "agents": ("ddrl_sched.edge", "ddrl_sched.schedulers", "ddrl_sched.run", "ddrl_sched.report"),
-    "schedulers": ("ddrl_sched.run", "ddrl_sched.report"),
-    "run": ("ddrl_sched.report",),
-    "report": ("torch", "ddrl_sched.edge", "ddrl_sched.agents", "ddrl_sched.schedulers"),
+OF_HYDRA = ("launch", "compose", "overrides", "checked_files", "composing_errors", "stated_values")
+KNOW_HYDRA = [f"ddrl_sched.{name}" for name in OF_HYDRA]
+ROOMS = ("agents", "edge", "schedulers", "run", "jobs", "launchers", "report")
+STANDS_ON = {  # room: the rooms that it may import, beside the ground floor
+    "edge": (),
+    "agents": (),
+    "schedulers": ("agents", "edge"),
+    "run": ("schedulers", "agents", "edge"),
+    "jobs": ("run", "schedulers", "agents", "edge"),
+    "launchers": ("jobs",),
+    "report": ("jobs", "run"),
 }
-ABOVE_ALL = (
+LIBRARIES = {"edge": ("torch",), "report": ("torch", "numba"), "launchers": ("torch", "numba")}  # not in these rooms
+ABOVE_ALL = (  # nobody below imports them
     "ddrl_sched.__main__",
-    "ddrl_sched.checked_files",
     "ddrl_sched.cli",
-    "ddrl_sched.composing_errors",
     "ddrl_sched.launch",
+    "ddrl_sched.compose",
+    "ddrl_sched.dry_run",
     "ddrl_sched.overrides",
-)  # nobody below imports them
+    "ddrl_sched.checked_files",
+    "ddrl_sched.composing_errors",
+    "ddrl_sched.stated_values",
+    "ddrl_sched.study",
+)
+MOST_POSITIONAL, MOST_ANY = 5, 0.05
 UNSAFE_IMPORTS = ("pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal")
 UNSAFE_CALLS = (
     "eval",
@@ -103,7 +113,76 @@ def rules(name: str) -> tuple[str, ...]:
     """What the module `name` may not import."""
     part = name.split(".")[1]
     hydra = () if name in KNOW_HYDRA else HYDRA
-    return FORBIDDEN.get(part, ()) + hydra + (ABOVE_ALL if part in FORBIDDEN else ()) + UNSAFE_IMPORTS
+    if part not in STANDS_ON:
+        return hydra + UNSAFE_IMPORTS
+    others = tuple(f"ddrl_sched.{room}" for room in ROOMS if room != part and room not in STANDS_ON[part])
+    return others + LIBRARIES.get(part, ()) + hydra + ABOVE_ALL + UNSAFE_IMPORTS
+
+
+def functions(tree: ast.AST) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
+    return [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+
+
+def has_any(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """Whether an annotation of its arguments or its result contains Any."""
+    args = function.args
+    given = [*args.posonlyargs, *args.args, *args.kwonlyargs, *filter(None, (args.vararg, args.kwarg))]
+    annotations = [ast.unparse(one) for one in [*(arg.annotation for arg in given), function.returns] if one]
+    return any(re.search(r"\bAny\b", text) for text in annotations)
+
+
+def n_positional(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Arguments that can be given by their place; 0 for kernels, which numba calls, and commands, which typer does."""
+    if any(re.search("jit|app|callback", ast.unparse(decorator)) for decorator in function.decorator_list):
+        return 0
+    names = [arg.arg for arg in [*function.args.posonlyargs, *function.args.args]]
+    return len(names) - (names[:1] in (["self"], ["cls"]))
+
+
+def circle(graph: dict[str, set[str]]) -> list[str]:
+    """Names along one circle of a graph; empty if it has none."""
+    done: set[str] = set()
+
+    def follow(name: str, path: list[str]) -> list[str]:
+        if name in path:
+            return [*path[path.index(name) :], name]
+        if name in done:
+            return []
+        for other in sorted(graph[name]):
+            if found := follow(other, [*path, name]):
+                return found
+        done.add(name)
+        return []
+
+    return next((found for name in sorted(graph) if (found := follow(name, []))), [])
+
+
+def test_no_file_imports_itself_by_way_of_others():
+    trees = {name: tree for tree, name in map(parsed, FILES)}
+    trees = {name: tree for name, tree in trees.items() if not name.endswith("__init__")}
+    graph = {name: imports(tree, name) & trees.keys() - {name} for name, tree in trees.items()}
+    assert circle(graph) == []
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": set()}) == ["b", "c", "b"]
+
+
+def test_signatures_say_what_they_take():
+    """Any is for the edge of the program: parsed yaml and JSON, untyped libraries."""
+    every = [function for file in FILES for function in functions(parsed(file)[0])]
+    share = sum(map(has_any, every)) / len(every)
+    assert share < MOST_ANY
+    (one,) = functions(ast.parse("def f(x: int, *y: dict[str, Any]) -> None: ..."))
+    assert has_any(one)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(PACKAGE)))
+def test_no_function_takes_many_arguments_by_their_place(file):
+    many = [function.name for function in functions(parsed(file)[0]) if n_positional(function) > MOST_POSITIONAL]
+    assert many == []
+
+
+def test_places_are_counted():
+    (one,) = functions(ast.parse("def f(self, a, b, /, c, *, d): ..."))
+    assert n_positional(one) == 3
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(PACKAGE)))
@@ -143,6 +222,8 @@ def test_only_one_module_writes_files(file):
         ("import hydra", "ddrl_sched.launch", []),
         ("import torchish, hydrant", "ddrl_sched.edge.x", []),
         ("import ddrl_sched.launch", "ddrl_sched.run.x", ["ddrl_sched.launch"]),
+        ("from ddrl_sched.jobs import records", "ddrl_sched.run.x", ["ddrl_sched.jobs", "ddrl_sched.jobs.records"]),
+        ("from ddrl_sched.run import inputs", "ddrl_sched.report.x", []),
         ("import pickle", "ddrl_sched.cli", ["pickle"]),
     ],
 )

@@ -20,7 +20,8 @@ from ddrl_sched import launch as launch_module
 from ddrl_sched.cli import app
 from ddrl_sched.failures import ExplainedError, explain
 from ddrl_sched.fingerprint import code_version
-from ddrl_sched.listing import conf_dir, first_comment, listing, options
+from ddrl_sched.jobs.request import Flags
+from ddrl_sched.listing import GROUPS, conf_dir, first_comment, listing, options
 from tests.paths import REPOSITORY
 
 HEAVY = ("torch", "numpy", "numba", "scipy", "pandas", "pyarrow", "hydra", "omegaconf", "pydantic", "yaml", "rich")
@@ -72,14 +73,14 @@ def test_overrides_are_plain_words_before_or_after_a_double_dash(asked, between)
     assert ddrl("sweep", *between, "experiment=azure", "train=fast").exit_code == 7
     command, overrides, flags, options, how = asked.args
     assert (command, overrides, flags) == ("sweep", ["experiment=azure", "train=fast"], [])
-    assert options == {"accept_code": False, "retry_failed": False, "debug": False}
+    assert options == Flags()
     assert how == {"multirun": True, "dry_run": False}
 
 
 def test_flags_stand_anywhere(asked):
     ddrl("sweep", "--dry-run", "a=1", "--retry-failed", "b=2", "--accept-code", "~c")
     assert asked.args[1] == ["a=1", "b=2", "~c"]
-    assert asked.args[3] == {"accept_code": True, "retry_failed": True, "debug": False}
+    assert asked.args[3] == Flags(accept_code=True, retry_failed=True)
     assert asked.args[4] == {"multirun": True, "dry_run": True}
 
 
@@ -93,7 +94,7 @@ def test_flags_of_hydra_are_handed_on(asked, command):
 def test_eval_takes_a_run_folder(asked, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     ddrl("eval", "--run", "runs/a", "--multirun")
-    assert asked.args[3]["run"] == str(tmp_path / "runs" / "a")
+    assert asked.args[3] == Flags(run=tmp_path / "runs" / "a")
     assert asked.args[4] == {"multirun": True}
 
 
@@ -197,11 +198,14 @@ def test_list_shows_name_and_first_comment(tmp_path):
         "budgets",
         "launchers",
         "experiments",
+        "studies",
+        "agents",
+        "families",
     ]
 
 
 def test_list_of_an_empty_folder_says_so(tmp_path):
-    assert listing([tmp_path]).count("\n  none") == 6
+    assert listing([tmp_path]).count("\n  none") == 9
 
 
 @pytest.mark.parametrize("group", ["env", "ENV", "envs", "scenarios", "scenario"])
@@ -223,7 +227,10 @@ def test_list_finds_words_in_names_and_comments_and_in_sub_folders():
 def test_list_of_an_unknown_group_names_its_neighbour():
     done = ddrl("list", "schedulr")
     assert (done.exit_code, done.stderr.count("did you mean 'scheduler'?")) == (2, 1)
-    assert "known: scheduler, env, workload, train, launcher, experiment" in ddrl("list", "zzz").stderr
+    assert (
+        "known: scheduler, env, workload, train, launcher, experiment, study, agent, family"
+        in ddrl("list", "zzz").stderr
+    )
 
 
 def test_list_leaves_out_what_cannot_be_used_and_says_why(tmp_path):
@@ -243,13 +250,24 @@ def test_list_leaves_out_what_cannot_be_used_and_says_why(tmp_path):
 
 @pytest.mark.parametrize("columns", [40, 80, 120])
 def test_list_fits_the_terminal_and_breaks_no_word(columns, monkeypatch):
-    wide = ddrl("list").stdout
+    wide = ddrl("list", "scheduler").stdout
     monkeypatch.setenv("COLUMNS", str(columns))
-    narrow = ddrl("list").stdout
+    narrow = ddrl("list", "scheduler").stdout
     assert narrow.split() == wide.split()
     longest = max(map(len, narrow.split())) + 6
     assert max(map(len, narrow.splitlines())) <= max(columns, longest)
     assert max(map(len, wide.splitlines())) > columns
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_list_of_everything_takes_one_line_each(columns, monkeypatch):
+    whole = ddrl("list").stdout.splitlines()
+    monkeypatch.setenv("COLUMNS", str(columns))
+    lines = ddrl("list").stdout.splitlines()
+    assert lines[-2:] == ["", "descriptions in full: ddrl list GROUP [TEXT]"]
+    assert [line.split()[:1] for line in lines[:-2]] == [line.split()[:1] for line in whole]
+    assert max(map(len, lines)) <= columns
+    assert "schedulers in tuned (scheduler=tuned/NAME)" in lines
 
 
 def test_the_first_folder_wins(tmp_path):
@@ -259,9 +277,9 @@ def test_the_first_folder_wins(tmp_path):
     assert options("env", [tmp_path / "a", tmp_path / "b"]) == {"x": "first"}
 
 
-@pytest.mark.parametrize("group", ["scheduler", "env", "workload", "experiment", "train", "agent", "launcher"])
+@pytest.mark.parametrize("group", GROUPS.values())
 def test_every_choice_of_ours_says_what_it_is(group):
-    files = sorted((conf_dir() / group).glob("*.yaml"))
+    files = sorted((conf_dir() / group).rglob("*.yaml"))
     assert files
     assert [file.name for file in files if not first_comment(file)] == []
 

@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ddrl_sched.config import EnvSettings, InputError, Settings, WorkloadSettings, validate, validate_record
+from ddrl_sched.config import InputError, Settings, validate, validate_record
+from ddrl_sched.edge.env_settings import EnvSettings
+from ddrl_sched.edge.workload_settings import WorkloadSettings
 from tests.conf_files import env, plain, workload
 
 

@@ -1,21 +1,24 @@
-"""Composition, labels, sweeps and error messages, with `jobs.scheduling` replaced by a stub at its boundary."""
+"""Composition, labels, sweeps and error messages, with `jobs.kinds` replaced by a stub at its boundary."""
 
 import json
 import re
 import shutil
 import sys
 import types
-from functools import partial
 from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
 
-from ddrl_sched import composing_errors
+from ddrl_sched import compose, composing_errors
 from ddrl_sched import launch as launch_module
-from ddrl_sched.config import InputError
+from ddrl_sched.config import InputError, Settings
+from ddrl_sched.display import duration
+from ddrl_sched.dry_run import plan_table
+from ddrl_sched.jobs import kinds
+from ddrl_sched.jobs.request import Flags, JobSpec, Plan, Result, World
 from ddrl_sched.labels import label
-from ddrl_sched.launch import duration, launch, plan_table
+from ddrl_sched.launch import launch
 from ddrl_sched.listing import conf_dir
 from ddrl_sched.overrides import canonical, n_values, parsed
 from ddrl_sched.yaml_files import check
@@ -59,50 +62,60 @@ def write_conf(folder: Path) -> Path:
     return conf
 
 
-def put_module(monkeypatch, name, **functions):
-    """Put a stub in place of a module of the package."""
-    stub = types.ModuleType(name)
-    stub.__dict__.update(functions)
-    monkeypatch.setitem(sys.modules, name, stub)
-
-
 @pytest.fixture
 def jobs(tmp_path, monkeypatch):
     """The data of every job that ran. A load of 0.6 fails, a load of 0 is bad input, seed 7 was done before."""
     seen = []
 
-    def run_job(data, command, options):
-        if data["workload"]["load"] == 0:
-            raise InputError("workload.load: greater than 0 expected, got 0")
-        if data["workload"]["load"] == 0.6:
+    def resolve(request):
+        load = request.data["workload"]["load"]
+        world = World(request.data["env"]["name"], load if type(load) in (int, float) else None, "hash")
+        folder = Path("runs/adhoc/a1b2")
+        return JobSpec("toy", request, Toy(), request.label, request.overrides, "a1b2", folder, {}, world=world)
+
+    def run(spec):
+        request = spec.request
+        check_load(request.data)
+        if request.data["workload"]["load"] == 0.6:
             raise RuntimeError("out of luck")
-        seen.append({**data, "command": command, "options": options})
-        return "skipped" if data["seed"] == 7 else "done"
+        beside = {"label": spec.label, "overrides": spec.overrides, "runs_dir": str(request.runs_dir)}
+        seen.append({**request.data, **beside, "command": spec.command, "flags": spec.flags})
+        return Result("skipped" if request.data["seed"] == 7 else "done")
 
-    def plan_job(data, command, options):
-        if data["workload"]["load"] == 0:
-            raise InputError("workload.load: greater than 0 expected, got 0")
-        seconds = 50.0 * data["seeds"]
-        shown = {"label": data["label"], "scenario": data["env"]["name"], "load": data["workload"]["load"]}
-        return {"job_id": "a1b2", "state": "done" if data["seed"] == 7 else "to do", "estimate_s": seconds, **shown}
+    def plan(spec):
+        data = spec.request.data
+        check_load(data)
+        state = "done" if data["seed"] == 7 else "to do"
+        return Plan("a1b2", state, spec.label, data["env"]["name"], data["workload"]["load"], 50.0 * data["seeds"])
 
-    put = partial(put_module, monkeypatch)
-    put("ddrl_sched.jobs.scheduling", run_job=run_job, plan_job=plan_job)
-    to_do = {"ask": lambda *_: None, "finished": lambda *_: False, "is_gym": lambda *_: False}
-    put("ddrl_sched.jobs.identity", **to_do, done_folder=lambda *_: Path("runs/adhoc/a1b2"))
-    put("ddrl_sched.report.summary", brief=lambda folder: f"results: {folder}")
+    for function in (resolve, run, plan):
+        monkeypatch.setattr(kinds, function.__name__, function)
+    monkeypatch.setattr(launch_module, "done_folder", lambda spec: spec.folder)
+    summary = types.ModuleType("ddrl_sched.report.summary")
+    summary.brief = lambda folder: f"results: {folder}"
+    monkeypatch.setitem(sys.modules, summary.__name__, summary)
     conf = write_conf(tmp_path)
-    for module in (launch_module, composing_errors):
+    for module in (compose, composing_errors):
         monkeypatch.setattr(module, "conf_dir", lambda: conf)
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     return seen
 
 
+class Toy(Settings):
+    """Settings of a toy job: none."""
+
+
+def check_load(data):
+    if data["workload"]["load"] == 0:
+        raise InputError("workload.load: greater than 0 expected, got 0")
+
+
 def start(command, *words, flags=(), **options):
     """launch() as the command line calls it."""
     how = {key: options.pop(key) for key in ("multirun", "dry_run") if key in options}
-    return launch(command, list(words), list(flags), options, **{"multirun": command == "sweep", **how})
+    how = {"multirun": command == "sweep", **how}
+    return launch(command, list(words), list(flags), Flags(**options), **how)
 
 
 # --- one job
@@ -115,11 +128,11 @@ def test_a_job_gets_the_composed_config_as_plain_data(jobs):
     assert job["scheduler"] == {"name": "ddrl_amsa", "agent": {"name": "dsac", "lr": 0.5}}
     assert (job["seeds"], job["seed"], job["name"], job["train"]) == (2, 0, "adhoc", {"lr": 0.1})
     assert job["overrides"] == ["seeds=2", "scheduler.agent.lr=0.5"]
-    assert (job["command"], job["options"]) == ("train", {"run": "/somewhere"})
+    assert (job["command"], job["flags"]) == ("train", Flags(run="/somewhere"))
     assert job["runs_dir"] == str(Path.cwd() / "runs")
     assert "launcher" not in job
     assert "hydra" not in job
-    json.dumps(job)
+    json.dumps({key: value for key, value in job.items() if key != "flags"})
 
 
 def test_an_experiment_is_above_the_defaults_and_below_the_command_line(jobs):
@@ -282,8 +295,8 @@ def test_one_job_can_be_sent_away_too(jobs, monkeypatch, capsys):
     def dispatch(tasks, launcher):
         assert launcher == {"name": "processes", "n_jobs": 1}
         (task,) = tasks
-        assert (task.data["seed"], task.command, task.cwd) == (4, "train", str(Path.cwd()))
-        yield {"number": 0, "code": 4, "state": "failed", "message": "disk full", "said": "hello\n"}
+        assert (task.spec.request.data["seed"], task.spec.command, task.cwd) == (4, "train", str(Path.cwd()))
+        yield Result("failed", 4, "disk full", said="hello\n")
 
     monkeypatch.setattr(launch_module, "dispatch", dispatch)
     assert start("train", "seed=4", "launcher=processes", "launcher.n_jobs=1") == 4
@@ -306,8 +319,8 @@ def sent_with(monkeypatch, *words, flags=()):
     seen = []
 
     def dispatch(tasks, launcher):
-        seen.append((launcher, [task.data["overrides"] for task in tasks]))
-        yield from ({"number": task.number, "code": 0, "state": "done", "message": ""} for task in tasks)
+        seen.append((launcher, [task.spec.overrides for task in tasks]))
+        yield from (Result("done", number=task.number) for task in tasks)
 
     monkeypatch.setattr(launch_module, "dispatch", dispatch)
     assert start("sweep", "scheduler=best_k", *words, flags=flags) == 0
@@ -501,24 +514,16 @@ def test_duration(seconds, words):
 
 
 def test_plan_table_shows_what_else_tells_jobs_apart():
-    one = {"job_id": "x", "state": "to do", "estimate_s": 1.0, "label": "l", "scenario": "e", "load": 0.5}
+    one = Plan("x", "to do", "l", "e", 0.5, 1.0)
     common = ["scheduler=l", "env=e", "seeds=2", "workload.load=0.5"]
-    table = plan_table([{**one, "overrides": [*common, f"workload={w}", "train=fast"]} for w in ("conv", "code")])
+    table = plan_table([one, one], [[*common, f"workload={w}", "train=fast"] for w in ("conv", "code")])
     assert [line.split()[-1] for line in table.splitlines()[:3]] == ["also", "workload=conv", "workload=code"]
     assert "seeds" not in table
 
 
 def test_plan_table_with_an_unknown_time():
-    one = {
-        "job_id": "x",
-        "state": "to do",
-        "estimate_s": None,
-        "label": "l",
-        "scenario": "e",
-        "load": None,
-        "overrides": [],
-    }
-    assert plan_table([one]).endswith("1 job: 1 to do; one at a time: 0 s")
+    one = Plan("x", "to do", "l", "e", None)
+    assert plan_table([one], [[]]).endswith("1 job: 1 to do; one at a time: 0 s")
 
 
 # --- one spelling for each value
@@ -578,11 +583,12 @@ def test_labels_and_stored_words_come_from_the_value(jobs):
 @pytest.mark.parametrize("where", ["words", "experiment"])
 def test_a_range_has_the_decimals_that_were_meant(jobs, tmp_path, monkeypatch, given, expected, where):
     loads = []
-    put_module(
-        monkeypatch,
-        "ddrl_sched.jobs.scheduling",
-        run_job=lambda data, *_: loads.append(data["workload"]["load"]) or "done",
-    )
+
+    def run(spec):
+        loads.append(spec.request.data["workload"]["load"])
+        return Result("done")
+
+    monkeypatch.setattr(kinds, "run", run)
     if where == "words":
         start("sweep", "scheduler=best_k", f"workload.load={given}")
     else:
@@ -595,11 +601,11 @@ def test_a_range_has_the_decimals_that_were_meant(jobs, tmp_path, monkeypatch, g
 def test_a_default_that_is_stated_changes_no_name():
     words = ["env.clock.horizon_s=5", "evaluate.traces=2"]
     plans = [
-        launch_module.plan("eval", ["scheduler=priced", *change, *words], [], {"try_out": False})[0]
+        launch_module.plan("eval", ["scheduler=priced", *change, *words], [], Flags(try_out=False))[0].plan
         for change in ([], ["scheduler.congestion=1"], ["scheduler.congestion=1.0"], ["scheduler.congestion=2"])
     ]
-    assert [plan["label"] for plan in plans] == ["priced", "priced", "priced", "priced(congestion=2)"]
-    assert len({plan["job_id"] for plan in plans}) == 2
+    assert [plan.label for plan in plans] == ["priced", "priced", "priced", "priced(congestion=2)"]
+    assert len({plan.job_id for plan in plans}) == 2
 
 
 @pytest.mark.parametrize("word", ["seed=1_0", "env.clock.horizon_s=1_0", "workload.load=0.3,1_0", "seed=[1,2_0]"])

@@ -6,25 +6,22 @@ from typing import assert_never
 
 import numpy as np
 
-from ddrl_sched.config import (
+from ddrl_sched.config import InputError
+from ddrl_sched.edge.env_settings import MULTI_RULES, EnvSettings, ImageTasks, homes_of
+from ddrl_sched.edge.scenario import Demand
+from ddrl_sched.edge.task_kinds import Streams, drawn_per_index, mean_sizes, mean_work_gcycle
+from ddrl_sched.edge.trace_file import SCALED, TAKEN, TraceFile, read_trace
+from ddrl_sched.edge.types import Bools, Floats, Ints, Scenario
+from ddrl_sched.edge.workload_settings import (
     MAX_LOAD,
-    MULTI_RULES,
     BurstyArrivals,
-    EnvSettings,
-    ImageTasks,
-    InputError,
     PoissonArrivals,
     PublishedMultiArrivals,
     PublishedSingleArrivals,
     TraceArrivals,
     TraceColumns,
     WorkloadSettings,
-    homes_of,
 )
-from ddrl_sched.edge.scenario import Demand
-from ddrl_sched.edge.task_kinds import Streams, drawn_per_index, mean_sizes, mean_work_gcycle
-from ddrl_sched.edge.trace_file import SCALED, TAKEN, TraceFile, read_trace
-from ddrl_sched.edge.types import Bools, Floats, Ints, Scenario
 
 LEAST_RATE = 1e-9  # tasks per second: the longest horizon holds one
 

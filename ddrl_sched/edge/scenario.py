@@ -7,19 +7,18 @@ caller passes the function that makes them: `stream(seed, *names) -> numpy Gener
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from ddrl_sched.config import (
+from ddrl_sched.config import InputError, clean
+from ddrl_sched.edge.env_settings import (
     DrawnReceiverNetwork,
     EnvSettings,
     GraphNetwork,
-    InputError,
     ListedServers,
     ReceiverNetwork,
-    clean,
     homes_of,
+    is_matrix,
 )
 from ddrl_sched.edge.sizes import check_slots
 from ddrl_sched.edge.topology import graph_links, n_stations
@@ -47,7 +46,7 @@ def build_scenario(env: EnvSettings, demand: Demand, stream: NamedStream) -> Sce
     stations, homes = homes_of(env, len(speed_gcps))
     home = np.array(homes, dtype=np.int64)
     link_mbps, link_latency_s, network_sha256 = _links(env, stations, home, stream)
-    returns_alike = not isinstance(env.network, GraphNetwork) and not _is_matrix(env.network.rate_mbps)
+    returns_alike = not isinstance(env.network, GraphNetwork) and not is_matrix(env.network.rate_mbps)
     horizon = horizon_s(env, demand, speed_gcps)
     return Scenario(
         name=env.name,
@@ -146,14 +145,10 @@ def _back(there: Floats, home: Ints) -> Floats:
     return back
 
 
-def _spread(values: Any, shape: tuple[int, int]) -> Floats:
+def _spread(values: object, shape: tuple[int, int]) -> Floats:
     """[B, E] from one number, one per server [E], or [B, E] with null where local."""
     given = np.array(values, dtype=np.float64)  # null is NaN
     return np.array(np.broadcast_to(given, shape))
-
-
-def _is_matrix(values: Any) -> bool:
-    return isinstance(values, list) and isinstance(values[0], list)
 
 
 def _drawn_rates(network: DrawnReceiverNetwork, n: int, stream: NamedStream) -> Floats:

@@ -4,8 +4,10 @@ Bounds of single keys cannot see that two of them together want all memory: a ho
 Every check raises InputError that names the keys.
 """
 
-from ddrl_sched.config import BurstyArrivals, EnvSettings, InputError, WorkloadSettings
+from ddrl_sched.config import InputError
+from ddrl_sched.edge.env_settings import EnvSettings
 from ddrl_sched.edge.types import Scenario
+from ddrl_sched.edge.workload_settings import BurstyArrivals, WorkloadSettings
 
 MAX_TASKS = 5_000_000  # expected, of one trace of an evaluation
 MAX_HELD_TASKS = 50_000_000  # expected, of all traces that are held at once

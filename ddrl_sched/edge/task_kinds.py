@@ -6,7 +6,7 @@ from typing import Any, assert_never
 
 import numpy as np
 
-from ddrl_sched.config import Choices, EnvSettings, GenerationTasks, ImageTasks, OffloadTasks
+from ddrl_sched.edge.env_settings import Choices, EnvSettings, GenerationTasks, ImageTasks, OffloadTasks
 from ddrl_sched.edge.types import Floats, Ints
 
 Columns = Mapping[str, Floats]  # key of workload.columns (input_mbit, units, steps, ...) -> values [n]

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ddrl_sched.config import MAX_SERVERS, GraphNetwork, InputError, clean, shown
+from ddrl_sched.config import InputError, clean, shown
+from ddrl_sched.edge.env_settings import MAX_SERVERS, GraphNetwork
 from ddrl_sched.edge.input_file import MAX_GML_BYTES, content_sha256, read_bytes
 from ddrl_sched.edge.link_speed import number, stated_bps
 from ddrl_sched.edge.network_file import Attributes, NetworkFile, NetworkFileError, parse_network

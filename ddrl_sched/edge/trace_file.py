@@ -7,10 +7,11 @@ NUL bytes, so each is looked for and named with its line (edge/trace_table.py th
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ddrl_sched.config import LARGEST, InputError, TraceColumns, clean, near, shown
+from ddrl_sched.config import LARGEST, InputError, clean, near, shown
 from ddrl_sched.edge.input_file import MAX_TRACE_BYTES, content_sha256, read_bytes
 from ddrl_sched.edge.trace_column import Bounds
 from ddrl_sched.edge.types import Floats
+from ddrl_sched.edge.workload_settings import TraceColumns
 
 KEY = "workload.path"
 LARGEST_SIZE = 1e12

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ddrl_sched.config import SINGLE_RULES
+from ddrl_sched.edge.env_settings import SINGLE_RULES
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]

@@ -5,13 +5,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ddrl_sched.config import EnvSettings, InputError, TraceArrivals, WorkloadSettings
+from ddrl_sched.config import InputError
 from ddrl_sched.edge.arrivals import Arrivals, Plan, alternate, draw_arrivals, plan_workload
+from ddrl_sched.edge.env_settings import EnvSettings
 from ddrl_sched.edge.scenario import NamedStream, build_scenario, server_speeds
 from ddrl_sched.edge.sizes import MAX_TASKS, check_trace
 from ddrl_sched.edge.task_kinds import NO_COLUMNS, Columns, Streams, deadline_s, draw_sizes, mean_sizes, overhead_gcycle
 from ddrl_sched.edge.trace_file import SCALED
 from ddrl_sched.edge.types import Floats, Ints, Scenario, Tasks
+from ddrl_sched.edge.workload_settings import TraceArrivals, WorkloadSettings
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from ddrl_sched.agents.finite import check_weights
-from ddrl_sched.config import BurstyArrivals, InputError, TraceArrivals
+from ddrl_sched.config import InputError
 from ddrl_sched.edge.arrivals import training_rows
 from ddrl_sched.edge.types import Floats
+from ddrl_sched.edge.workload_settings import BurstyArrivals, TraceArrivals
 from ddrl_sched.failures import TrainingError
 from ddrl_sched.jobs.reading import MAX_REPORT_ROWS, MAX_ROWS
 from ddrl_sched.jobs.records import MAX_FILE_BYTES

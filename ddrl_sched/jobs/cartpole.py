@@ -232,14 +232,17 @@ def _work(spec: JobSpec[GymSettings], clock: Clock) -> None:
     records.write_bytes(folder / "run.log", ("\n".join(seen.log) + "\n").encode())
 
 
+Row = dict[str, object]  # of a table, by column
+
+
 class Seen:
     """What a training has shown so far: rows of returns.parquet and curves.parquet, lines of the log."""
 
     def __init__(self, horizons: list[int]) -> None:
         self._horizons = horizons
         self._solved: list[float] | None = None
-        self.returns: list[dict[str, Any]] = []
-        self.curve: list[dict[str, Any]] = []
+        self.returns: list[Row] = []
+        self.curve: list[Row] = []
         self.log: list[str] = []
 
     def add(self, point: EvalPoint) -> None:
@@ -269,7 +272,7 @@ def first_solved(point: EvalPoint, before: list[float] | None) -> list[float]:
     ]
 
 
-def return_rows(point: EvalPoint, solved: list[float]) -> Iterator[dict[str, Any]]:
+def return_rows(point: EvalPoint, solved: list[float]) -> Iterator[Row]:
     """One row of returns.parquet per seed."""
     for seed, lengths in enumerate(point.lengths):
         yield {
@@ -283,7 +286,7 @@ def return_rows(point: EvalPoint, solved: list[float]) -> Iterator[dict[str, Any
         }
 
 
-def _curve_rows(point: EvalPoint) -> Iterator[dict[str, Any]]:
+def _curve_rows(point: EvalPoint) -> Iterator[Row]:
     for metric, values in {"greedy_return": point.greedy, **point.metrics}.items():
         for seed, value in enumerate(values):
             row = {"seed": seed, "tasks_seen": point.steps, "update": point.updates}

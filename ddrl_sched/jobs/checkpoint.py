@@ -34,7 +34,7 @@ class Stateful(Protocol):
         ...
 
 
-def save(folder: Path, about: Mapping[str, Any], parts: Mapping[str, Stateful]) -> None:
+def save(folder: Path, about: Mapping[str, object], parts: Mapping[str, Stateful]) -> None:
     """Save the state of all parts of the job in `folder`. RecordsError naming the path if that fails."""
     import torch  # lazy: only a training has a state
 
@@ -44,7 +44,7 @@ def save(folder: Path, about: Mapping[str, Any], parts: Mapping[str, Stateful]) 
     write_bytes(_place(folder) / FILE, hashlib.sha256(content).hexdigest().encode() + b"\n", content)
 
 
-def load(folder: Path, about: Mapping[str, Any], parts: Mapping[str, Stateful]) -> bool:
+def load(folder: Path, about: Mapping[str, object], parts: Mapping[str, Stateful]) -> bool:
     """Put the parts where `save` found them; False if nothing was saved.
 
     ValueError, with the parts as they were, if the file is damaged or was saved about something else (another job,

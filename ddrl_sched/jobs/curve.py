@@ -9,12 +9,14 @@ from numpy.typing import NDArray
 
 from ddrl_sched.run.train import Progress
 
+Array = NDArray[Any]
+
 
 class Curve:
     """Grows by a Progress at a time; its state can be saved and continued."""
 
     def __init__(self) -> None:
-        self._columns: dict[str, list[NDArray[Any]]] = {"seed": [], "tasks_seen": [], "update": [], "value": []}
+        self._columns: dict[str, list[Array]] = {"seed": [], "tasks_seen": [], "update": [], "value": []}
         self._metrics: list[str] = []  # one for each piece of a column, which has a row per seed
         self.log: list[str] = []
 
@@ -55,5 +57,5 @@ class Curve:
         self._columns = {name: list(pieces.numpy()) for name, pieces in state["columns"].items()}
         self._metrics, self.log = list(state["metrics"]), list(state["log"])
 
-    def _values(self, progress: Progress) -> dict[str, NDArray[Any]]:
+    def _values(self, progress: Progress) -> dict[str, Array]:
         return {"delay_s": progress.delay_s, "late_rate": progress.late_rate, **progress.metrics}

@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ddrl_sched import fingerprint
-from ddrl_sched.config import SINGLE_RULES, InputError, near, shown
+from ddrl_sched.config import InputError, near, shown
 from ddrl_sched.edge import published
+from ddrl_sched.edge.env_settings import SINGLE_RULES
 from ddrl_sched.failures import TrainingError
 from ddrl_sched.jobs import records
 from ddrl_sched.jobs.estimate import durations_s, rule_s

@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ddrl_sched.config import EnvSettings, InputError
+from ddrl_sched.config import InputError
 from ddrl_sched.edge import physics
+from ddrl_sched.edge.env_settings import EnvSettings
 from ddrl_sched.edge.session import Traces
 from ddrl_sched.edge.sizes import MAX_SPEEDS, n_speeds
 from ddrl_sched.edge.types import Decision, Floats, Ints, Outcome

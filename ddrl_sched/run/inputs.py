@@ -6,8 +6,10 @@ Job ids, hashes of scenarios and trainings, and the groups of a report are all m
 import hashlib
 from collections.abc import Collection, Mapping
 
-from ddrl_sched.config import PACKAGE, EnvSettings, WorkloadSettings
+from ddrl_sched.config import PACKAGE
+from ddrl_sched.edge.env_settings import EnvSettings
 from ddrl_sched.edge.input_file import MAX_GML_BYTES, MAX_TRACE_BYTES, content_sha256, read_bytes
+from ddrl_sched.edge.workload_settings import WorkloadSettings
 from ddrl_sched.fingerprint import canonical_hash
 
 TRACE_FILE, NETWORK_FILE = INPUT_KEYS = ("workload.path", "env.network.file")  # settings that name a file

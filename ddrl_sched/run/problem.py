@@ -4,11 +4,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ddrl_sched.config import EnvSettings, InputError, TraceArrivals, WorkloadSettings, clean
+from ddrl_sched.config import InputError, clean
 from ddrl_sched.edge.arrivals import Plan, slot_tasks
+from ddrl_sched.edge.env_settings import EnvSettings
 from ddrl_sched.edge.session import Traces
 from ddrl_sched.edge.types import Ints, Scenario
 from ddrl_sched.edge.workload import Replica, TraceFacts, build_world, sample
+from ddrl_sched.edge.workload_settings import TraceArrivals, WorkloadSettings
 from ddrl_sched.run.inputs import NETWORK_FILE, TRACE_FILE, Inputs, read_inputs, scenario_hash, value_at
 from ddrl_sched.seeding import stream
 

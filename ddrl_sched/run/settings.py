@@ -4,7 +4,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ddrl_sched.config import EnvSettings, Seed, Settings, WorkloadSettings
+from ddrl_sched.config import Seed, Settings
+from ddrl_sched.edge.env_settings import EnvSettings
+from ddrl_sched.edge.workload_settings import WorkloadSettings
 
 MAX_NAME = 200  # characters of a scheduler's name in tables
 MAX_BASELINES = 100

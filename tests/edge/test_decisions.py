@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 from typer.testing import CliRunner
 
 from ddrl_sched.cli import app
@@ -17,7 +16,7 @@ from ddrl_sched.edge.types import Decision
 from ddrl_sched.run.rollout import check_decision, rollout
 from ddrl_sched.schedulers.base import INFO_CLASSES, MAY_USE, traits_of
 from tests.builders import make_scenario, make_tasks
-from tests.conf_files import CONF, plain
+from tests.conf_files import names, plain
 from tests.jobs_by_hand import prepare
 from tests.resume_jobs import SMALL, tiny
 
@@ -276,30 +275,7 @@ def test_what_a_choice_sees_is_not_above_its_class():
     assert said.startswith("scheduler.choose_info: static (scheduler.info) does not know what running knows")
 
 
-def composed(label):
-    """The yaml of a scheduler with what its defaults bring, as Hydra composes it."""
-    data, under = plain_yaml(label), {}
-    for base in data.pop("defaults", []):
-        if isinstance(base, dict):
-            under = {"agent": plain("agent", base["/agent@agent"])}
-        elif base != "_self_":
-            under = composed(base.removeprefix("/scheduler/").removesuffix("@_here_"))
-    return over(under, data)
-
-
-def over(base, change):
-    """`base` with the keys of `change`, group by group."""
-    if not isinstance(base, dict) or not isinstance(change, dict):
-        return change
-    return base | {key: over(base.get(key), value) for key, value in change.items()}
-
-
-def plain_yaml(label):
-    return yaml.safe_load((CONF / "scheduler" / f"{label}.yaml").read_text(encoding="utf-8"))
-
-
-FILES = sorted(str(f.relative_to(CONF / "scheduler").with_suffix("")) for f in (CONF / "scheduler").rglob("*.yaml"))
-SETTINGS = {label: composed(label) for label in FILES if "cartpole" not in label}
+SETTINGS = {label: plain("scheduler", label) for label in names("scheduler") if "cartpole" not in label}
 
 
 def worlds(label):

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import yaml
 
 from ddrl_sched.config import InputError
 from ddrl_sched.edge.session import Session
@@ -11,13 +10,13 @@ from ddrl_sched.run.problem import build_problem
 from ddrl_sched.run.rollout import rollout
 from ddrl_sched.schedulers.table import SCHEDULERS, build
 from ddrl_sched.seeding import stream
-from tests.conf_files import CONF, env, names, plain, workload
+from tests.conf_files import env, names, plain, workload
 
 MANDATORY = {"best_k": {"k": 2}}
 
 
 def kind_of(name):
-    return yaml.safe_load((CONF / "scheduler" / f"{name}.yaml").read_text(encoding="utf-8")).get("name")
+    return plain("scheduler", name)["name"]
 
 
 RULES = [name for name in names("scheduler") if kind_of(name) in SCHEDULERS]

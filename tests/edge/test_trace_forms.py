@@ -10,10 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ddrl_sched.config import InputError, TraceColumns
+from ddrl_sched.config import InputError
 from ddrl_sched.edge import trace_table
 from ddrl_sched.edge.iso8601 import iso_ns
 from ddrl_sched.edge.trace_file import read_trace
+from ddrl_sched.edge.workload_settings import TraceColumns
 
 TIMES = [10.0, 10.25, 12.0]
 EXPECTED = [0.0, 0.25, 2.0]

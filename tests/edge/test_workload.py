@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ddrl_sched.config import InputError, TraceColumns
+from ddrl_sched.config import InputError
 from ddrl_sched.edge.arrivals import alternate, slot_tasks
 from ddrl_sched.edge.task_kinds import mean_work_gcycle
 from ddrl_sched.edge.trace_file import read_trace
 from ddrl_sched.edge.workload import Replica, build_world, offered_load, sample
+from ddrl_sched.edge.workload_settings import TraceColumns
 from ddrl_sched.seeding import stream
 from tests.conf_files import env, names, workload
 from tests.paths import DATA

@@ -194,10 +194,10 @@ def test_cartpole_names_are_short_enough_to_be_read(tmp_path):
     from tests.run.test_cartpole import settings as cartpole
 
     with pytest.raises(InputError, match="at most 200 characters"):
-        run_job(cartpole(tmp_path, "cartpole_dqn", label="x" * 201), "train", {})
+        run_job(cartpole(tmp_path, "cartpole/dqn", label="x" * 201), "train", {})
     with pytest.raises(InputError, match=r"^baselines"):
-        run_job(cartpole(tmp_path, "cartpole_dqn", baselines=["x" * 201]), "train", {})
-    data = cartpole(tmp_path, "cartpole_dqn")
+        run_job(cartpole(tmp_path, "cartpole/dqn", baselines=["x" * 201]), "train", {})
+    data = cartpole(tmp_path, "cartpole/dqn")
     data["train"] |= {"horizons": [10**8], "evaluate_every": 1}
     with pytest.raises(InputError, match=r"^train\.evaluate_every, seeds: "):
         run_job(data, "train", {})

@@ -8,7 +8,6 @@ import sys
 
 import pandas as pd
 import pytest
-import yaml
 from safetensors.torch import load, save
 from typer.testing import CliRunner
 
@@ -24,7 +23,7 @@ from ddrl_sched.report.summary import brief
 from ddrl_sched.run.evaluate import evaluate
 from ddrl_sched.run.settings import MAX_NAME
 from ddrl_sched.schedulers.learned_settings import learned_settings
-from tests.conf_files import CONF, names, plain
+from tests.conf_files import names, plain
 from tests.jobs_by_hand import ask, plan_job, prepare, run_job
 from tests.paths import DATA
 
@@ -82,12 +81,10 @@ def test_every_scheduler_meets_the_same_tasks_under_one_hash(tmp_path):
 
 def learned(name):
     """A learned scheduler's yaml with its agent in place, as Hydra composes it."""
-    scheduler = yaml.safe_load((CONF / "scheduler" / f"{name}.yaml").read_text(encoding="utf-8"))
-    agent = scheduler.pop("defaults")[0]["/agent@agent"]
-    return scheduler | {"agent": plain("agent", agent) | scheduler.get("agent", {})}
+    return plain("scheduler", name)
 
 
-@pytest.mark.parametrize("name", ["ddrl_amsa_tuned", "lad_ts", "smcoedge"])
+@pytest.mark.parametrize("name", ["tuned/ddrl_amsa", "lad_ts", "smcoedge"])
 def test_weights_evaluate_as_they_did_when_they_were_trained(tmp_path, name):
     data = settings(tmp_path) | {"scheduler": learned(name), "label": name}
     data["scheduler"]["learning"] |= {"start_slots": 3, "every_slots": 1}
@@ -102,7 +99,7 @@ def test_weights_evaluate_as_they_did_when_they_were_trained(tmp_path, name):
 
 
 def test_how_trained_weights_decide_may_change(tmp_path):
-    data = settings(tmp_path) | {"scheduler": learned("ddrl_amsa_tuned"), "label": "ddrl_amsa_tuned"}
+    data = settings(tmp_path) | {"scheduler": learned("tuned/ddrl_amsa"), "label": "tuned/ddrl_amsa"}
     rows = table_of(tmp_path, data)[1]
     run = NO_OPTIONS | {"run": str(tmp_path / "jobs" / plan_job(data, "sweep", NO_OPTIONS)["job_id"])}
     assert data["scheduler"]["decisions"] == "sample"
@@ -117,9 +114,9 @@ def test_how_trained_weights_decide_may_change(tmp_path):
         again = table_of(tmp_path, data | {"scheduler": changed, "overrides": given}, "eval", run)[1]
         seen[again.scheduler[0]] = again.mean_delay_s.tolist()
     names_ = [
-        "ddrl_amsa_tuned",
-        "ddrl_amsa_tuned(decisions=greedy)",
-        "ddrl_amsa_tuned(eval_start=noise,decisions=greedy)",
+        "tuned/ddrl_amsa",
+        "tuned/ddrl_amsa(decisions=greedy)",
+        "tuned/ddrl_amsa(eval_start=noise,decisions=greedy)",
     ]
     assert list(seen) == names_
     again = table_of(tmp_path, data | {"overrides": ["scheduler.decisions=sample"]}, "eval", run)[1]
@@ -147,7 +144,7 @@ def test_other_decisions_meet_the_same_random_numbers(tmp_path):
         return [row["mean_delay_s"] for row in rows]
 
     assert delays("a") == delays("b", "a") != delays("b")
-    data = settings(tmp_path) | {"scheduler": learned("ddrl_amsa_tuned"), "label": "ddrl_amsa_tuned"}
+    data = settings(tmp_path) | {"scheduler": learned("tuned/ddrl_amsa"), "label": "tuned/ddrl_amsa"}
     table_of(tmp_path, data)
     run = NO_OPTIONS | {"run": str(tmp_path / "jobs" / plan_job(data, "sweep", NO_OPTIONS)["job_id"])}
     chain = {**data["scheduler"]["agent"], "eval_start": "noise"}
@@ -165,13 +162,13 @@ def test_trainings_whose_draws_differ_have_jobs_of_their_own(tmp_path):
     """The same weights, evaluated in the same way under the same name, draw by the name of their training."""
     ids = []
     for decisions in ("sample", "greedy"):
-        data = settings(tmp_path) | {"scheduler": {**learned("ddrl_amsa_tuned"), "decisions": decisions}}
-        data["label"] = f"ddrl_amsa_tuned(decisions={decisions})"
+        data = settings(tmp_path) | {"scheduler": {**learned("tuned/ddrl_amsa"), "decisions": decisions}}
+        data["label"] = f"tuned/ddrl_amsa(decisions={decisions})"
         assert run_job(data, "sweep", NO_OPTIONS) == "done"
         run = NO_OPTIONS | {"run": str(tmp_path / "jobs" / plan_job(data, "sweep", NO_OPTIONS)["job_id"])}
         sampled = data | {"scheduler": {**data["scheduler"], "decisions": "sample"}}
         asked = ask(sampled | {"overrides": ["scheduler.decisions=sample"]}, "eval", run)
-        assert asked.label == "ddrl_amsa_tuned(decisions=sample)"
+        assert asked.label == "tuned/ddrl_amsa(decisions=sample)"
         ids.append(asked.job_id)
     assert ids[0] != ids[1]
 
@@ -185,7 +182,7 @@ def test_trainings_whose_draws_differ_have_jobs_of_their_own(tmp_path):
     ],
 )
 def test_text_of_a_run_folder_does_no_harm(tmp_path, change):
-    data = settings(tmp_path) | {"scheduler": learned("ddrl_amsa_tuned"), "label": "ddrl_amsa_tuned"}
+    data = settings(tmp_path) | {"scheduler": learned("tuned/ddrl_amsa"), "label": "tuned/ddrl_amsa"}
     table_of(tmp_path, data)
     folder = tmp_path / "jobs" / plan_job(data, "sweep", NO_OPTIONS)["job_id"]
     job = json.loads((folder / "job.json").read_text())
@@ -202,7 +199,7 @@ def test_text_of_a_run_folder_does_no_harm(tmp_path, change):
 
 
 def test_an_evaluated_training_keeps_the_name_of_its_changed_world(tmp_path):
-    data = settings(tmp_path) | {"scheduler": learned("ddrl_amsa_tuned"), "label": "ddrl_amsa_tuned"}
+    data = settings(tmp_path) | {"scheduler": learned("tuned/ddrl_amsa"), "label": "tuned/ddrl_amsa"}
     data["env"]["clock"] |= {"probe_s": 0.02, "announce_s": 1.5}
     data["overrides"] = [
         "env.clock.probe_s=0.02",
@@ -253,7 +250,7 @@ def changed_at(folder, tmp_path, index, speed):
 
 
 def test_a_wrong_folder_or_world_for_weights_is_named(tmp_path):
-    data = settings(tmp_path) | {"scheduler": learned("ddrl_amsa_tuned"), "label": "ddrl_amsa_tuned"}
+    data = settings(tmp_path) | {"scheduler": learned("tuned/ddrl_amsa"), "label": "tuned/ddrl_amsa"}
     table_of(tmp_path, data)
     folder = tmp_path / "jobs" / plan_job(data, "sweep", NO_OPTIONS)["job_id"]
     for key, command in (("run", "eval"), ("resume", "train")):
@@ -271,7 +268,7 @@ def test_a_wrong_folder_or_world_for_weights_is_named(tmp_path):
         prepare(data | {"env": world, "overrides": ["env=lab4"]}, "eval", NO_OPTIONS | {"run": str(folder)})
 
 
-LEARNED = [name for name in names("scheduler") if "name: learned" in (CONF / f"scheduler/{name}.yaml").read_text()]
+LEARNED = [name for name in names("scheduler") if plain("scheduler", name)["name"] == "learned"]
 
 
 @pytest.mark.parametrize("name", LEARNED)
@@ -474,7 +471,7 @@ def test_an_evaluation_is_told_as_the_report_tells_it(tmp_path):
 
 
 def test_a_training_says_how_to_go_on(tmp_path):
-    data = settings(tmp_path) | {"scheduler": learned("ddrl_amsa_tuned"), "label": "ddrl_amsa_tuned"}
+    data = settings(tmp_path) | {"scheduler": learned("tuned/ddrl_amsa"), "label": "tuned/ddrl_amsa"}
     folder = ask(data, "train", NO_OPTIONS).folder
     assert run_job(data, "train", NO_OPTIONS) == "done"
     result, place, then = brief(folder).splitlines()
@@ -485,7 +482,7 @@ def test_a_training_says_how_to_go_on(tmp_path):
 
 
 def test_episodes_before_the_first_update_are_no_fault(tmp_path):
-    data = settings(tmp_path) | {"scheduler": learned("smcoedge_tuned"), "label": "smcoedge_tuned"}
+    data = settings(tmp_path) | {"scheduler": learned("tuned/smcoedge"), "label": "tuned/smcoedge"}
     data["scheduler"]["learning"] |= {"start_slots": 8}  # of 12
     folder = ask(data, "train", NO_OPTIONS).folder
     assert run_job(data, "train", NO_OPTIONS) == "done"
@@ -495,7 +492,7 @@ def test_episodes_before_the_first_update_are_no_fault(tmp_path):
     assert brief(folder).startswith("mean delay of the last episode")
 
 
-@pytest.mark.parametrize("name", ["smcoedge_tuned", "ddrl_amsa_price"])
+@pytest.mark.parametrize("name", ["tuned/smcoedge", "ddrl_amsa_price"])
 def test_an_estimate_counts_looks(tmp_path, name):
     scheduler = learned(name) if name != "ddrl_amsa_price" else plain("scheduler", name)
     data = settings(tmp_path) | {"scheduler": scheduler, "label": name}
@@ -504,10 +501,10 @@ def test_an_estimate_counts_looks(tmp_path, name):
         looking = data | {"train": data["train"] | {"episodes": 200, "validate_every": every, "loads": [0.1, 0.2, 0.3]}}
         return plan_job(looking, "sweep", NO_OPTIONS)["estimate_s"]
 
-    assert seconds(1) > (1.5 if name == "smcoedge_tuned" else 1.01) * seconds(0)
+    assert seconds(1) > (1.5 if name == "tuned/smcoedge" else 1.01) * seconds(0)
 
 
-@pytest.mark.parametrize("name", ["drlcoedge_tuned", "ddrl_amsa_tuned"])
+@pytest.mark.parametrize("name", ["tuned/drlcoedge", "tuned/ddrl_amsa"])
 def test_an_estimate_grows_with_the_training_and_touches_nothing(tmp_path, name):
     data = settings(tmp_path) | {"scheduler": learned(name), "label": name}
 
@@ -540,7 +537,7 @@ finally: print([m for m in ("torch", "numba", "pandas", "scipy") if m in sys.mod
 def test_skipping_loads_nothing_heavy(tmp_path):
     words = [
         "sweep",
-        "scheduler=eft,ddrl_amsa_tuned",
+        "scheduler=eft,tuned/ddrl_amsa",
         "seeds=1",
         "train=tiny",
         "evaluate.traces=2",

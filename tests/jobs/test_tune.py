@@ -38,15 +38,15 @@ TUNE = {"n_trials": 3, "evaluate_seed": 9, "seed": 0, "startup_trials": 2, "prun
 
 def study(folder, change=None, **tuning):
     """A composed config with a search as launch.py makes it: one seed, one episode of three slots."""
-    data = settings(folder, seeds=1, tune=TUNE | tuning) | {"label": "drlcoedge_tuned"}
-    data["scheduler"] = learned("drlcoedge_tuned")
+    data = settings(folder, seeds=1, tune=TUNE | tuning) | {"label": "tuned/drlcoedge"}
+    data["scheduler"] = learned("tuned/drlcoedge")
     small = {"train": {"episodes": 1, "episode_slots": 3}, "evaluate": {"traces": 1}}
     small |= {"env": {"clock": {"horizon_s": 2.0}}, "scheduler": {"learning": {"start_slots": 0, "batch": 16}}}
     return merged(merged(data, small), change or {})
 
 
 def table(folder):
-    with open(folder / "jobs/trials/drlcoedge_tuned.csv", encoding="utf-8") as file:
+    with open(folder / "jobs/trials/tuned_drlcoedge.csv", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
@@ -69,7 +69,7 @@ def test_a_study_taken_up_again_goes_on_as_if_it_had_never_stopped(tmp_path):
 def test_the_best_settings_are_a_choice_of_the_scheduler_group(tmp_path):
     tune(study(tmp_path), {})
     best = min(table(tmp_path), key=lambda row: float(row["mean_delay_s"]))
-    file = tmp_path / "jobs/best/scheduler/drlcoedge_tuned_best.yaml"
+    file = tmp_path / "jobs/best/scheduler/tuned_drlcoedge_best.yaml"
     text = file.read_text(encoding="utf-8")
     assert f"mean delay {float(best['mean_delay_s']):.5g} s on the traces of the search" in text
     data = yaml.safe_load(text)
@@ -82,10 +82,10 @@ def test_the_best_settings_are_a_choice_of_the_scheduler_group(tmp_path):
     )
     assert learned_settings(data)
     flags = ["--config-dir", str(tmp_path / "jobs/best"), "--cfg", "job"]
-    assert launch("sweep", ["scheduler=drlcoedge_tuned_best"], flags, {}, multirun=True) == 0
+    assert launch("sweep", ["scheduler=tuned_drlcoedge_best"], flags, Flags(), multirun=True) == 0
     run = records.read_job(tmp_path / "jobs" / best["job_id"])
     assert run["settings"]["evaluate"]["seed"] == 9
-    assert run["scheduler"].startswith("drlcoedge_tuned(hidden=")
+    assert run["scheduler"].startswith("tuned/drlcoedge(hidden=")
 
 
 def test_a_trial_that_was_done_before_is_skipped(tmp_path):
@@ -187,7 +187,7 @@ def test_a_trial_that_fails_counts_and_says_why(tmp_path, monkeypatch, capsys):
         raise FloatingPointError("overflow")
 
     monkeypatch.setattr(scheduling, "run", run)
-    with pytest.raises(RuntimeError, match="no trial of drlcoedge_tuned finished"):
+    with pytest.raises(RuntimeError, match="no trial of tuned/drlcoedge finished"):
         tune(study(tmp_path), {})
     assert [(row["state"], row["note"]) for row in table(tmp_path)] == [("fail", "FloatingPointError: overflow")] * 3
     assert capsys.readouterr().err.count("overflow") == 3
@@ -214,7 +214,7 @@ def test_a_trial_that_is_refused_counts_and_the_study_goes_on(tmp_path, capsys):
 
 def test_a_trial_with_a_task_that_has_no_delay_fails(tmp_path, monkeypatch):
     never_finishes(monkeypatch)
-    with pytest.raises(RuntimeError, match="no trial of drlcoedge_tuned finished"):
+    with pytest.raises(RuntimeError, match="no trial of tuned/drlcoedge finished"):
         tune(study(tmp_path, n_trials=2), {})
     assert [row["state"] for row in table(tmp_path)] == ["fail", "fail"]
     assert all("was never finished" in row["note"] for row in table(tmp_path))
@@ -255,7 +255,7 @@ def test_a_space_up_to_what_a_key_can_have_is_searched_within_its_ends(tmp_path)
 
 
 def test_ends_that_other_keys_may_suit_are_left_to_the_trials():
-    tuned = learned("sac_ts_tuned")
+    tuned = learned("tuned/sac_ts")
     check_ends({"actions.name": Choices(choices=["single", "exactly_k"])}, tuned)
     check_ends({"actions.k": Choices(choices=[None, 2])}, tuned)
     with pytest.raises(InputError, match=r"tune\.space: scheduler\.actions\.name: must be .* got 'some'"):
@@ -264,7 +264,7 @@ def test_ends_that_other_keys_may_suit_are_left_to_the_trials():
 
 def test_a_plan_counts_the_trials_and_writes_nothing(tmp_path):
     plan = plan_tune(study(tmp_path), {})
-    assert (plan["state"], plan["label"]) == ("to do", "drlcoedge_tuned")
+    assert (plan["state"], plan["label"]) == ("to do", "tuned/drlcoedge")
     assert not (tmp_path / "jobs").exists()
     tune(study(tmp_path), {})
     plan = plan_tune(study(tmp_path, n_trials=5), {})
@@ -325,23 +325,23 @@ def test_a_missing_extra_is_named(tmp_path, monkeypatch):
 
 
 def test_only_a_sweep_searches(capsys):
-    assert launch("train", ["experiment=tune", "scheduler=drlcoedge_tuned"], [], Flags()) == 2
+    assert launch("train", ["experiment=tune/edge5", "scheduler=tuned/drlcoedge"], [], Flags()) == 2
     assert "tune: belongs to a search, which is ddrl sweep" in capsys.readouterr().err
 
 
 def test_every_learned_tuned_scheduler_has_a_space_and_the_same_budget(monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
-    assert launch("sweep", ["experiment=tune"], [], Flags(), multirun=True, dry_run=True) == 0
+    assert launch("sweep", ["experiment=tune/edge5"], [], Flags(), multirun=True, dry_run=True) == 0
     lines = capsys.readouterr().out.splitlines()
     assert {line.split()[-3] for line in lines if " edge5 " in line} == {
-        "drlcoedge_tuned", "smcoedge_tuned", "amcoedge_tuned", "ddrl_amsa_tuned",
-        "dqn_ts_tuned", "sac_ts_tuned", "ddrl_ats_tuned",
+        "tuned/drlcoedge", "tuned/smcoedge", "tuned/amcoedge", "tuned/ddrl_amsa",
+        "tuned/dqn_ts", "tuned/sac_ts", "tuned/ddrl_ats",
     }  # fmt: skip
 
 
 @pytest.mark.slow
 def test_two_processes_share_a_study(tmp_path):
-    words = ["experiment=tune", "scheduler=drlcoedge_tuned", "train=tiny", "train.episode_slots=3", "seeds=1"]
+    words = ["experiment=tune/edge5", "scheduler=tuned/drlcoedge", "train=tiny", "train.episode_slots=3", "seeds=1"]
     words += ["evaluate.traces=1", "env.clock.horizon_s=2", "tune.n_trials=10", "name=jobs", "tune.pruner=null"]
     code = "from ddrl_sched.cli import main; main()"
     command = [sys.executable, "-c", code, "sweep", *words]

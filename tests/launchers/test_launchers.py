@@ -27,13 +27,15 @@ from ddrl_sched.config import InputError
 from ddrl_sched.jobs import records
 from ddrl_sched.jobs.lock import FILE as CLAIM
 from ddrl_sched.jobs.lock import lock
+from ddrl_sched.jobs.request import Flags, Result
 from ddrl_sched.launch import launch
 from ddrl_sched.launchers import processes, submitit_jobs, table
 from ddrl_sched.launchers.table import LAUNCHERS, dispatch
-from ddrl_sched.launchers.task import RUNNING, Task, bring_home, carry_out, settled
+from ddrl_sched.launchers.task import Task, bring_home, carry_out, settled
 from tests import fake_slurm
 from tests.conf_files import names, plain
 from tests.jobs.test_scheduling_job import settings
+from tests.jobs_by_hand import ask
 from tests.paths import REPOSITORY
 from tests.resume_jobs import tiny
 from tests.worker_jobs import alone_with, swallow_signals
@@ -85,7 +87,7 @@ def here(tmp_path, monkeypatch):
 
 
 def sweep(*words):
-    return launch("sweep", [*SMALL, *words], [], {}, multirun=True)
+    return launch("sweep", [*SMALL, *words], [], Flags(), multirun=True)
 
 
 def sweep_apart(*words):
@@ -109,8 +111,12 @@ def assert_same_results(left, right):
 
 @pytest.fixture
 def task(tmp_path):
-    data = settings(tmp_path / "runs", "local")
-    return Task(3, data, "sweep", {"debug": True}, str(tmp_path), fingerprint.code_version())
+    return task_of(settings(tmp_path / "runs", "local"), tmp_path)
+
+
+def task_of(data, cwd, number=3, **flags):
+    """A task of composed data."""
+    return Task(number, ask(data, "sweep", {"debug": True, **flags}), str(cwd), fingerprint.code_version())
 
 
 # --- processes
@@ -150,25 +156,25 @@ def test_a_process_that_died_between_two_jobs_is_replaced(task):
     reports = processes.run(tasks, processes.ProcessesSettings(name="processes", n_jobs=1))
     got, n_files = [], []
     for report in reports:
-        if report["state"] == RUNNING:
+        if report.state == "running":
             continue
         got.append(report)
         for worker in multiprocessing.active_children():
             os.kill(worker.pid, signal.SIGKILL)
             worker.join(10)
         n_files.append(fewest_files(seconds=0.5))
-    assert [report["number"] for report in got] == [0, 1, 2, 3]
-    assert all("another version of ddrl" in report["message"] for report in got)
+    assert [report.number for report in got] == [0, 1, 2, 3]
+    assert all("another version of ddrl" in report.message for report in got)
     assert multiprocessing.active_children() == []
     assert n_files[-1] <= n_files[1] + 2  # nothing is kept of the dead, which had four each
 
 
 def test_what_a_job_says_comes_home_short_enough_to_be_written_at_once(task, monkeypatch):
-    monkeypatch.setattr(processes, "work", lambda _: {"said": "é" * 10**6, "message": "", "code": 0})
+    monkeypatch.setattr(processes, "work", lambda _: Result("done", said="é" * 10**6))
     report = processes._work(task)
     assert len(pickle.dumps(report)) < 2**14
-    assert report["said"].startswith("é")
-    assert "[...]" in report["said"]
+    assert report.said.startswith("é")
+    assert "[...]" in report.said
 
 
 def test_no_process_outlives_a_killed_command(tmp_path):
@@ -196,32 +202,32 @@ def until(found, seconds=120):
 def test_a_process_that_dies_before_its_first_job_is_named(task, monkeypatch):
     monkeypatch.setattr(processes, "_begin", partial(os._exit, 7))
     report = list(dispatch([task], {"name": "processes", "n_jobs": 2}))[-1]
-    assert report["code"] == 1
-    assert "this job never ended: its process died, status 7;" in report["message"]
+    assert report.code == 1
+    assert "this job never ended: its process died, status 7;" in report.message
 
 
 # --- what is sent and what comes home
 
 
 def test_what_is_to_be_sent_is_checked_but_not_tried_out(here, task):
-    data = {**task.data, "scheduler": {"name": "own_rules:Slow", "seconds": 0.0}}
-    assert settled(replace(task, data=data)) is None
+    data = settings(here / "runs", "local")
+    assert settled(task_of(data | {"scheduler": {"name": "own_rules:Slow", "seconds": 0.0}}, here)) is None
     assert not list(here.glob("slow.*"))
-    wrong = settled(replace(task, data={**task.data, "scheduler": {"name": "best_of"}}))
-    assert (wrong["code"], wrong["state"]) == (2, "failed")
+    wrong = settled(task_of(data | {"scheduler": {"name": "best_of"}}, here))
+    assert (wrong.code, wrong.state) == (2, "failed")
 
 
 def test_a_class_of_the_users_is_not_run_where_jobs_are_only_sent(here, task):
     (here / "deadly.py").write_text("import os\nos._exit(3)\n")
-    assert settled(replace(task, data={**task.data, "scheduler": {"name": "deadly:Rule"}})) is None
+    assert settled(task_of(settings(here / "runs", "local") | {"scheduler": {"name": "deadly:Rule"}}, here)) is None
 
 
 def test_a_fetched_job_comes_home_as_it_would_have_been_written_here(task, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     report = carry_out(replace(task, fetch=True))
-    assert (report["number"], report["state"]) == (3, "done")
+    assert (report.number, report.state) == (3, "done")
     assert not (tmp_path / "runs").exists()
-    assert "files" not in bring_home(report, str(tmp_path / "home"))
+    assert not bring_home(report, tmp_path / "home").files
     carry_out(task)
     assert_same_results(results(tmp_path / "home/jobs"), results(tmp_path / "runs/jobs"))
     assert len(results(tmp_path / "runs/jobs")) == 1
@@ -232,9 +238,9 @@ def test_only_what_others_can_use_is_fetched(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     data = tiny(tmp_path / "runs", "lad_ts")
     monkeypatch.setattr("ddrl_sched.jobs.scheduling.evaluate", Mock(side_effect=OSError("the disk is full")))
-    report = carry_out(Task(0, data, "sweep", {"debug": False}, str(tmp_path), fingerprint.code_version(), fetch=True))
-    assert (report["code"], report["message"]) == (4, "the disk is full")
-    assert {Path(name).name for name in report["files"]} == {
+    report = carry_out(replace(task_of(data, tmp_path, debug=False), fetch=True))
+    assert (report.code, report.message) == (4, "the disk is full")
+    assert {Path(name).name for name in report.files} == {
         "job.json", "curves.parquet", "weights.safetensors", "run.log",
     }  # fmt: skip
 
@@ -242,8 +248,8 @@ def test_only_what_others_can_use_is_fetched(tmp_path, monkeypatch):
 def test_what_comes_home_waits_for_others_and_does_no_job_twice(task, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     report = carry_out(replace(task, fetch=True))
-    folder = tmp_path / "home" / Path(min(report["files"])).parent
-    comes = threading.Thread(target=bring_home, args=(report, str(tmp_path / "home")))
+    folder = tmp_path / "home" / Path(min(report.files)).parent
+    comes = threading.Thread(target=bring_home, args=(report, tmp_path / "home"))
     with lock(folder, wait=False):
         comes.start()
         comes.join(0.5)
@@ -252,29 +258,30 @@ def test_what_comes_home_waits_for_others_and_does_no_job_twice(task, tmp_path, 
     comes.join(30)
     assert records.is_done(folder)
     done = {path.name: path.stat().st_ino for path in folder.iterdir()}
-    bring_home(report, str(tmp_path / "home"))
+    bring_home(report, tmp_path / "home")
     assert {path.name: path.stat().st_ino for path in folder.iterdir()} == done
 
 
 def test_another_version_of_the_code_is_refused(task, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     report = carry_out(replace(task, code_version="0" * 64))
-    assert (report["state"], report["code"]) == ("failed", 1)
-    assert "another version of ddrl" in report["message"]
+    assert (report.state, report.code) == ("failed", 1)
+    assert "another version of ddrl" in report.message
 
 
 def test_what_a_job_prints_comes_home(task, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    report = carry_out(replace(task, data={**task.data, "seeds": 0}))
-    assert report["code"] == 2
-    assert report["message"].startswith("seeds: must be >= 1")
-    assert "Traceback" in report["said"]  # of --debug
+    data = settings(tmp_path / "runs", "local") | {"scheduler": {"name": "best_of"}}
+    report = carry_out(task_of(data, tmp_path))
+    assert report.code == 2
+    assert report.message.startswith("scheduler.name: ")
+    assert "Traceback" in report.said  # of --debug
 
 
 def test_files_that_cannot_be_written_at_home_fail_the_job(tmp_path):
     (tmp_path / "home").write_text("not a folder")
-    report = {"number": 0, "code": 0, "state": "done", "message": "", "files": {"a/b/job.json": b"{}"}}
-    assert bring_home(report, str(tmp_path / "home"))["code"] == 4
+    report = Result("done", files={"a/b/job.json": b"{}"})
+    assert bring_home(report, tmp_path / "home").code == 4
 
 
 # --- the table
@@ -282,7 +289,7 @@ def test_files_that_cannot_be_written_at_home_fail_the_job(tmp_path):
 
 def test_jobs_that_an_engine_still_had_when_it_failed_are_named(task, monkeypatch):
     def run(tasks, settings):
-        yield {"number": 0, "code": 0, "state": "done", "message": ""}
+        yield Result("done")
         raise RuntimeError("the cluster is gone")
 
     engine = types.ModuleType("engine")
@@ -291,9 +298,9 @@ def test_jobs_that_an_engine_still_had_when_it_failed_are_named(task, monkeypatc
     monkeypatch.setitem(LAUNCHERS, "ray", "engine:Record")
     monkeypatch.setattr(table, "validate", lambda *given: None)
     reports = list(dispatch([replace(task, number=n) for n in range(3)], {"name": "ray"}))
-    assert [(report["number"], report["state"]) for report in reports] == [(0, "done"), (1, "failed"), (2, "failed")]
-    assert "the cluster is gone" in reports[1]["message"]
-    assert "same command" not in reports[1]["message"]  # nobody knows whether that would help
+    assert [(report.number, report.state) for report in reports] == [(0, "done"), (1, "failed"), (2, "failed")]
+    assert "the cluster is gone" in reports[1].message
+    assert "same command" not in reports[1].message  # nobody knows whether that would help
 
 
 @pytest.mark.parametrize(("name", "module", "extra"), [("ray", "ray", "ray"), ("slurm", "submitit", "slurm")])
@@ -389,8 +396,8 @@ def ended(task, n_tasks, **changes):
     """(number, state, message) of n_tasks jobs, in order of their numbers."""
     tasks = [replace(task, number=number) for number in range(n_tasks)]
     reports = list(submitit_jobs.run(tasks, slurm(**changes)))
-    assert len({report["number"] for report in reports if report["state"] == RUNNING}) <= n_tasks
-    return sorted((r["number"], r["state"], r["message"]) for r in reports if r["state"] != RUNNING)
+    assert len({report.number for report in reports if report.state == "running"}) <= n_tasks
+    return sorted((r.number, r.state, r.message) for r in reports if r.state != "running")
 
 
 def test_no_array_is_longer_and_no_queue_fuller_than_the_settings_say(task, cluster):

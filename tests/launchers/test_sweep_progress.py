@@ -128,12 +128,12 @@ def test_a_bar_on_the_terminal_and_the_lines_of_the_jobs_in_the_file(tmp_path):
 
 def test_a_training_has_its_bar_below_that_of_the_sweep(tmp_path):
     learn = ("train=tiny", "seeds=1", "train.episodes=3", "train.episode_slots=6", "train.episode_tasks=0")
-    status, seen = on_a_terminal(("sweep", "scheduler=ddrl_ats_tuned", *learn, *SMALL), tmp_path)
+    status, seen = on_a_terminal(("sweep", "scheduler=tuned/ddrl_ats", *learn, *SMALL), tmp_path)
     assert status == 0
     plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", seen)
-    rows = re.findall(r"sweep +[^\n]* 0/1 +1 running *\r\nddrl_ats_tuned +[^\n]* [0-3]/3 ", plain)
+    rows = re.findall(r"sweep +[^\n]* 0/1 +1 running *\r\ntuned/ddrl_ats +[^\n]* [0-3]/3 ", plain)
     assert rows
-    assert len(re.findall(r"^done  ddrl_ats_tuned", plain.replace("\r", "\n"), re.MULTILINE)) == 1
+    assert len(re.findall(r"^done  tuned/ddrl_ats", plain.replace("\r", "\n"), re.MULTILINE)) == 1
 
 
 def test_a_plain_terminal_and_a_pipe_get_no_control_characters(tmp_path):

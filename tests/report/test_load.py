@@ -286,7 +286,7 @@ def audit(event, args):
 sys.addaudithook(audit)
 found = load([sys.argv[2]])
 print(len(found.rows), len(found.skipped), bad)
-print([m for m in sys.modules if m.split(".")[0] in ("torch", "numba", "hydra") or m.startswith("ddrl_sched.edge")])
+print([m for m in sys.modules if m.split(".")[0] in ("torch", "numba", "hydra")])
 """
 
 

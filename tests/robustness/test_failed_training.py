@@ -25,7 +25,7 @@ from tests.jobs_by_hand import ask, prepare, run_job
 from tests.resume_jobs import NO_OPTIONS, folder_of, tiny
 from tests.run.test_cartpole import settings as cartpole_settings
 
-RATES = {"dqn_ts_tuned": ("lr",), "sac_ts_tuned": ("actor_lr", "critic_lr"), "lad_ts": ("actor_lr", "critic_lr")}
+RATES = {"tuned/dqn_ts": ("lr",), "tuned/sac_ts": ("actor_lr", "critic_lr"), "lad_ts": ("actor_lr", "critic_lr")}
 CASES = [(name, key) for name, keys in RATES.items() for key in keys]
 SPACES = Spaces(3, Categorical(4), n_latent=6)
 
@@ -59,7 +59,7 @@ def test_a_price_policy_fails_by_name(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("rate", [1e20, 1e300])
 def test_cartpole_fails_by_name(tmp_path, rate):
-    data = cartpole_settings(tmp_path, "cartpole_dqn")
+    data = cartpole_settings(tmp_path, "cartpole/dqn")
     data["scheduler"]["agent"] |= {"lr": rate}
     with pytest.raises(TrainingError, match=r"diverged: .* of seed \d .*(inf|nan) after update 1"):
         run_job(data, "train", {})
@@ -108,7 +108,7 @@ def test_numbers_that_are_learned_from_are_finite():
     ],
 )
 def test_a_reward_or_an_observation_beyond_32_bits_names_its_key(tmp_path, group, change, key):
-    data = tiny(tmp_path, "dqn_ts_tuned")
+    data = tiny(tmp_path, "tuned/dqn_ts")
     data["scheduler"][group] |= change
     failed(data, "sweep", f"of seed 0 is -?inf, .*{key}")
 
@@ -135,7 +135,7 @@ def never_finishes(monkeypatch):
     monkeypatch.setattr(physics, "finish", finish_but_one)
 
 
-@pytest.mark.parametrize("name", ["dqn_ts_tuned", "ddrl_amsa_price"])
+@pytest.mark.parametrize("name", ["tuned/dqn_ts", "ddrl_amsa_price"])
 @pytest.mark.parametrize("validate_every", [0, 1])
 def test_a_task_without_a_delay_fails_the_training(tmp_path, monkeypatch, name, validate_every):
     data = tiny(tmp_path, name)
@@ -144,7 +144,7 @@ def test_a_task_without_a_delay_fails_the_training(tmp_path, monkeypatch, name, 
     failed(data, "sweep", r"the task of trace 0 that arrives at 0\.\d+ s was never finished")
 
 
-@pytest.mark.parametrize("name", ["dqn_ts_tuned", "ddrl_amsa_price"])
+@pytest.mark.parametrize("name", ["tuned/dqn_ts", "ddrl_amsa_price"])
 def test_a_task_without_a_delay_fails_a_look(tmp_path, monkeypatch, name):
     job = prepare(tiny(tmp_path, name), "train", NO_OPTIONS)
     traces = job.problem.training(0, range(2), 0, 3, 0)[0]
@@ -183,7 +183,7 @@ def test_delays_of_no_task_are_no_number_and_padding_counts_nothing():
     ],
 )
 def test_a_budget_without_an_update_is_refused_by_key(tmp_path, learning, match):
-    data = tiny(tmp_path, "dqn_ts_tuned")
+    data = tiny(tmp_path, "tuned/dqn_ts")
     data["scheduler"]["learning"] |= learning
     with pytest.raises(InputError, match=match):
         prepare(data, "sweep", NO_OPTIONS)
@@ -191,7 +191,7 @@ def test_a_budget_without_an_update_is_refused_by_key(tmp_path, learning, match)
 
 
 def test_the_station_of_the_smallest_weight_decides_whether_there_is_an_update(tmp_path):
-    data = tiny(tmp_path, "dqn_ts_tuned")
+    data = tiny(tmp_path, "tuned/dqn_ts")
     data["scheduler"]["sharing"] = "per_station"
     data["scheduler"]["learning"] |= {"batch": 30, "memory": 40}
     prepare(data, "sweep", NO_OPTIONS)  # some 25 tasks of each station, 30 can be
@@ -207,7 +207,7 @@ def test_the_station_of_the_smallest_weight_decides_whether_there_is_an_update(t
     ("name", "load", "batch"), [("bursty", 0.1, 300), ("slotted", 0.72, 2000), ("published_multi", 0.3, 1500)]
 )
 def test_every_kind_of_arrivals_has_its_smallest_station(tmp_path, name, load, batch):
-    data = tiny(tmp_path, "dqn_ts_tuned", slots=20)
+    data = tiny(tmp_path, "tuned/dqn_ts", slots=20)
     data["scheduler"]["sharing"] = "per_station"
     data["scheduler"]["learning"] |= {"batch": batch, "memory": batch}
     data["workload"] = plain("workload", name) | {"load": load}
@@ -220,7 +220,7 @@ def test_every_kind_of_arrivals_has_its_smallest_station(tmp_path, name, load, b
 def test_the_station_with_the_fewest_rows_of_a_file_decides(tmp_path):
     file, rows = tmp_path / "of_stations.csv", range(4000)
     file.write_text("time,station\n" + "".join(f"{0.1 * i:.1f},{4 if i % 50 == 9 else i % 4}\n" for i in rows))
-    data = tiny(tmp_path, "dqn_ts_tuned")
+    data = tiny(tmp_path, "tuned/dqn_ts")
     data["scheduler"]["sharing"] = "per_station"
     data["scheduler"]["learning"] |= {"batch": 12, "memory": 20}
     data["workload"] = on_file(file, 0.7)
@@ -231,13 +231,13 @@ def test_the_station_with_the_fewest_rows_of_a_file_decides(tmp_path):
 
 
 def test_the_last_possible_slot_is_not_refused(tmp_path):
-    data = tiny(tmp_path, "dqn_ts_tuned")
+    data = tiny(tmp_path, "tuned/dqn_ts")
     data["scheduler"]["learning"] |= {"start_slots": 6}
     prepare(data, "sweep", NO_OPTIONS)
 
 
 def test_a_memory_that_never_held_a_batch_fails_at_the_end(tmp_path):
-    data = tiny(tmp_path, "dqn_ts_tuned")
+    data = tiny(tmp_path, "tuned/dqn_ts")
     expected = prepare(data, "train", NO_OPTIONS).problem.plan.demand.tasks_per_s * 6
     size = int(expected + 20)  # more than there will be, less than could be
     data["scheduler"]["learning"] |= {"batch": size, "memory": size}
@@ -245,7 +245,7 @@ def test_a_memory_that_never_held_a_batch_fails_at_the_end(tmp_path):
 
 
 def test_rates_that_change_nothing_fail_at_the_end(tmp_path):
-    data = tiny(tmp_path, "dqn_ts_tuned")
+    data = tiny(tmp_path, "tuned/dqn_ts")
     data["scheduler"]["agent"] |= {"lr": 1e-300}
     failed(data, "sweep", "seed 0 has learned nothing: its weights are as they were")
 
@@ -266,7 +266,7 @@ def test_looks_at_no_task_are_refused(tmp_path):
         run_job(data, "train", NO_OPTIONS)
 
 
-@pytest.mark.parametrize("name", ["dqn_ts_tuned", "ddrl_amsa_price"])
+@pytest.mark.parametrize("name", ["tuned/dqn_ts", "ddrl_amsa_price"])
 def test_a_file_whose_training_part_is_empty_is_refused(tmp_path, name):
     file = tmp_path / "late.csv"
     file.write_text("\n".join(["timestamp", "0", *(str(7200 + 0.6 * i) for i in range(4666))]) + "\n")
@@ -294,17 +294,17 @@ def on_file(file, train_fraction):
     ],
 )
 def test_a_cartpole_budget_without_an_update_is_refused(tmp_path, learning, match):
-    data = cartpole_settings(tmp_path, "cartpole_dqn")
+    data = cartpole_settings(tmp_path, "cartpole/dqn")
     data["scheduler"]["learning"] |= learning
     with pytest.raises(InputError, match=match):
         run_job(data, "train", {})
 
 
 def test_more_rows_than_can_be_read_are_refused(tmp_path):
-    data = tiny(tmp_path, "dqn_ts_tuned", episodes=10**6)
+    data = tiny(tmp_path, "tuned/dqn_ts", episodes=10**6)
     with pytest.raises(InputError, match=r"train\.episodes, seeds: 2,000,000 episodes"):
         prepare(data, "sweep", NO_OPTIONS)
-    data = tiny(tmp_path, "dqn_ts_tuned")
+    data = tiny(tmp_path, "tuned/dqn_ts")
     data["seeds"], data["evaluate"]["traces"] = 100, 10_000
     with pytest.raises(InputError, match=r"evaluate\.traces: 1,000,000 rows"):
         prepare(data, "sweep", NO_OPTIONS)
@@ -324,7 +324,7 @@ def test_the_result_line_counts_no_episode_without_a_task():
 
 
 def test_healthy_jobs_end_done(tmp_path):
-    for name in ("dqn_ts_tuned", "lad_ts", "ddrl_amsa_price"):
+    for name in ("tuned/dqn_ts", "lad_ts", "ddrl_amsa_price"):
         data = tiny(tmp_path, name)
         assert run_job(data, "sweep", NO_OPTIONS) == "done"
         assert records.is_done(ask(data, "sweep", NO_OPTIONS).folder)

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from ddrl_sched import fingerprint
 from ddrl_sched.cli import app
 from ddrl_sched.failures import BAD_INPUT, DONE, explain
-from tests.conf_files import CONF, names, plain
+from tests.conf_files import names, plain
 from tests.jobs.test_scheduling_job import learned, settings
 from tests.jobs_by_hand import prepare
 from tests.paths import REPOSITORY
@@ -33,12 +33,12 @@ VALUES = [
 
 def bases(tmp_path):
     """Composed configs of every kind of world, workload and scheduler."""
-    rules = [name for name in names("scheduler") if "/agent@agent" not in (CONF / f"scheduler/{name}.yaml").read_text()]
+    rules = [name for name in names("scheduler") if "/" not in name and "agent" not in plain("scheduler", name)]
     worlds = ["edge5", "edge20", "testbed5", "kreonet", "edge5_links"]
     flows = ["poisson", "bursty", "slotted", "azure_code"]
     pairs = [(world, flow) for world in worlds for flow in flows if (world, flow) != ("kreonet", "azure_code")]
     pairs += [("published_multi", "published_multi"), ("published_single", "published_single")]
-    schedulers = [*rules, "ddrl_amsa_tuned", "smcoedge", "lad_ts", "dqn_ts_tuned", "ddrl_ats"]
+    schedulers = [*rules, "tuned/ddrl_amsa", "smcoedge", "lad_ts", "tuned/dqn_ts", "ddrl_ats"]
     for number, scheduler in enumerate(schedulers):
         world, flow = pairs[number % len(pairs)]
         data = settings(tmp_path, scheduler) if scheduler in rules else settings(tmp_path)

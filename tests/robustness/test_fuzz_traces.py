@@ -14,8 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ddrl_sched.config import InputError, TraceColumns
+from ddrl_sched.config import InputError
 from ddrl_sched.edge.trace_file import read_trace
+from ddrl_sched.edge.workload_settings import TraceColumns
 from tests.conf_files import plain
 from tests.jobs.test_scheduling_job import settings
 from tests.jobs_by_hand import prepare

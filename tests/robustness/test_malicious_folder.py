@@ -12,6 +12,7 @@ import sys
 import pytest
 
 from ddrl_sched.jobs import checkpoint, records
+from ddrl_sched.jobs.request import Flags
 from ddrl_sched.launch import plan
 from tests.paths import REPOSITORY
 
@@ -181,11 +182,11 @@ def check_malice(tmp_path, kinds):
     The last command is a class of the user's own that does what the folders want: the hook sees all of it.
     """
     work, secret = home(tmp_path)
-    (planned,) = plan("sweep", WORLD, [], {})
+    (planned,) = plan("sweep", WORLD, [], Flags())
     commands = {}
     for kind in kinds:
         folder = shutil.copytree(GOLDEN / "smcoedge", work / "received" / kind)
-        own = shutil.copytree(GOLDEN / "smcoedge", work / "runs" / kind.replace(" ", "_") / planned["job_id"])
+        own = shutil.copytree(GOLDEN / "smcoedge", work / "runs" / kind.replace(" ", "_") / planned.spec.job_id)
         for place in (folder, own):
             MALICE[kind](place, secret)
         commands[kind, "report"] = ["report", str(folder), "--out", "out"]

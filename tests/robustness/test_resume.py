@@ -95,10 +95,10 @@ def test_a_kill_at_a_fault_point_leaves_no_mark(tmp_path, whole):
     ("name", "every"),
     [
         ("lad_ts", 1),
-        ("drlcoedge_settled", 1),
-        ("ddrl_amsa_tuned", 5),
-        ("dqn_ts_tuned", 5),
-        ("sac_ts_tuned", 5),
+        ("settled/drlcoedge", 1),
+        ("tuned/ddrl_amsa", 5),
+        ("tuned/dqn_ts", 5),
+        ("tuned/sac_ts", 5),
         ("ddrl_amsa_price", 1),
     ],
 )
@@ -131,7 +131,7 @@ def test_random_kills_leave_no_mark(tmp_path, whole):
 @pytest.mark.slow
 def test_a_hundred_random_kills_leave_no_mark(tmp_path, whole):
     kill_at_random(
-        tmp_path, whole, 100, ["lad_ts", "ddrl_amsa_tuned", "dqn_ts_tuned", "sac_ts_tuned", "ddrl_amsa_price"]
+        tmp_path, whole, 100, ["lad_ts", "tuned/ddrl_amsa", "tuned/dqn_ts", "tuned/sac_ts", "ddrl_amsa_price"]
     )
 
 
@@ -215,7 +215,7 @@ def same_again(data, state, expected):
     sys.exit(SAME if same else OTHER)
 
 
-OTHERS = ("ddrl_amsa_price", "dqn_ts_tuned", "ddrl_amsa_tuned", "sac_ts_tuned", "drlcoedge", "drlcoedge_settled")
+OTHERS = ("ddrl_amsa_price", "tuned/dqn_ts", "tuned/ddrl_amsa", "tuned/sac_ts", "drlcoedge", "settled/drlcoedge")
 UNUSED = {  # items that this job's result does not depend on
     ("training", "elapsed_s"),  # wall clock
     ("training", "search", "generation"),  # a count for those who ask
@@ -282,7 +282,7 @@ def test_train_resume_goes_on_in_a_folder(interrupted, whole, tmp_path, moved):
     folder, options = folder_of(interrupted), {**NO_OPTIONS, "resume": ""}
     if moved:
         folder = folder.rename(tmp_path / "moved")
-    other = tiny(tmp_path / "elsewhere", "dqn_ts_tuned")  # what is composed without overrides
+    other = tiny(tmp_path / "elsewhere", "tuned/dqn_ts")  # what is composed without overrides
     options["resume"] = str(folder)
     assert run_job(other, "train", options) == "done"
     assert outcome(folder) == whole("lad_ts")

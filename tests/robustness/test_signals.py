@@ -63,7 +63,7 @@ def test_a_signal_saves_the_state_of_a_training(long, number, capfd):
 @pytest.mark.parametrize("command", ["train", "sweep"])
 def test_the_command_line_ends_with_the_status_of_the_signal_and_no_traceback(tmp_path, command, capfd):
     torch.set_num_threads(1)
-    words = ["scheduler=ddrl_ats_tuned", "train=tiny", "train.episodes=100000", "train.checkpoint_s=0.05", "seeds=1"]
+    words = ["scheduler=tuned/ddrl_ats", "train=tiny", "train.episodes=100000", "train.checkpoint_s=0.05", "seeds=1"]
 
     def act():
         os.chdir(tmp_path)
@@ -77,7 +77,7 @@ def test_the_command_line_ends_with_the_status_of_the_signal_and_no_traceback(tm
     assert status_of(pid) == 143
     out, err = capfd.readouterr()
     assert out == ""
-    label = "ddrl_ats_tuned(episodes=100000)" if command == "train" else "ddrl_ats_tuned"
+    label = "tuned/ddrl_ats(episodes=100000)" if command == "train" else "tuned/ddrl_ats"
     assert err.startswith(f"{label}: state saved; the same command goes on from here ({tmp_path}/runs/adhoc/")
     assert err.count("\n") == 1
 

@@ -16,6 +16,7 @@ import torch
 from ddrl_sched import saving
 from ddrl_sched.jobs import records
 from ddrl_sched.jobs.lock import is_locked, lock
+from ddrl_sched.jobs.request import Flags
 from ddrl_sched.launch import launch
 from tests.jobs.test_scheduling_job import settings
 from tests.jobs_by_hand import plan_job, run_job
@@ -27,7 +28,7 @@ ALL = ["env.clock.horizon_s=4.0", "evaluate.traces=1", "evaluate.policy_seeds=1"
 FEW = [*ALL, "scheduler=eft,random,sed_own", "workload.load=0.1,0.2,0.3,0.4"]  # jobs without learning
 MANY = [*ALL, "scheduler=eft,jsq,random,sed_own", "workload.load=0.1,0.15,0.2,0.25,0.3,0.35,0.4,0.45,0.5,0.55"]
 N_FEW, N_MANY = 12, 40
-LEARN = [*ALL, "scheduler=ddrl_ats_tuned,dqn_ts_tuned", "workload.load=0.1,0.2", "train=tiny", "train.loads=[0.1]",
+LEARN = [*ALL, "scheduler=tuned/ddrl_ats,tuned/dqn_ts", "workload.load=0.1,0.2", "train=tiny", "train.loads=[0.1]",
          "train.episodes=2", "train.episode_slots=12", "train.episode_tasks=0", "seeds=1"]  # fmt: skip
 
 
@@ -67,7 +68,7 @@ def sweep(folder: Path, words=FEW):
         os.chdir(folder)
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, 1)
-        os._exit(launch("sweep", words, [], dict(OPTIONS), multirun=True))
+        os._exit(launch("sweep", words, [], Flags(**OPTIONS), multirun=True))
 
     return child(act)
 

@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-import yaml
 
 from ddrl_sched.config import InputError
 from ddrl_sched.jobs import records, schemas
@@ -31,10 +30,10 @@ from ddrl_sched.run.cartpole import (
 )
 from ddrl_sched.schedulers.learned_settings import agent_settings
 from tests.agent_builders import generators
-from tests.conf_files import CONF, merged, names, plain
+from tests.conf_files import names, plain
 from tests.jobs_by_hand import plan_job, run_job
 
-AGENTS = [name for name in names("scheduler") if name.startswith("cartpole_")]
+AGENTS = [name for name in names("scheduler") if name.startswith("cartpole/")]
 
 
 def steps_equal_to_gymnasium(n, steps):
@@ -103,7 +102,7 @@ def some_learners(name, n=2, **numbers):
 
 @pytest.mark.parametrize(
     ("name", "numbers"),
-    [("cartpole_dqn", {}), ("cartpole_dsac", {"eval_start": "noise"}), ("cartpole_dsac", {"latent_start": True})],
+    [("cartpole/dqn", {}), ("cartpole/dsac", {"eval_start": "noise"}), ("cartpole/dsac", {"latent_start": True})],
 )
 def test_looking_at_the_greedy_policy_does_not_change_the_training(name, numbers):
     seldom, often = (
@@ -116,7 +115,7 @@ def test_looking_at_the_greedy_policy_does_not_change_the_training(name, numbers
 
 
 @pytest.mark.parametrize(
-    ("name", "numbers"), [("cartpole_dqn", {}), ("cartpole_sac", {}), ("cartpole_dsac", {"latent_start": True})]
+    ("name", "numbers"), [("cartpole/dqn", {}), ("cartpole/sac", {}), ("cartpole/dsac", {"latent_start": True})]
 )
 def test_an_interrupted_training_goes_on_bit_for_bit(name, numbers):
     def fresh():
@@ -141,15 +140,10 @@ def test_an_interrupted_training_goes_on_bit_for_bit(name, numbers):
 
 
 def learned(name):
-    scheduler = plain_scheduler(name)
-    agent = scheduler.pop("defaults")[0]["/agent@agent"]
+    scheduler = plain("scheduler", name)
     learning = scheduler["learning"]
     learning["start_steps"] = min(learning["start_steps"], 100)  # of a short training
-    return scheduler | {"agent": merged(plain("agent", agent), scheduler.get("agent", {}))}
-
-
-def plain_scheduler(name):
-    return yaml.safe_load((CONF / "scheduler" / f"{name}.yaml").read_text(encoding="utf-8"))
+    return scheduler
 
 
 def settings(tmp_path, name, **change):
@@ -174,10 +168,10 @@ def test_jobs_of_all_agents_and_their_report(tmp_path, capsys):
     assert (rows.step_mean >= rows.episode_mean).all()
     assert report([tmp_path], [], "markdown", None) == 0
     printed = capsys.readouterr().out
-    assert "cartpole_dsac over cartpole_dqn | 200 | +9.57" in printed
-    assert report([tmp_path], ["cartpole_sac"], "table", tmp_path / "out") == 0
+    assert "cartpole/dsac over cartpole/dqn | 200 | +9.57" in printed
+    assert report([tmp_path], ["cartpole/sac"], "table", tmp_path / "out") == 0
     gains = pd.read_csv(tmp_path / "out" / "return_gains.csv")
-    assert set(gains.baseline) == {"cartpole_sac"}
+    assert set(gains.baseline) == {"cartpole/sac"}
     assert len(gains) == 2 * (len(AGENTS) - 1)
 
 
@@ -218,11 +212,11 @@ def test_jobs_of_all_agents_and_their_report(tmp_path, capsys):
 )
 def test_wrong_settings_name_their_key(tmp_path, change, command, message):
     with pytest.raises(InputError, match=message):
-        run_job(settings(tmp_path, "cartpole_dqn", **change), command, {})
+        run_job(settings(tmp_path, "cartpole/dqn", **change), command, {})
 
 
 def test_agents_of_cartpole_do_not_schedule_and_their_runs_are_no_schedulers(tmp_path):
-    data = settings(tmp_path, "cartpole_dqn")
+    data = settings(tmp_path, "cartpole/dqn")
     run_job(data, "train", {})
     folder = tmp_path / "poles" / plan_job(data, "train", {})["job_id"]
     edge = data | {"env": plain("env", "edge5"), "workload": plain("workload", "poisson")}
@@ -233,7 +227,7 @@ def test_agents_of_cartpole_do_not_schedule_and_their_runs_are_no_schedulers(tmp
 
 
 def test_a_returns_table_that_lies_is_left_out(tmp_path):
-    data = settings(tmp_path, "cartpole_dqn")
+    data = settings(tmp_path, "cartpole/dqn")
     run_job(data, "train", {})
     folder = tmp_path / "poles" / plan_job(data, "train", {})["job_id"]
     rows = pd.read_parquet(folder / "returns.parquet").assign(final_greedy=np.inf)
@@ -244,7 +238,7 @@ def test_a_returns_table_that_lies_is_left_out(tmp_path):
 
 def provenance(name):
     """What the yaml of an agent says was published of it."""
-    said = provenance_of(yaml.safe_load((CONF / "scheduler" / f"{name}.yaml").read_text(encoding="utf-8")))
+    said = provenance_of(plain("scheduler", name))
     return {key: getattr(said, key) for key in ("family", "published_as", "published_gain_pct")}
 
 
@@ -277,11 +271,11 @@ def test_gains_are_paired_by_seed():
 
 
 def test_only_agents_with_the_same_kind_of_settings_are_compared():
-    names = ("cartpole_dsac_tuned", "cartpole_dsac_denoising_tuned", "cartpole_sac_tuned", "cartpole_sac")
+    names = ("cartpole/dsac_tuned", "cartpole/dsac_denoising_tuned", "cartpole/sac_tuned", "cartpole/sac")
     df = frame(**{key: [1.0, 2.0] for key in names})
     assert returns.gain_rows(df, [])[["scheduler", "baseline"]].to_numpy().tolist() == [
-        ["cartpole_dsac_denoising_tuned", "cartpole_sac_tuned"],
-        ["cartpole_dsac_tuned", "cartpole_sac_tuned"],
+        ["cartpole/dsac_denoising_tuned", "cartpole/sac_tuned"],
+        ["cartpole/dsac_tuned", "cartpole/sac_tuned"],
     ]
 
 

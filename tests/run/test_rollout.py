@@ -55,7 +55,7 @@ def test_the_published_fault_in_the_next_state_hides_the_queues_of_the_next_slot
     np.testing.assert_array_equal(zero[..., : queues.start], observed[..., : queues.start])
 
 
-@pytest.mark.parametrize("name", ["ddrl_ats_tuned", "sac_ts_tuned"])
+@pytest.mark.parametrize("name", ["tuned/ddrl_ats", "tuned/sac_ts"])
 def test_learning_may_start_from_servers_drawn_by_capacity(tmp_path, name):
     data = tiny(tmp_path, name)
     data["workload"]["load"] = 0.5
@@ -70,7 +70,7 @@ def test_learning_may_start_from_servers_drawn_by_capacity(tmp_path, name):
 
 
 def test_only_policies_of_single_servers_start_from_capacity(tmp_path):
-    for name in ("dqn_ts_tuned", "ddrl_amsa_tuned"):
+    for name in ("tuned/dqn_ts", "tuned/ddrl_amsa"):
         data = tiny(tmp_path, name)
         data["scheduler"]["start"] = "capacity"
         with pytest.raises(InputError, match=r"scheduler\.start: capacity needs"):

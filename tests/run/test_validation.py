@@ -30,7 +30,7 @@ def trained(folder, name, every, episodes=3):
     return pd.read_parquet(place / "curves.parquet"), (place / "weights.safetensors").read_bytes(), data, place
 
 
-@pytest.mark.parametrize("name", ["lad_ts", "ddrl_amsa_tuned", "dqn_ts_tuned", "ddrl_amsa_price"])
+@pytest.mark.parametrize("name", ["lad_ts", "tuned/ddrl_amsa", "tuned/dqn_ts", "ddrl_amsa_price"])
 def test_training_does_not_notice_looks(tmp_path, name):
     curves, weights, *_ = trained(tmp_path / "with", name, 1)
     bare_curves, bare_weights, *_ = trained(tmp_path / "without", name, 0)
@@ -42,7 +42,7 @@ def test_training_does_not_notice_looks(tmp_path, name):
     assert (looks.value > 0).all()
 
 
-@pytest.mark.parametrize("name", ["smcoedge_tuned", "ddrl_amsa_price"])
+@pytest.mark.parametrize("name", ["tuned/smcoedge", "ddrl_amsa_price"])
 def test_the_last_look_is_the_delay_of_the_trained_policy(tmp_path, name):
     """Its weights, loaded again, on the same traces: the geometric mean over the loads, one trace per seed."""
     curves, _, data, place = trained(tmp_path, name, 3)
@@ -64,7 +64,7 @@ def test_the_last_look_is_the_delay_of_the_trained_policy(tmp_path, name):
 def test_looks_come_every_so_often_and_at_the_end(tmp_path):
     validation = Validation(3, list, list)
     assert [episode for episode in range(8) if is_due(validation, episode, 8)] == [2, 5, 7]
-    curves, *_ = trained(tmp_path, "dqn_ts_tuned", 3, episodes=4)
+    curves, *_ = trained(tmp_path, "tuned/dqn_ts", 3, episodes=4)
     assert curves[curves.metric == VALIDATION_METRIC].groupby("seed").size().tolist() == [
         2,
         2,
@@ -72,7 +72,7 @@ def test_looks_come_every_so_often_and_at_the_end(tmp_path):
 
 
 def test_rates_fall_linearly_to_their_fraction(tmp_path, monkeypatch):
-    data = tiny(tmp_path, "dqn_ts_tuned", episodes=3)
+    data = tiny(tmp_path, "tuned/dqn_ts", episodes=3)
     data["scheduler"]["learning"]["lr_final"] = 0.2
     job = prepare(data, "train", NO_OPTIONS)
     traces = job.problem.training(0, range(2), 0, 6, 0)[0]

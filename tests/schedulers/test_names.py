@@ -4,17 +4,15 @@ import shutil
 
 import pandas as pd
 import pytest
-import yaml
 
+from ddrl_sched.compose import compose
+from ddrl_sched.jobs.request import Flags
 from ddrl_sched.launch import launch
-from tests.conf_files import CONF
-from tests.jobs_by_hand import ask
+from tests.conf_files import CONF, names, stated
 
-ALL = sorted(
-    file.relative_to(CONF / "scheduler").with_suffix("").as_posix() for file in CONF.glob("scheduler/**/*.yaml")
-)
-KINDS = ("optimal", "rand_coedge", "jsq2", "smcoedge", "ddrl_amsa_tuned", "ddrl_amsa_price", "ablation/set_mlp")
-AGENTS = ("cartpole_dqn", "cartpole_dsac_tuned", "ablation/cartpole_x0")
+ALL = names("scheduler")
+KINDS = ("optimal", "rand_coedge", "jsq2", "smcoedge", "tuned/ddrl_amsa", "ddrl_amsa_price", "ablation/set_mlp")
+AGENTS = ("cartpole/dqn", "cartpole/dsac_tuned", "ablation/cartpole_x0")
 MULTI = ("optimal", "rand_coedge", "equal_finish", "best_set")  # with numbers of their own rule
 RULES = ("random", "capacity_proportional", "jsq2", "round_robin", "eft", "priced")
 
@@ -34,47 +32,29 @@ def renamed(name):
     return f"{folder}{slash}x_{last}"
 
 
-def composed(monkeypatch, copies, names, *words):
-    """(label, data) of every job as it is sent to be run."""
-    sent = []
-    nothing = dict.fromkeys(("job_id", "state", "label", "scenario", "load"), "")
-    told = {"plan": {**nothing, "estimate_s": 0.0, "training_s": 0.0, "training": None}}
-    monkeypatch.setattr("ddrl_sched.launch.plan_task", lambda data, *_: sent.append(data) or told)
-    options = {"try_out": False}
-    launch(
-        "sweep",
-        [f"scheduler={','.join(names)}", *words],
-        ["--config-dir", str(copies)],
-        options,
-        dry_run=True,
-        multirun=True,
-    )
-    return {data["label"]: data for data in sent}
+def composed(copies, names, *words):
+    """{label: spec} of the jobs of a sweep over schedulers of our own and of `copies`."""
+    line = ["--multirun", "--config-dir", str(copies), f"scheduler={','.join(names)}", *words]
+    jobs = compose("sweep", line, Flags())
+    assert [job.result for job in jobs] == [None] * len(jobs)
+    return {job.label: job.spec for job in jobs}
 
 
-def asked(data, tmp_path):
-    return ask({key: value for key, value in data.items() if key != "tune"} | {"runs_dir": str(tmp_path)}, "sweep", {})
-
-
-def test_no_setting_depends_on_what_a_yaml_is_called(copies, monkeypatch, tmp_path):
+def test_no_setting_depends_on_what_a_yaml_is_called(copies):
     words = ("env=published_multi", "workload=published_multi", "env.rule=own")
-    data = composed(monkeypatch, copies, [*KINDS, *map(renamed, KINDS)], *words)
+    data = composed(copies, [*KINDS, *map(renamed, KINDS)], *words)
     assert len(data) == 2 * len(KINDS)
     for name in KINDS:
-        one, other = (asked(data[label], tmp_path) for label in (name, renamed(name)))
+        one, other = (data[label] for label in (name, renamed(name)))
         assert one.settings == other.settings
         assert one.drawn_as == other.drawn_as
         assert (one.label, other.label) == (name, renamed(name))
 
 
-def test_agents_of_cartpole_neither(copies, monkeypatch):
-    data = composed(monkeypatch, copies, [*AGENTS, *map(renamed, AGENTS)], "env=cartpole", "train=cartpole")
+def test_agents_of_cartpole_neither(copies):
+    data = composed(copies, [*AGENTS, *map(renamed, AGENTS)], "env=cartpole", "train=cartpole")
     for name in AGENTS:
-        one, other = (
-            {key: value for key, value in data[label].items() if key not in ("label", "overrides")}
-            for label in (name, renamed(name))
-        )
-        assert one == other
+        assert data[name].settings == data[renamed(name)].settings
 
 
 @pytest.mark.parametrize(
@@ -87,7 +67,7 @@ def test_agents_of_cartpole_neither(copies, monkeypatch):
 def test_a_copied_yaml_gives_the_same_numbers(copies, tmp_path, names, words):
     runs = tmp_path / "runs"
     asked = [f"scheduler={','.join([*names, *map(renamed, names)])}", f"runs_dir={runs}", "name=n", "evaluate.traces=2"]
-    assert launch("sweep", [*asked, *words], ["--config-dir", str(copies)], {}, multirun=True) == 0
+    assert launch("sweep", [*asked, *words], ["--config-dir", str(copies)], Flags(), multirun=True) == 0
     rows = pd.concat([pd.read_parquet(path) for path in runs.glob("n/*/eval.parquet")]).drop(columns="decide_us")
     for name in names:
         one, other = (rows[rows.scheduler == label].drop(columns="scheduler") for label in (name, renamed(name)))
@@ -100,4 +80,4 @@ def test_a_copied_yaml_gives_the_same_numbers(copies, tmp_path, names, words):
 
 def test_every_yaml_names_its_random_numbers():
     for name in ALL:
-        assert yaml.safe_load((CONF / "scheduler" / f"{name}.yaml").read_text(encoding="utf-8"))["stream"] == name
+        assert stated("scheduler", name)["stream"]

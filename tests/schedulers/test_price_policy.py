@@ -6,7 +6,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-import yaml
 
 from ddrl_sched.config import InputError
 from ddrl_sched.edge import physics
@@ -22,12 +21,15 @@ from ddrl_sched.schedulers.probing import rank_of_others
 from ddrl_sched.schedulers.table import build
 from ddrl_sched.seeding import stream
 from tests.builders import make_scenario, make_tasks
-from tests.paths import REPOSITORY
+from tests.conf_files import names, plain
 from tests.schedulers.test_schedulers import MEAN_WORK_GCYCLE, edge5, poisson
 
 SLOT_TASKS = np.full(20, 0.3)
-CONF = REPOSITORY / "conf" / "scheduler"
-YAMLS = [file.stem for file in CONF.glob("*.yaml") if "name: price_policy" in file.read_text(encoding="utf-8")]
+YAMLS = [
+    name
+    for name in names("scheduler")
+    if plain("scheduler", name)["name"] == "price_policy" and not name.startswith("ablation/")
+]
 
 
 def sets(name, n):
@@ -36,7 +38,7 @@ def sets(name, n):
 
 
 def read(label, **changes):
-    data = yaml.safe_load((CONF / f"{label}.yaml").read_text(encoding="utf-8"))
+    data = plain("scheduler", label)
     for key, value in changes.items():
         data[key] = {**data[key], **value} if isinstance(value, dict) else value
     return data
@@ -53,7 +55,7 @@ def run(scheduler, scenario, tasks, slot_tasks=None, drawn_order=True):
 
 
 def fixed(label, **changes):
-    settings = yaml.safe_load((CONF / f"{label}.yaml").read_text(encoding="utf-8")) | changes
+    settings = plain("scheduler", label) | changes
     return build(settings.pop("name"), settings)
 
 

@@ -1,0 +1,216 @@
+"""Studies: lists of sweeps and evaluations in conf/study/*.yaml, which `ddrl sweep study=NAME` runs one by one.
+
+Finished jobs are skipped, so a study that was interrupted is started again by the same command. A step that fails does
+not stop those after it.
+"""
+
+import re
+import shlex
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml  # type: ignore[import-untyped]
+from pydantic import AfterValidator, Field, model_validator
+
+from ddrl_sched.config import InputError, Name, Positive, Settings, Text, clean, near, shown, validate
+from ddrl_sched.display import count, duration
+from ddrl_sched.failures import BAD_INPUT, DONE, FAILED, explain
+from ddrl_sched.jobs.request import Flags
+from ddrl_sched.key_value import key_value
+from ddrl_sched.launch import launch
+from ddrl_sched.listing import choices, conf_dir, config_folder
+from ddrl_sched.overrides import parsed
+from ddrl_sched.yaml_files import check, place, read, unreadable
+
+STUDY = "study="  # begins the word that names one
+MAX_STEPS = 1000
+
+
+def _has_key(word: str) -> str:
+    if not re.match(r"[+~]*[A-Za-z_][\w.@/-]*=", word):
+        raise ValueError(f"must be KEY=VALUE, got {shown(word)}")
+    return word
+
+
+Word = Annotated[str, Field(max_length=10_000), AfterValidator(_has_key)]
+Words = Annotated[list[Word], Field(max_length=100)]
+Lines = Annotated[list[Text], Field(min_length=1, max_length=MAX_STEPS)]
+
+
+class Step(Settings):
+    """Sweeps, or evaluations of what another study has trained."""
+
+    about: Text  # what it is for
+    cpu_minutes: Positive  # measured once, or estimated by --dry-run
+    sweep: Words | None = None  # words of `ddrl sweep`
+    each: Lines | None = None  # with sweep: one sweep for each line, its words beside the others
+    eval: Words | None = None  # words of `ddrl eval --run FOLDER`
+    trained_in: Name | None = None  # with eval: results (below runs_dir) whose trained schedulers are the FOLDERs
+
+    @model_validator(mode="after")
+    def _is_one_of_two(self) -> "Step":
+        if (self.sweep is None) == (self.eval is None):
+            raise ValueError("one of sweep and eval must be given")
+        if (self.eval is None) != (self.trained_in is None):
+            raise ValueError("trained_in: must be given with eval, and with nothing else")
+        if self.eval is not None and self.each is not None:
+            raise ValueError("each: only with sweep")
+        return self
+
+
+class Study(Settings):
+    """What a yaml of conf/study holds."""
+
+    name: Name  # of the results, below runs_dir
+    steps: Annotated[list[Step], Field(min_length=1, max_length=MAX_STEPS)]
+    # flags of `ddrl report` for each table that the study is about
+    reports: Annotated[list[Annotated[list[Text], Field(max_length=10)]], Field(min_length=1, max_length=10)]
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command line of ddrl."""
+
+    name: Literal["sweep", "eval"]
+    words: list[str]
+    run: Path | None = None  # of eval: the folder of the trained scheduler
+
+    def __str__(self) -> str:
+        flags = [] if self.run is None else ["--run", str(self.run)]
+        return shlex.join(["ddrl", self.name, *flags, *self.words])
+
+
+def run_study(words: Sequence[str], hydra_flags: Sequence[str], flags: Flags, *, dry_run: bool) -> int:
+    """Run the study that `words` name, every step with the other words on top of its own. Returns the exit status.
+
+    Raises InputError for a study that does not exist or cannot be read.
+    """
+    study, given = _study_of(words, hydra_flags)
+    statuses = []
+    for number, step in enumerate(study.steps, 1):
+        time = duration(60 * step.cpu_minutes)
+        print(f"step {number} of {len(study.steps)}: {clean(step.about)} (about {time} of CPU)", flush=True)
+        try:
+            found = list(commands(study, step, given))
+        except InputError as error:
+            print(f"error: {error}", file=sys.stderr, flush=True)
+            statuses.append(BAD_INPUT)
+            continue
+        statuses += [_run(command, hydra_flags, flags, dry_run=dry_run) for command in found]
+    failed = sum(status != DONE for status in statuses)
+    total = duration(60 * sum(step.cpu_minutes for step in study.steps))
+    print(f"study {study.name}: {count(len(statuses), 'command')}, {failed} failed; about {total} of CPU in all")
+    folder = _runs_dir(given) / _value(given, "name", study.name)
+    for report in study.reports:
+        print("tables: " + shlex.join(["ddrl", "report", clean(folder), *report]), flush=True)
+    return _status(statuses)
+
+
+def _status(statuses: Sequence[int]) -> int:
+    """0, or the one status of all commands that failed, or 1 where they failed in several ways."""
+    codes = {status for status in statuses if status != DONE}
+    return DONE if not codes else codes.pop() if len(codes) == 1 else FAILED
+
+
+def _study_of(words: Sequence[str], flags: Sequence[str]) -> tuple[Study, list[str]]:
+    """The study that words name, and the other words."""
+    names = [word.removeprefix(STUDY) for word in words if word.startswith(STUDY)]
+    given = [word for word in words if not word.startswith(STUDY)]
+    if len(names) > 1:
+        raise InputError(f"study: given {len(names)} times; one at a time")
+    if any(key_value(word).key == "experiment" for word in given):
+        raise InputError("experiment: not with study, whose steps name their experiments")
+    own = [config_folder(value) for flag, value in pairwise(flags) if flag == "--config-dir"]
+    return read_study(names[0], [conf_dir(), *own]), given
+
+
+def read_study(name: str, folders: Sequence[Path]) -> Study:
+    """The study of this name in folders of yaml files. InputError if there is none, or its yaml is wrong."""
+    known = choices("study", folders)
+    if name not in known:
+        if name in choices("experiment", folders):
+            raise InputError(f"study: there is no {clean(name)!r}; `ddrl sweep experiment={name}` is one sweep")
+        hint = near(name, known) or f"; known: {', '.join(known)}"
+        raise InputError(f"study: there is no {clean(name)!r}{hint}")
+    file = known[name]
+    check(file)
+    try:
+        return validate(Study, yaml.safe_load(read(file)), "")
+    except yaml.YAMLError as error:
+        raise unreadable(file, error) from None
+    except InputError as error:
+        lines = [f"{place(file)}: {line.removeprefix('.')}" for line in str(error).splitlines()]
+        raise InputError("\n".join(lines)) from None
+
+
+def commands(study: Study, step: Step, given: Sequence[str]) -> Iterator[Command]:
+    """The commands of a step. A word that is `given` takes the place of the step's own with the same key.
+
+    InputError where a step evaluates what has not been trained.
+    """
+    name = [f"name={study.name}"]
+    if step.eval is not None and step.trained_in is not None:
+        words = with_words([*name, *step.eval], given)
+        for folder in trained(_runs_dir(given) / step.trained_in):
+            yield Command("eval", words, folder)
+    for line in step.each or [""]:
+        if step.sweep is not None:
+            yield Command("sweep", with_words([*name, *step.sweep, *line.split()], given))
+
+
+def with_words(words: Sequence[str], given: Sequence[str]) -> list[str]:
+    """The words, then the given ones; of one key the last word counts."""
+    by_key = {key_value(word).key: word for word in [*words, *given]}
+    return list(by_key.values())
+
+
+def trained(results: Path) -> list[Path]:
+    """Run folders of a study's results, one for each scheduler that was trained: the first by name.
+
+    InputError if there is none.
+    """
+    from ddrl_sched.jobs import records  # lazy: torch and pyarrow come with them
+    from ddrl_sched.jobs.earlier_run import WEIGHTS
+
+    first: dict[str, Path] = {}
+    for file in sorted(results.glob("*/job.json")):
+        try:
+            job = records.read_job(file.parent)
+        except (OSError, ValueError):  # the report names folders that cannot be read
+            continue
+        if job["learned"] and job["status"] == "done" and (file.parent / WEIGHTS).exists():
+            first.setdefault(job["scheduler"], file.parent)
+    if not first:
+        raise InputError(f"{clean(results)}: no trained scheduler; run `ddrl sweep study={clean(results.name)}` first")
+    return list(first.values())
+
+
+def _run(command: Command, hydra_flags: Sequence[str], flags: Flags, *, dry_run: bool) -> int:
+    """Run a command in this process. Its error is printed. Returns the exit status."""
+    print(clean(command), flush=True)
+    flags = flags if command.run is None else replace(flags, run=command.run.resolve())
+    several = command.name == "sweep"
+    try:
+        return launch(command.name, command.words, hydra_flags, flags, multirun=several, dry_run=dry_run)
+    except Exception as error:
+        if flags.debug:
+            traceback.print_exc()
+        status, message = explain(error)
+        print(f"error: {message}", file=sys.stderr, flush=True)
+        return status
+
+
+def _runs_dir(given: Sequence[str]) -> Path:
+    """Where results are: as given, or as conf/base.yaml has it."""
+    return Path(_value(given, "runs_dir", str(yaml.safe_load(read(conf_dir() / "base.yaml"))["runs_dir"])))
+
+
+def _value(words: Sequence[str], key: str, default: str) -> str:
+    """What the last word of a key says."""
+    overrides = [parsed(word) for word in words if key_value(word).key == key]
+    return str(overrides[-1].value()) if overrides and overrides[-1] is not None else default
