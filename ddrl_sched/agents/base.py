@@ -3,9 +3,9 @@
 Axes: K learners, n observations, M minibatch, O observed numbers, A logits. Padding stands at the end of n.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Protocol
+from typing import Any, Generic, NotRequired, Protocol, TypedDict, TypeVar
 
 import numpy as np
 import torch
@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ddrl_sched.agents.distributions import ActionDistribution
+from ddrl_sched.agents.stack import GeneratorState
 
 Array = NDArray[Any]
+X = TypeVar("X", Array, Tensor)
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Spaces:
 
 @dataclass(frozen=True)
 class PolicyOutput:
-    """What an agent answers."""
+    """The actions of an agent, and what it tells about them."""
 
     action: Array  # int64 [K, n], or int8 [K, n, gates]; without meaning on padding
     latent: Array | None = None  # float32 [K, n, A] where the reverse chain started, if that is to be kept for learning
@@ -37,24 +39,32 @@ class PolicyOutput:
 
 
 @dataclass(frozen=True)
-class Batch:
+class Batch(Generic[X]):
     """Transitions [K, M, ...], numpy arrays or torch tensors."""
 
-    obs: Any  # float32 [K, M, O]
-    action: Any  # as PolicyOutput.action
-    reward: Any  # float32 [K, M]; the discounted sum for several steps
-    discount: Any  # float32 [K, M] weight of the next observation's value; 0 after an end
-    next_obs: Any  # float32 [K, M, O]
-    latent: Any = None  # float32 [K, M, A] as PolicyOutput.latent
-    next_latent: Any = None  # float32 [K, M, A] PolicyOutput.latent of the next observation
+    obs: X  # float32 [K, M, O]
+    action: X  # as PolicyOutput.action
+    reward: X  # float32 [K, M]; the discounted sum for several steps
+    discount: X  # float32 [K, M] weight of the next observation's value; 0 after an end
+    next_obs: X  # float32 [K, M, O]
+    latent: X | None = None  # float32 [K, M, A] as PolicyOutput.latent
+    next_latent: X | None = None  # float32 [K, M, A] PolicyOutput.latent of the next observation
 
-    def arrays(self) -> dict[str, Any]:
-        """The fields that are there, by name."""
+    def arrays(self) -> dict[str, X]:
+        """The fields that are not None, by name."""
         return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}
 
-    def tensors(self) -> "Batch":
+    def tensors(self) -> "Batch[Tensor]":
         """The same with torch tensors (numpy arrays share their memory)."""
         return Batch(**{name: torch.as_tensor(value) for name, value in self.arrays().items()})
+
+
+class AgentState(TypedDict):
+    """Everything of an agent that evolves: training continues from it bit for bit."""
+
+    tensors: dict[str, Tensor]
+    generators: list[GeneratorState]  # [K]
+    n_updates: NotRequired[int]  # where the agent counts them
 
 
 class Agent(Protocol):
@@ -80,7 +90,7 @@ class Agent(Protocol):
         """
         ...
 
-    def update(self, batch: Batch, rate: float = 1.0) -> dict[str, Array]:
+    def update(self, batch: Batch[Array] | Batch[Tensor], rate: float = 1.0) -> dict[str, Array]:
         """One gradient step of every learner at `rate` times its learning rates; named metrics [K]."""
         ...
 
@@ -96,14 +106,14 @@ class Agent(Protocol):
         """A copy of what acting needs, by name."""
         ...
 
-    def load_weights(self, weights: dict[str, Tensor]) -> None:
+    def load_weights(self, weights: Mapping[str, Tensor]) -> None:
         """Take over weights; ValueError on other names or shapes."""
         ...
 
-    def state_dict(self) -> dict[str, Any]:
-        """Everything that evolves, generators included, as tensors and plain data: training continues bit for bit."""
+    def state_dict(self) -> AgentState:
+        """Copies of everything that evolves."""
         ...
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: AgentState) -> None:
         """Continue from what `state_dict` gave; ValueError on other names or shapes."""
         ...

@@ -1,4 +1,4 @@
-"""Denoising diffusion (Ho et al. 2020) as a policy: the reverse chain that turns a start into action logits.
+"""Denoising diffusion (Ho et al. 2020) as a policy: schedules, the denoiser, the chain that turns a start into logits.
 
 Axes: K learners, n observations, A logits, O observed numbers, D width of the time embedding, T steps. Step t = 1..T is
 entry t - 1 of every list of coefficients; the chain runs from t = T down to 1.
@@ -6,14 +6,14 @@ entry t - 1 of every list of coefficients; the chain runs from t = T down to 1.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ddrl_sched.agents.nets import ACTIVATIONS, GRADIENTS, Activation, mlp, mlp_specs
+from ddrl_sched.agents.nets import ACTIVATIONS, Activation, mlp, mlp_specs
 from ddrl_sched.agents.stack import ParamSpec
 
 Schedule = Literal["vp", "cosine", "linear"]
@@ -114,16 +114,6 @@ class Denoiser:
         """Entries of the steps that add noise, in the order of the chain."""
         return [t for t in reversed(range(self.steps)) if self.chain.sigma[t] > 0]
 
-    def logits(self, params: Mapping[str, Tensor], obs: Tensor, start: Tensor, noise: Tensor | None) -> Tensor:
-        """Logits [K, n, A] from obs [K, n, O] and start [K, n, A]; gradients reach the params, not obs and start.
-
-        `noise` [K, noisy steps, n, A] is standard normal; None walks along the means.
-        """
-        if not torch.is_grad_enabled():
-            return reverse_process(self, params, obs, start, noise, None)
-        logits: Tensor = ReverseProcess.apply(self, list(params), obs, start, noise, *params.values())  # type: ignore[no-untyped-call]
-        return logits
-
 
 def denoised(denoiser: Denoiser, params: Mapping[str, Tensor], obs: Tensor, x: Tensor, step: Tensor) -> Tensor:
     """What the network answers in one step [K, n, A]: x_0 / bound, or the noise; both within 1 unless unbounded.
@@ -138,7 +128,7 @@ def denoised(denoiser: Denoiser, params: Mapping[str, Tensor], obs: Tensor, x: T
 
 
 def denoising_loss(
-    denoiser: Denoiser, params: Mapping[str, Tensor], obs: Tensor, weight: Tensor, step: Tensor, noise: Tensor
+    denoiser: Denoiser, params: Mapping[str, Tensor], obs: Tensor, weight: Tensor, *, step: Tensor, noise: Tensor
 ) -> Tensor:
     """[K] mean squared error of denoising towards every action, weighted by weight [K, M, A] (sums to one over A).
 
@@ -157,7 +147,10 @@ def denoising_loss(
 
 @dataclass(frozen=True)
 class StepCache:
-    """What a step of a walk params for its gradient. y = tanh(output of the network), or the output where unbounded."""
+    """What the gradient of one step of the reverse process needs.
+
+    y = tanh(output of the network), or the output where unbounded.
+    """
 
     x: Tensor  # [K, n, A] where the step began
     before: list[Tensor]  # [K, n, H] of every hidden layer, before its activation
@@ -172,17 +165,22 @@ def reverse_process(
     obs: Tensor,
     start: Tensor,
     noise: Tensor | None,
-    caches: list[StepCache] | None,
+    *,
+    caches: list[StepCache] | None = None,
 ) -> Tensor:
-    """Denoiser.logits without autograd; fills `caches` in the order of the walk, t = T..1."""
+    """Logits [K, n, A] at the end of the chain from obs [K, n, O] and start [K, n, A], unknown to autograd.
+
+    `noise` [K, noisy steps, n, A] is standard normal; None follows the means. Fills `caches` in the order of the
+    chain, t = T..1.
+    """
     activate = ACTIVATIONS[denoiser.activation]
-    layers = _layers(params)
+    layers = later_layers(params)
     time = torch.matmul(denoiser.embedding, params["weight_time"]).unsqueeze(2).unbind(1)  # T of [K, 1, H]
-    seen = torch.baddbmm(params["bias0"], obs, params["weight_obs"])  # [K, n, H]
+    of_obs = torch.baddbmm(params["bias0"], obs, params["weight_obs"])  # [K, n, H], the same in all steps
     noises = iter(()) if noise is None else iter(noise.unbind(1))
     x = start
     for t in reversed(range(denoiser.steps)):
-        before = [torch.add(seen, time[t]).baddbmm_(x, params["weight_x"])]
+        before = [torch.add(of_obs, time[t]).baddbmm_(x, params["weight_x"])]
         after = [activate(before[0])]
         for weight, bias in layers[:-1]:
             before.append(torch.baddbmm(bias, after[-1], weight))
@@ -190,80 +188,17 @@ def reverse_process(
         y = torch.baddbmm(layers[-1][1], after[-1], layers[-1][0])
         if denoiser.squashes:
             np.tanh(y.numpy(), out=y.numpy())  # several times as fast as torch's
-        move, at, end = posterior_mean(denoiser, t), x, None
-        if move.clamped is None:
-            x = torch.mul(x, move.keep).add_(y, alpha=move.gain)
+        mean, begin, end = posterior_mean(denoiser, t), x, None
+        if mean.clamped is None:
+            x = torch.mul(x, mean.keep).add_(y, alpha=mean.gain)
         else:
-            end = torch.mul(x, move.clamped[0]).add_(y, alpha=move.clamped[1])
-            x = torch.mul(x, move.keep).add_(end.clamp(-denoiser.bound, denoiser.bound), alpha=move.gain)  # type: ignore[operator]
+            end = torch.mul(x, mean.clamped[0]).add_(y, alpha=mean.clamped[1])
+            x = torch.mul(x, mean.keep).add_(end.clamp(-denoiser.bound, denoiser.bound), alpha=mean.gain)  # type: ignore[operator]
         if noise is not None and denoiser.chain.sigma[t] > 0:
             x.add_(next(noises), alpha=denoiser.chain.sigma[t])
         if caches is not None:
-            caches.append(StepCache(at, before, after, y, end))
+            caches.append(StepCache(begin, before, after, y, end))
     return x
-
-
-def reverse_gradient(
-    denoiser: Denoiser, params: Mapping[str, Tensor], obs: Tensor, caches: Sequence[StepCache], of_logits: Tensor
-) -> dict[str, Tensor]:
-    """Gradient of every parameter from that of the logits [K, n, A]: back through `reverse_process`, t = 1..T.
-
-    By hand, because autograd's own bookkeeping takes as long as the small matrix products.
-    """
-    gradient = GRADIENTS[denoiser.activation]
-    layers = _layers(params)
-    found = {name: torch.zeros_like(param) for name, param in params.items()}
-    of_layers = _layers(found)
-    of_time = torch.zeros(len(obs), denoiser.steps, params["weight_x"].shape[2])
-    of_seen = torch.zeros_like(caches[0].before[0])
-    for t, at in enumerate(reversed(caches)):
-        move = posterior_mean(denoiser, t)
-        of_x, of_y = move.keep * of_logits, move.gain * of_logits
-        if move.clamped is not None:
-            of_end = torch.ops.aten.hardtanh_backward(of_y, at.end, -denoiser.bound, denoiser.bound)  # type: ignore[operator]
-            of_x.add_(of_end, alpha=move.clamped[0])
-            of_y = move.clamped[1] * of_end
-        if denoiser.squashes:
-            of_y = torch.ops.aten.tanh_backward(of_y, at.y)
-        for (weight, _), (of_weight, of_bias), before, after in reversed(
-            [*zip(layers, of_layers, at.before, at.after, strict=True)]
-        ):
-            of_weight.baddbmm_(after.mT, of_y)
-            of_bias.add_(of_y.sum(1, keepdim=True))
-            of_y = gradient(torch.bmm(of_y, weight.mT), before, after)
-        found["weight_x"].baddbmm_(at.x.mT, of_y)
-        of_time[:, t] = of_y.sum(1)
-        of_seen.add_(of_y)
-        if t + 1 < len(caches):  # nobody asks for the gradient of the start
-            of_logits = of_x.baddbmm_(of_y, params["weight_x"].mT)
-    found["weight_time"] = torch.matmul(denoiser.embedding.T, of_time)
-    found["weight_obs"], found["bias0"] = torch.bmm(obs.mT, of_seen), of_seen.sum(1, keepdim=True)
-    return found
-
-
-class ReverseProcess(torch.autograd.Function):
-    """`reverse_process` and `reverse_gradient` as one operation of autograd."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        denoiser: Denoiser,
-        names: list[str],
-        obs: Tensor,
-        start: Tensor,
-        noise: Tensor | None,
-        *params: Tensor,
-    ) -> Tensor:
-        ctx.denoiser, ctx.names, ctx.caches = denoiser, names, []
-        ctx.save_for_backward(obs, *params)
-        return reverse_process(denoiser, dict(zip(names, params, strict=True)), obs, start, noise, ctx.caches)
-
-    @staticmethod
-    def backward(ctx: Any, of_logits: Tensor) -> tuple[Tensor | None, ...]:
-        obs, *params = ctx.saved_tensors
-        named = dict(zip(ctx.names, params, strict=True))
-        found = reverse_gradient(ctx.denoiser, named, obs, ctx.caches, of_logits)
-        return None, None, None, None, None, *(found[name] for name in ctx.names)
 
 
 class PosteriorMean(NamedTuple):
@@ -285,6 +220,6 @@ def posterior_mean(denoiser: Denoiser, t: int) -> PosteriorMean:
     return PosteriorMean(c.from_x[t], c.from_x0[t], (from_x, from_noise))
 
 
-def _layers(params: Mapping[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
+def later_layers(params: Mapping[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
     """(weight, bias) of the layers behind the first one."""
     return [(params[f"weight{i}"], params[f"bias{i}"]) for i in range(1, sum(name[:4] == "bias" for name in params))]

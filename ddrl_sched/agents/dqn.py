@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import ConfigDict
 from torch import Tensor
 
-from ddrl_sched.agents.base import Array, Batch, PolicyOutput, Spaces
+from ddrl_sched.agents.base import AgentState, Array, Batch, PolicyOutput, Spaces
 from ddrl_sched.agents.finite import check_answers
 from ddrl_sched.agents.nets import Activation, Hidden, mlp, mlp_specs
 from ddrl_sched.agents.stack import (
@@ -105,11 +105,11 @@ class DQN:
             action = torch.where(keep, action, distribution.random(u[..., 1:]))
         return PolicyOutput(action.numpy())
 
-    def update(self, batch: Batch, rate: float = 1.0) -> dict[str, Array]:
+    def update(self, batch: Batch[Array] | Batch[Tensor], rate: float = 1.0) -> dict[str, Array]:
         """One step on the squared temporal difference. Metrics [K]: loss_critic, q_mean, grad_norm."""
-        batch = batch.tensors()
-        q = self.spaces.distribution.q_of(self._q(self._net, batch.obs), batch.action)  # [K, M]
-        loss = (q - self._target_value(batch)).square().mean(-1)  # [K]
+        given = batch.tensors()
+        q = self.spaces.distribution.q_of(self._q(self._net, given.obs), given.action)  # [K, M]
+        loss = (q - self._target_value(given)).square().mean(-1)  # [K]
         differentiate(loss.sum(), [self._net])
         norm = clip_per_learner(self._net.grad, self._settings.grad_clip)
         self._optimiser.step(rate)
@@ -126,7 +126,7 @@ class DQN:
         return {name: value.detach().numpy() for name, value in metrics.items()}
 
     @torch.no_grad()
-    def _target_value(self, batch: Batch) -> Tensor:
+    def _target_value(self, batch: Batch[Tensor]) -> Tensor:
         """[K, M] reward plus discounted value of the best next action."""
         distribution = self.spaces.distribution
         value = self._q(self._target, batch.next_obs)
@@ -155,7 +155,7 @@ class DQN:
         if self._mean is not self._net:
             self._mean.load_weights(weights)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> AgentState:
         """Networks, optimiser, count of updates and generators."""
         return {
             "tensors": {name: value.clone() for name, value in self._tensors().items()},
@@ -163,7 +163,7 @@ class DQN:
             "generators": generator_states(self._generators),
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: AgentState) -> None:
         """Continue from what `state_dict` gave."""
         mine = self._tensors()
         check_shapes("state", state["tensors"], {name: tuple(value.shape) for name, value in mine.items()})

@@ -30,6 +30,7 @@ from ddrl_sched.agents.diffusion import (
     time_embedding,
 )
 from ddrl_sched.agents.distributions import ActionDistribution, Categorical
+from ddrl_sched.agents.reverse_gradient import chain_logits
 from ddrl_sched.agents.sac import PER_LEARNER, SACSettings, SoftActorCritic, actor_loss, start_from_prior
 from ddrl_sched.agents.stack import Generators, Stack, first_weights, normals, one_each, uniforms
 
@@ -69,8 +70,7 @@ def marginal(logits: Tensor) -> Tensor:
 
 def fresh_latents(n_latent: int, n_logits: int, generators: Generators) -> NDArray[np.float32]:
     """A table of latent actions [K, n_latent, A] that nobody has caches: standard normal noise."""
-    table: NDArray[np.float32] = normals(generators, (n_latent, n_logits))
-    return table
+    return normals(generators, (n_latent, n_logits))
 
 
 class DiffusionActor:
@@ -158,18 +158,24 @@ class DiffusionActor:
         return (step * self._denoiser.steps).long(), torch.from_numpy(normals(generators, (n, a, a)))
 
     def loss(
-        self, distribution: ActionDistribution, batch: Batch, q: Tensor, alpha: Tensor, drawn: tuple[Tensor, ...]
+        self,
+        distribution: ActionDistribution,
+        batch: Batch[Tensor],
+        q: Tensor,
+        alpha: Tensor,
+        drawn: tuple[Tensor, ...],
     ) -> tuple[Tensor, Tensor]:
         """Losses [K] and entropies [K]: those of sac.actor_loss, or of denoising towards softmax(Q / alpha)."""
         if self._settings.loss == "chain":
             return actor_loss(distribution, self.logits(batch.obs, batch.latent, drawn), q, alpha, self.prior)
         wanted = torch.minimum(q[0], q[1]) / alpha.unsqueeze(-1)  # [K, M, A] logits
-        of_denoising = denoising_loss(self._denoiser, self.stack.params, batch.obs, wanted.softmax(-1), *drawn)
-        return of_denoising, distribution.entropy(wanted).mean(-1)
+        step, noise = drawn
+        loss = denoising_loss(self._denoiser, self.stack.params, batch.obs, wanted.softmax(-1), step=step, noise=noise)
+        return loss, distribution.entropy(wanted).mean(-1)
 
     def _denoised(self, obs: Tensor, start: Tensor, noise: Tensor | None) -> Tensor:
         """Ends of the chains [K, n, A], as what they add to the prior."""
-        logits = self._denoiser.logits(self.stack.params, obs, start, noise)
+        logits = chain_logits(self._denoiser, self.stack.params, obs, start, noise)
         return logits if self.prior is None else logits + self.prior
 
     def _recall(self, index: Array | None) -> Array | None:

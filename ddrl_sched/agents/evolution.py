@@ -5,9 +5,9 @@ Both candidates of a pair are to be judged on the same cases (common random numb
 of the change alone. Salimans et al. 2017, with mirrored sampling and Adam; each learner draws from its own generator.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal, TypedDict
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from ddrl_sched.agents.base import Array
 from ddrl_sched.agents.stack import (
     Adam,
     Generators,
+    GeneratorState,
     ParamSpec,
     Stack,
     check_shapes,
@@ -40,8 +41,16 @@ class EvolutionSettings:
     unit: Literal["case", "all"] = "case"  # differences of cost count in units of those of their case, or of all cases
 
 
+class SearchState(TypedDict):
+    """Everything of a search that evolves."""
+
+    tensors: dict[str, Tensor]
+    generators: list[GeneratorState]  # [K]
+    generation: int
+
+
 class EvolutionStrategy:
-    """K learners [K, P], each searched by itself. `ask` for candidates, judge them, `tell` their costs."""
+    """K learners [K, P], each searched by itself (ask-and-tell): `ask` for candidates, then `tell` their costs."""
 
     def __init__(
         self, specs: Sequence[ParamSpec], flat: Tensor, settings: EvolutionSettings, generators: Generators
@@ -90,21 +99,21 @@ class EvolutionStrategy:
         """Copies of the learners' layers."""
         return self.stack.weights()
 
-    def load_weights(self, weights: dict[str, Tensor]) -> None:
+    def load_weights(self, weights: Mapping[str, Tensor]) -> None:
         """Take over layers of the same names and shapes; ValueError otherwise."""
         self.stack.load_weights(weights)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> SearchState:
         """Everything that evolves between a `tell` and the next `ask`."""
         tensors = {name: value.clone() for name, value in self._tensors().items()}
         return {"tensors": tensors, "generators": generator_states(self._generators), "generation": self.generation}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: SearchState) -> None:
         """Continue from what `state_dict` gave; ValueError on other names or shapes."""
         mine = self._tensors()
         check_shapes("state", state["tensors"], {name: tuple(value.shape) for name, value in mine.items()})
         load_generator_states(self._generators, state["generators"])
-        self.generation = int(state["generation"])
+        self.generation = state["generation"]
         for name, value in mine.items():
             value.copy_(state["tensors"][name])
 

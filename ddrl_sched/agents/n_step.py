@@ -81,7 +81,7 @@ class NStep:
     def _windows(self) -> dict[str, Array]:
         return {**self._first, "total": self._total, "weight": self._weight, "open": self._open}
 
-    def _transitions(self, step: EnvStep) -> Batch:
+    def _transitions(self, step: EnvStep) -> Batch[Array]:
         """The whole window, should it end with this step."""
         n = self._total.shape[1]
         discount = np.where(step.terminated[:, None], 0.0, self._weight)

@@ -1,15 +1,15 @@
 """The memory of past transitions: one ring per learner, filled and sampled for all learners at once."""
 
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ddrl_sched.agents.base import Batch, Spaces
+from ddrl_sched.agents.base import Array, Batch, Spaces
 from ddrl_sched.agents.stack import Generators
 
-_NUMPY_TYPES = {torch.int64: np.int64, torch.int8: np.int8}
+_NUMPY_TYPES: Mapping[torch.dtype, type[np.generic]] = {torch.int64: np.int64, torch.int8: np.int8}
 
 
 class Replay:
@@ -18,7 +18,7 @@ class Replay:
     def __init__(self, n_learners: int, capacity: int, spaces: Spaces, *, keeps_latent: bool) -> None:
         self.capacity = capacity
         distribution = spaces.distribution
-        shapes: dict[str, tuple[tuple[int, ...], Any]] = {
+        shapes: dict[str, tuple[tuple[int, ...], type[np.generic]]] = {
             "obs": ((spaces.n_obs,), np.float32),
             "action": (distribution.action_shape, _NUMPY_TYPES[distribution.action_dtype]),
             "reward": ((), np.float32),
@@ -39,7 +39,7 @@ class Replay:
         """Every learner holds at least this many transitions."""
         return bool(self.size.min() >= min_size)
 
-    def add(self, transitions: Batch, count: NDArray[np.int64]) -> None:
+    def add(self, transitions: Batch[Array], count: NDArray[np.int64]) -> None:
         """Append the first count[k] of the transitions [K, n, ...] of learner k, oldest first."""
         order = np.arange(transitions.reward.shape[1])
         last = (order < count[:, None]) & (order >= count[:, None] - self.capacity)
@@ -50,7 +50,7 @@ class Replay:
             ring[learner, place] = given[name][learner, item]
         self._added = self._added + count
 
-    def sample(self, n_samples: int, generators: Generators) -> Batch:
+    def sample(self, n_samples: int, generators: Generators) -> Batch[Array]:
         """[K, n_samples, ...] drawn evenly with replacement, learner k by generators[k]."""
         if not self.ready(1):
             raise ValueError("replay: a learner has no transitions yet")

@@ -7,7 +7,7 @@ dsac.py adds nothing but its actor. Axes: K learners, M minibatch, Q numbers of 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Protocol
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from annotated_types import Ge, Gt, Le
 from pydantic import ConfigDict
 from torch import Tensor
 
-from ddrl_sched.agents.base import Array, Batch, PolicyOutput, Spaces
+from ddrl_sched.agents.base import AgentState, Array, Batch, PolicyOutput, Spaces
 from ddrl_sched.agents.distributions import ActionDistribution, Gates
 from ddrl_sched.agents.finite import check_answers
 from ddrl_sched.agents.nets import Activation, Hidden, mlp, mlp_specs
@@ -69,7 +69,7 @@ def entropy_of(distribution: ActionDistribution, logits: Tensor, prior: Tensor |
 
 def critic_target(
     distribution: ActionDistribution,
-    batch: Batch,
+    batch: Batch[Tensor],
     next_logits: Tensor,
     next_q: Tensor,
     entropy_weight: Tensor,
@@ -148,7 +148,12 @@ class Actor(Protocol):
         ...
 
     def loss(
-        self, distribution: ActionDistribution, batch: Batch, q: Tensor, alpha: Tensor, drawn: tuple[Tensor, ...]
+        self,
+        distribution: ActionDistribution,
+        batch: Batch[Tensor],
+        q: Tensor,
+        alpha: Tensor,
+        drawn: tuple[Tensor, ...],
     ) -> tuple[Tensor, Tensor]:
         """Losses [K] and entropies [K] under fixed values q [2, K, M, Q] and temperatures alpha [K, 1]."""
         ...
@@ -193,7 +198,12 @@ class PerceptronActor:
         return ()
 
     def loss(
-        self, distribution: ActionDistribution, batch: Batch, q: Tensor, alpha: Tensor, drawn: tuple[Tensor, ...]
+        self,
+        distribution: ActionDistribution,
+        batch: Batch[Tensor],
+        q: Tensor,
+        alpha: Tensor,
+        drawn: tuple[Tensor, ...],
     ) -> tuple[Tensor, Tensor]:
         """Those of `actor_loss`."""
         return actor_loss(distribution, self.logits(batch.obs, None, ()), q, alpha, self.prior)
@@ -260,28 +270,28 @@ class SoftActorCritic:
             action = distribution.greedy(logits)
         return PolicyOutput(action.numpy(), start, distribution.prob_of(probs, action).numpy())
 
-    def update(self, batch: Batch, rate: float = 1.0) -> dict[str, Array]:
+    def update(self, batch: Batch[Array] | Batch[Tensor], rate: float = 1.0) -> dict[str, Array]:
         """One step of critics, actor and temperature, all on the values from before the step.
 
         Metrics [K]: loss_critic, loss_actor, alpha, entropy, q_mean, grad_norm (all networks, before clipping).
         """
-        batch = batch.tensors()
+        given = batch.tensors()
         distribution, actor = self.spaces.distribution, self._actor
-        n = batch.reward.shape[1]
+        n = given.reward.shape[1]
         next_drawn, drawn = actor.draw(n, self._generators), actor.draw_loss(n, self._generators)
         alpha = self._log_alpha.exp().unsqueeze(1)  # [K, 1]
-        target = self._target_value(batch, alpha, next_drawn)
-        q = self._twins(self._critics, batch.obs)  # [2, K, M, Q]
-        q_action = distribution.q_of(q, batch.action)  # [2, K, M]
+        target = self._target_value(given, alpha, next_drawn)
+        q = self._twins(self._critics, given.obs)  # [2, K, M, Q]
+        q_action = distribution.q_of(q, given.action)  # [2, K, M]
         of_critics = critic_loss(q_action, target)
-        of_actor, entropy = actor.loss(distribution, batch, q.detach(), alpha, drawn)
+        of_actor, entropy = actor.loss(distribution, given, q.detach(), alpha, drawn)
         differentiate((of_critics + of_actor).sum(), [actor.stack, self._critics])
         metrics = {"loss_critic": of_critics, "loss_actor": of_actor, "alpha": alpha[:, 0], "entropy": entropy}
         metrics |= {"q_mean": q_action.mean((0, 2)), "grad_norm": self._step(entropy, rate)}
         return {name: value.detach().numpy() for name, value in metrics.items()}
 
     @torch.no_grad()
-    def _target_value(self, batch: Batch, alpha: Tensor, drawn: tuple[Tensor, ...]) -> Tensor:
+    def _target_value(self, batch: Batch[Tensor], alpha: Tensor, drawn: tuple[Tensor, ...]) -> Tensor:
         logits = self._actor.logits(batch.next_obs, batch.next_latent, drawn)
         weight = alpha if self._settings.entropy_in_target else torch.zeros_like(alpha)
         q = self._twins(self._targets, batch.next_obs)
@@ -320,14 +330,14 @@ class SoftActorCritic:
         """Take over the layers of actors of the same shape."""
         self._actor.stack.load_weights(weights)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> AgentState:
         """Networks, temperatures, table, optimiser and generators."""
         return {
             "tensors": {name: value.clone() for name, value in self._tensors().items()},
             "generators": generator_states(self._generators),
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: AgentState) -> None:
         """Continue from what `state_dict` gave."""
         mine = self._tensors()
         check_shapes("state", state["tensors"], {name: tuple(value.shape) for name, value in mine.items()})

@@ -7,7 +7,7 @@ and drawing every learner's randomness from its own generator: then each learner
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.optim.adam import adam
 
 Generators = Sequence[np.random.Generator]
+GeneratorState = Mapping[str, object]  # of its bit generator, in plain words and numbers
 
 
 @dataclass(frozen=True)
@@ -174,14 +175,16 @@ class Adam:
         return {f"{kind}{i}": tensor for kind, tensors in kinds.items() for i, tensor in enumerate(tensors)}
 
 
-def uniforms(generators: Generators, shape: tuple[int, ...], count: NDArray[np.int64] | None = None) -> Any:
+def uniforms(
+    generators: Generators, shape: tuple[int, ...], count: NDArray[np.int64] | None = None
+) -> NDArray[np.float32]:
     """float32 [K, *shape] uniform in [0, 1); learner k draws the first count[k] along the first axis, the rest is 0."""
     return _drawn(generators, shape, count, 0, normal=False)
 
 
 def normals(
     generators: Generators, shape: tuple[int, ...], count: NDArray[np.int64] | None = None, axis: int = 0
-) -> Any:
+) -> NDArray[np.float32]:
     """float32 [K, *shape] standard normal; learner k draws the first count[k] along `axis` of shape, the rest is 0."""
     return _drawn(generators, shape, count, axis, normal=True)
 
@@ -201,12 +204,12 @@ def _drawn(
     return drawn
 
 
-def generator_states(generators: Generators) -> list[dict[str, Any]]:
+def generator_states(generators: Generators) -> list[GeneratorState]:
     """The generators' states in plain words and numbers."""
     return [dict(generator.bit_generator.state) for generator in generators]
 
 
-def load_generator_states(generators: Generators, states: Sequence[dict[str, Any]]) -> None:
+def load_generator_states(generators: Generators, states: Sequence[GeneratorState]) -> None:
     """Put generators (PCG64) where `generator_states` found them."""
     if len(states) != len(generators):
         raise ValueError(f"state of {len(states)} learners, expected {len(generators)}")

@@ -36,16 +36,16 @@ from ddrl_sched.run.cartpole import (
     ID,
     SOLVED,
     Budget,
+    EvalPoint,
     Learners,
     Learning,
-    Look,
     Training,
+    build_learners,
     episode_mean,
-    learners,
     step_mean,
 )
 from ddrl_sched.run.settings import Baselines, SavingSettings
-from ddrl_sched.schedulers.learned import agent_settings
+from ddrl_sched.schedulers.learned_settings import agent_settings
 from ddrl_sched.seeding import stream
 
 Steps = Annotated[int, Field(ge=1, le=10**8)]
@@ -195,11 +195,10 @@ def _check_budget(settings: GymSettings) -> None:
 
 
 def _learners(settings: GymSettings) -> Learners:
-    build, numbers = agent_settings(settings.scheduler.agent)
-    n = settings.seeds
+    numbers, n = agent_settings(settings.scheduler.agent), settings.seeds
     draws = [stream(settings.seed, "learner", seed) for seed in range(n)]
     try:
-        return learners(build, [numbers] * n, [settings.scheduler.learning] * n, draws)
+        return build_learners([numbers] * n, [settings.scheduler.learning] * n, draws)
     except ValueError as error:
         raise InputError(f"scheduler.{error}") from None
 
@@ -219,8 +218,8 @@ def _work(spec: JobSpec[GymSettings], clock: Clock) -> None:
     seen = Seen(budget.horizons)
     before = who.agent.weights()
     happened = resumed(spec, training, {"training": training, "seen": seen, "clock": clock})
-    for look in _shown(happened, budget.horizons[-1] // budget.evaluate_every, spec.label):
-        seen.add(look)
+    for point in _shown(happened, budget.horizons[-1] // budget.evaluate_every, spec.label):
+        seen.add(point)
     if training.updates == 0:
         text = "the memory never held a batch: see scheduler.learning.batch, n_steps and train.horizons"
         raise TrainingError(f"nothing was learned: 0 updates, {text}")
@@ -246,13 +245,13 @@ class Seen:
         self.curve: list[Row] = []
         self.log: list[str] = []
 
-    def add(self, look: Look) -> None:
-        """Note a look."""
-        self._solved = first_solved(look, self._solved)
-        self.curve += _curve_rows(look)
-        self.log.append(f"step {look.steps} greedy {look.greedy.mean():.1f} worst {look.greedy.min():.1f}")
-        if look.steps in self._horizons:
-            self.returns += return_rows(look, self._solved)
+    def add(self, point: EvalPoint) -> None:
+        """Take in a point of the learning curve."""
+        self._solved = first_solved(point, self._solved)
+        self.curve += _curve_rows(point)
+        self.log.append(f"step {point.steps} greedy {point.greedy.mean():.1f} worst {point.greedy.min():.1f}")
+        if point.steps in self._horizons:
+            self.returns += return_rows(point, self._solved)
 
     def state_dict(self) -> dict[str, Any]:
         """All of it."""
@@ -264,37 +263,37 @@ class Seen:
         self.curve, self.log = state["curve"], state["log"]
 
 
-def first_solved(look: Look, before: list[float] | None) -> list[float]:
+def first_solved(point: EvalPoint, before: list[float] | None) -> list[float]:
     """[K] steps at the first look where the greedy policy reached the threshold; NaN where it has not yet."""
-    before = [math.nan] * len(look.greedy) if before is None else before
+    before = [math.nan] * len(point.greedy) if before is None else before
     return [
-        float(look.steps) if math.isnan(steps) and greedy >= SOLVED else steps
-        for steps, greedy in zip(before, look.greedy, strict=True)
+        float(point.steps) if math.isnan(steps) and greedy >= SOLVED else steps
+        for steps, greedy in zip(before, point.greedy, strict=True)
     ]
 
 
-def return_rows(look: Look, solved: list[float]) -> Iterator[Row]:
+def return_rows(point: EvalPoint, solved: list[float]) -> Iterator[Row]:
     """One row of returns.parquet per seed."""
-    for seed, lengths in enumerate(look.lengths):
+    for seed, lengths in enumerate(point.lengths):
         yield {
             "seed": seed,
-            "steps": look.steps,
+            "steps": point.steps,
             "episodes": len(lengths),
             "episode_mean": episode_mean(lengths),
             "step_mean": step_mean(lengths),
-            "final_greedy": float(look.greedy[seed]),
+            "final_greedy": float(point.greedy[seed]),
             "steps_to_solve": solved[seed],
         }
 
 
-def _curve_rows(look: Look) -> Iterator[Row]:
-    for metric, values in {"greedy_return": look.greedy, **look.metrics}.items():
+def _curve_rows(point: EvalPoint) -> Iterator[Row]:
+    for metric, values in {"greedy_return": point.greedy, **point.metrics}.items():
         for seed, value in enumerate(values):
-            row = {"seed": seed, "tasks_seen": look.steps, "update": look.updates}
+            row = {"seed": seed, "tasks_seen": point.steps, "update": point.updates}
             yield {**row, "metric": metric, "value": float(value)}
 
 
-def _shown(looks: Iterator[Look], n: int, label: str) -> Iterator[Look]:
-    """Pass every look on and show a bar on standard error, if that is a terminal."""
+def _shown(points: Iterator[EvalPoint], n: int, label: str) -> Iterator[EvalPoint]:
+    """Pass every point on and show a bar on standard error, if that is a terminal."""
     disable = not sys.stderr.isatty()
-    yield from track(looks, label, n, console=Console(stderr=True), transient=True, disable=disable)
+    yield from track(points, label, n, console=Console(stderr=True), transient=True, disable=disable)

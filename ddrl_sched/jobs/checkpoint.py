@@ -25,11 +25,11 @@ T = TypeVar("T")
 class Stateful(Protocol):
     """What can be saved and continued."""
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> Mapping[str, object]:
         """Everything that evolves, as tensors and plain data; may share memory with the original."""
         ...
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: Any) -> None:  # each part has a TypedDict of its own
         """Continue from what `state_dict` gave; ValueError on other names or shapes."""
         ...
 

@@ -33,7 +33,7 @@ class Curve:
             for name, value in row.items():
                 self._columns[name].append(value)
             self._metrics.append(metric)
-        self.log.append(f"episode {progress.episode} {progress.elapsed_s:.1f} s {progress.told}")
+        self.log.append(f"episode {progress.episode} {progress.elapsed_s:.1f} s {progress.summary}")
 
     @property
     def tasks_seen(self) -> NDArray[np.int64]:

@@ -22,7 +22,7 @@ from ddrl_sched.run.inputs import training_hash
 from ddrl_sched.run.problem import Problem, build_problem
 from ddrl_sched.run.rollout import check_decision
 from ddrl_sched.run.settings import JobSettings
-from ddrl_sched.schedulers.base import Scheduler, traits_of
+from ddrl_sched.schedulers.base import Scheduler, Traits, traits_of
 from ddrl_sched.schedulers.table import build as build_scheduler
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ class SchedulingJob:
     spec: JobSpec[JobSettings]
     problem: Problem
     scheduler: Scheduler  # where it learns the learner of jobs/training.py
+    traits: Traits  # of the scheduler, read once
     watch: "Watch | None" = None  # told of every episode of training; may end the job by an exception
     turn: ExitStack | None = None  # holds the lock of a shared training until it is found done
 
@@ -53,7 +54,7 @@ class SchedulingJob:
         """Seeds of the evaluation."""
         if self.spec.learns or self.problem.nested:
             return self.spec.settings.seeds
-        return self.spec.settings.evaluate.policy_seeds if traits_of(self.scheduler).draws else 1
+        return self.spec.settings.evaluate.policy_seeds if self.traits.draws else 1
 
     @property
     def trains(self) -> bool:
@@ -105,8 +106,16 @@ class SchedulingJob:
             learn(spec, self.problem, self.scheduler, clock, turn=self.turn, watch=self.watch)
         if spec.command == "train":
             return
-        beside = {"replay_rule": evaluation.replay_rule, "drawn_as": spec.drawn_as}
-        rows = evaluate(self.problem, self.scheduler, spec.label, self.n_seeds, evaluation.traces, **beside)
+        rows = evaluate(
+            self.problem,
+            self.scheduler,
+            spec.label,
+            self.n_seeds,
+            evaluation.traces,
+            traits=self.traits,
+            replay_rule=evaluation.replay_rule,
+            drawn_as=spec.drawn_as,
+        )
         check_rows(rows, spec.settings.env)
         columns = {name: [row[name] for row in rows] for name in rows[0]}
         records.write_table(spec.folder / "eval.parquet", columns, EVAL_SCHEMA)
@@ -181,9 +190,10 @@ def build(spec: JobSpec[JobSettings], *, try_out: bool = True) -> SchedulingJob:
     else:
         keys = {key: value for key, value in settings.scheduler.items() if key != "name"}
         scheduler = build_scheduler(str(settings.scheduler.get("name")), keys)
-        if try_out:
-            _try_out(settings, problem, scheduler)
-    job = SchedulingJob(spec, problem, scheduler)
+    traits = traits_of(scheduler)
+    if try_out and not spec.learns:
+        _try_out(settings, problem, scheduler, traits)
+    job = SchedulingJob(spec, problem, scheduler, traits)
     check_size(problem, job.n_seeds)
     if spec.command != "train":
         per_seed = settings.evaluate.traces * (1 if settings.evaluate.replay_rule is None else 2)
@@ -191,12 +201,12 @@ def build(spec: JobSpec[JobSettings], *, try_out: bool = True) -> SchedulingJob:
     return job
 
 
-def _try_out(settings: JobSettings, problem: Problem, scheduler: Scheduler) -> None:
+def _try_out(settings: JobSettings, problem: Problem, scheduler: Scheduler, traits: Traits) -> None:
     """InputError where the scheduler's decision about a few tasks, or its replay, is none for this world."""
     some = problem.training(settings.seed, range(1), 0, 0, 4)[0]
-    check_decision(some, scheduler)
+    check_decision(some, scheduler, traits)
     if settings.evaluate.replay_rule is not None:
-        check_replay(some, scheduler, settings.evaluate.replay_rule)
+        check_replay(some, scheduler, traits, settings.evaluate.replay_rule)
 
 
 def _check_replay(settings: JobSettings, problem: Problem) -> None:

@@ -8,8 +8,8 @@ from pydantic import Field, model_validator
 
 from ddrl_sched.config import InputError, Seed, Settings, WrongKeyError, shown, validate
 from ddrl_sched.schedulers import table
-from ddrl_sched.schedulers.learned import learned_settings
-from ddrl_sched.schedulers.price_policy import price_settings
+from ddrl_sched.schedulers.learned_settings import learned_settings
+from ddrl_sched.schedulers.price_settings import price_settings
 
 Count = Annotated[int, Field(ge=1, le=10**6)]
 Whole = Annotated[int, Field(ge=0, le=10**6)]

@@ -34,8 +34,10 @@ from ddrl_sched.run.settings import JobSettings
 from ddrl_sched.run.train import Progress, Training
 from ddrl_sched.run.validation import Validation
 from ddrl_sched.schedulers.base import Scheduler, Trained
-from ddrl_sched.schedulers.learned import Learner, learned_settings
-from ddrl_sched.schedulers.price_policy import PricePolicy, price_settings
+from ddrl_sched.schedulers.learned import Learner
+from ddrl_sched.schedulers.learned_settings import learned_settings
+from ddrl_sched.schedulers.price_policy import PricePolicy
+from ddrl_sched.schedulers.price_settings import price_settings
 from ddrl_sched.seeding import stream
 
 T = TypeVar("T")

@@ -4,22 +4,24 @@ Axes: K learners, each with an environment of its own; 4 numbers of state (posit
 velocity rad/s). All constants are read from gymnasium; tests/run/test_cartpole.py compares every step with it.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any
+from typing import Annotated, NamedTuple, TypedDict
 
 import gymnasium
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
+from torch import Tensor
 
-from ddrl_sched.agents.base import Agent, Spaces
+from ddrl_sched.agents.base import Agent, AgentState, Array, Spaces
 from ddrl_sched.agents.distributions import Categorical
 from ddrl_sched.agents.finite import AnswerError, check_update
 from ddrl_sched.agents.n_step import EnvStep, NStep
 from ddrl_sched.agents.replay_buffer import Replay
-from ddrl_sched.agents.stack import generator_states, load_generator_states
+from ddrl_sched.agents.stack import GeneratorState, generator_states, load_generator_states
+from ddrl_sched.agents.table import AgentSettings, build_agent
 from ddrl_sched.config import Settings
 from ddrl_sched.seeding import stream
 
@@ -33,11 +35,39 @@ Floats = NDArray[np.float64]
 Generators = Sequence[np.random.Generator]
 
 
+class Physics(NamedTuple):
+    """Constants of the environment, by gymnasium's names; SI units."""
+
+    gravity: float
+    masspole: float
+    total_mass: float
+    length: float  # of half the pole
+    polemass_length: float
+    force_mag: float
+    tau: float  # seconds of a step
+    x_threshold: float
+    theta_threshold_radians: float
+
+
+def read_physics() -> Physics:
+    """The constants as gymnasium has them."""
+    environment = gymnasium.make(ID).unwrapped
+    return Physics(*(getattr(environment, name) for name in Physics._fields))
+
+
+class PolesState(TypedDict):
+    """Where the poles stand."""
+
+    state: Tensor  # [K, 4]
+    steps: Tensor  # [K] of the episode
+    generators: list[GeneratorState]  # [K] of first states
+
+
 class CartPoles:
     """K poles. `obs` is what the learners see now; an ended episode starts anew at once."""
 
     def __init__(self, generators: Generators) -> None:
-        self._physics: Any = gymnasium.make(ID).unwrapped
+        self._physics = read_physics()
         self._generators = generators
         self._state = np.zeros((len(generators), 4))
         self._steps = np.zeros(len(generators), np.int64)
@@ -51,7 +81,7 @@ class CartPoles:
     def step(self, action: NDArray[np.int64]) -> EnvStep:
         """One step of every pole; action [K] 0 pushes to the left, 1 to the right. Every step gives reward 1."""
         before = self.obs
-        self._state = moved(self._physics, self._state, action)
+        self._state = next_state(self._physics, self._state, action)
         self._steps += 1
         x, angle = self._state[:, 0], self._state[:, 2]
         limit, limit_rad = self._physics.x_threshold, self._physics.theta_threshold_radians
@@ -61,12 +91,15 @@ class CartPoles:
         self._reset(np.flatnonzero(ended))
         return stepped
 
-    def state_dict(self) -> dict[str, Any]:
-        """Where the poles stand, and the generators of starts."""
-        state = {"state": torch.from_numpy(self._state), "steps": torch.from_numpy(self._steps)}
-        return state | {"generators": generator_states(self._generators)}
+    def state_dict(self) -> PolesState:
+        """Everything that evolves; may share memory."""
+        return {
+            "state": torch.from_numpy(self._state),
+            "steps": torch.from_numpy(self._steps),
+            "generators": generator_states(self._generators),
+        }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: PolesState) -> None:
         """Continue from what `state_dict` gave."""
         self._state, self._steps = state["state"].numpy().copy(), state["steps"].numpy().copy()
         load_generator_states(self._generators, state["generators"])
@@ -77,8 +110,8 @@ class CartPoles:
         self._steps[learners] = 0
 
 
-def moved(c: Any, state: Floats, action: NDArray[np.int64]) -> Floats:
-    """State [K, 4] after one time step (Barto, Sutton and Anderson 1983; Euler), by gymnasium's constants `c`.
+def next_state(c: Physics, state: Floats, action: NDArray[np.int64]) -> Floats:
+    """State [K, 4] after one Euler step of the cart and pole (Barto, Sutton and Anderson 1983).
 
     Operations stand in gymnasium's order, so that results are equal to the last bit.
     """
@@ -95,7 +128,7 @@ def moved(c: Any, state: Floats, action: NDArray[np.int64]) -> Floats:
 
 @dataclass(frozen=True)
 class Budget:
-    """How long to train and how often to look."""
+    """How long to train and how often to evaluate."""
 
     steps: int  # of every learner in its environment
     evaluate_every: int  # steps
@@ -124,29 +157,25 @@ class Learners:
     learning: Learning  # of all, but for gamma and n_steps
 
 
-def learners(
-    build: Callable[..., Agent], numbers: Sequence[Any], learning: Sequence[Learning], generators: Generators
-) -> Learners:
-    """K learners from K records of an agent's numbers and of learning, learner k drawing from generators[k].
+def build_learners(settings: Sequence[AgentSettings], learning: Sequence[Learning], generators: Generators) -> Learners:
+    """K learners from the settings of their agents [K] and of learning [K], learner k drawing from generators[k].
 
-    `build` is the agent's constructor (spaces, numbers, generators). Learning may differ in gamma and n_steps, numbers
-    in what their agent allows; ValueError otherwise.
+    Learning may differ in gamma and n_steps, agents in what a stack allows; ValueError otherwise.
     """
     first = learning[0]
     alike = {(one.memory, one.batch, one.updates, one.start_steps) for one in learning}
     if len(alike) > 1:
         raise ValueError("memory, batch, updates and start_steps must be the same for all learners of a stack")
-    same = all(one == numbers[0] for one in numbers)
-    agent = build(SPACES, numbers[0] if same else numbers, generators)
-    memory = Replay(len(numbers), first.memory, SPACES, keeps_latent=agent.keeps_latent)
+    agent = build_agent(SPACES, settings, generators)
+    memory = Replay(len(settings), first.memory, SPACES, keeps_latent=agent.keeps_latent)
     n_steps, gamma = np.array([one.n_steps for one in learning]), np.array([one.gamma for one in learning])
     window = NStep(n_steps, gamma, SPACES.n_obs, SPACES.distribution.n_logits if agent.keeps_latent else 0)
     return Learners(agent, memory, window, generators, first)
 
 
 @dataclass(frozen=True)
-class Look:
-    """Where all learners stand after some steps."""
+class EvalPoint:
+    """How all learners do after some steps: a point of their learning curve."""
 
     steps: int  # of every learner
     updates: int
@@ -155,78 +184,98 @@ class Look:
     metrics: dict[str, Floats]  # [K] of the last update
 
 
+class TrainingState(TypedDict):
+    """Everything of a Training that evolves, the learners' generators included (they are their agent's)."""
+
+    agent: AgentState
+    memory: dict[str, Tensor]
+    window: dict[str, Tensor]
+    poles: PolesState
+    steps: int
+    updates: int
+    lengths: list[list[int]]  # [K] of finished episodes
+    length: Tensor  # [K] of the episodes that run
+    metrics: dict[str, Tensor]
+
+
 class Training:
-    """K learners trained side by side: iterate for a look every `evaluate_every` steps, and None at all others.
+    """K learners trained side by side: iterate for an EvalPoint every `evaluate_every` steps, and None at all others.
 
     After every step the state is whole and `state_dict` holds it. `starts`: generators [K] of the first states.
     """
 
-    def __init__(self, who: Learners, starts: Generators, budget: Budget) -> None:
-        self._who, self._budget = who, budget
+    def __init__(self, learners: Learners, starts: Generators, budget: Budget) -> None:
+        self._learners, self._budget = learners, budget
         self._poles = CartPoles(starts)
-        n = who.agent.n_learners
+        n = learners.agent.n_learners
         self._one, self._index = np.ones(n, np.int64), np.zeros((n, 1), np.int64)
         self._steps = self.updates = 0  # of every learner, since the start
         self._length = np.zeros(n, np.int64)
         self._lengths: list[list[int]] = [[] for _ in range(n)]
-        self._metrics: dict[str, Any] = {}
+        self._metrics: dict[str, Array] = {}
 
-    def __iter__(self) -> Iterator[Look | None]:
+    def __iter__(self) -> Iterator[EvalPoint | None]:
         """From where the training stands to the end of its budget."""
         budget = self._budget
         while self._steps < budget.steps:
             self._step()
-            looks = self._steps % budget.evaluate_every == 0 or self._steps == budget.steps
-            yield self._look() if looks else None
+            due = self._steps % budget.evaluate_every == 0 or self._steps == budget.steps
+            yield self._evaluate() if due else None
 
     def _step(self) -> None:
-        who, agent, learning = self._who, self._who.agent, self._who.learning
+        learners, agent, learning = self._learners, self._learners.agent, self._learners.learning
         try:
-            acted = agent.act(self._poles.obs[:, None], self._one, True, self._index)
+            output = agent.act(self._poles.obs[:, None], self._one, True, self._index)
         except AnswerError as error:
             raise error.at(1, self.updates) from None
-        stepped = self._poles.step(acted.action[:, 0])
-        if acted.latent is not None and agent.latent is not None:
-            stepped = replace(stepped, latent=acted.latent[:, 0], next_latent=agent.latent[:, 0])
-        who.window.push(stepped, who.memory)
+        stepped = self._poles.step(output.action[:, 0])
+        if output.latent is not None and agent.latent is not None:
+            stepped = replace(stepped, latent=output.latent[:, 0], next_latent=agent.latent[:, 0])
+        learners.window.push(stepped, learners.memory)
         self._steps += 1
         self._length += 1
         for k in np.flatnonzero(stepped.ended):
             self._lengths[k].append(int(self._length[k]))
         self._length[stepped.ended] = 0
-        if self._steps < learning.start_steps or not who.memory.ready(learning.batch):
+        if self._steps < learning.start_steps or not learners.memory.ready(learning.batch):
             return
         for _ in range(learning.updates):
-            self._metrics = agent.update(who.memory.sample(learning.batch, who.draws))
+            self._metrics = agent.update(learners.memory.sample(learning.batch, learners.draws))
             self.updates += 1
             check_update(agent, self._metrics, self.updates)
 
-    def _look(self) -> Look:
-        greedy = greedy_returns(self._who.agent, self._budget.evaluate_episodes)
-        return Look(self._steps, self.updates, self._lengths, greedy, self._metrics)
+    def _evaluate(self) -> EvalPoint:
+        greedy = greedy_returns(self._learners.agent, self._budget.evaluate_episodes)
+        return EvalPoint(self._steps, self.updates, self._lengths, greedy, self._metrics)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Everything that evolves, the learners' generators included (they are their agent's)."""
-        parts = {name: part.state_dict() for name, part in self._parts().items()}
-        counts = {"steps": self._steps, "updates": self.updates, "lengths": self._lengths}
-        metrics = {name: torch.from_numpy(value) for name, value in self._metrics.items()}
-        return parts | counts | {"length": torch.from_numpy(self._length), "metrics": metrics}
+    def state_dict(self) -> TrainingState:
+        """Everything that evolves; may share memory."""
+        return {
+            "agent": self._learners.agent.state_dict(),
+            "memory": self._learners.memory.state_dict(),
+            "window": self._learners.window.state_dict(),
+            "poles": self._poles.state_dict(),
+            "steps": self._steps,
+            "updates": self.updates,
+            "lengths": self._lengths,
+            "length": torch.from_numpy(self._length),
+            "metrics": {name: torch.from_numpy(value) for name, value in self._metrics.items()},
+        }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: TrainingState) -> None:
         """Continue from what `state_dict` gave."""
-        for name, part in self._parts().items():
-            part.load_state_dict(state[name])
+        self._learners.agent.load_state_dict(state["agent"])
+        self._learners.memory.load_state_dict(state["memory"])
+        self._learners.window.load_state_dict(state["window"])
+        self._poles.load_state_dict(state["poles"])
         self._steps, self.updates, self._lengths = state["steps"], state["updates"], state["lengths"]
         self._length = state["length"].numpy().copy()
         self._metrics = {name: value.numpy() for name, value in state["metrics"].items()}
 
-    def _parts(self) -> dict[str, Any]:
-        return {"agent": self._who.agent, "memory": self._who.memory, "window": self._who.window, "poles": self._poles}
 
-
-def looks(training: Iterable[Look | None]) -> Iterator[Look]:
-    """The looks alone."""
-    return (look for look in training if look is not None)
+def eval_points(training: Iterable[EvalPoint | None]) -> Iterator[EvalPoint]:
+    """The points of the learning curve alone."""
+    return (point for point in training if point is not None)
 
 
 def greedy_returns(agent: Agent, episodes: int) -> Floats:

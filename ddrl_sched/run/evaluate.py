@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import fields, replace
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
@@ -11,17 +11,18 @@ from ddrl_sched.edge import physics
 from ddrl_sched.edge.env_settings import EnvSettings
 from ddrl_sched.edge.session import Traces
 from ddrl_sched.edge.sizes import MAX_SPEEDS, n_speeds
-from ddrl_sched.edge.types import Decision, Floats, Ints, Outcome, Scenario, Tasks
+from ddrl_sched.edge.types import Decision, Floats, Ints, Outcome
 from ddrl_sched.edge.workload import TraceFacts
 from ddrl_sched.edge.world import world_of
 from ddrl_sched.failures import blamed_on
 from ddrl_sched.run.metrics import LARGEST_S
 from ddrl_sched.run.problem import Problem
 from ddrl_sched.run.rollout import Step, rollout
-from ddrl_sched.schedulers.base import Scheduler, is_trained, traits_of
+from ddrl_sched.schedulers.base import Scheduler, Traits, is_trained
 from ddrl_sched.seeding import stream
 
-Rows = list[dict[str, Any]]
+Row = dict[str, str | int | float]  # in the columns of EVAL_SCHEMA
+Rows = list[Row]
 Decided = tuple[Decision, Ints, Ints]  # arrays [R, M, ...] about tasks lo[r]..hi[r]-1
 _MAX_CELLS = 40_000_000  # replicas x tasks x servers held at once
 _MOST_CELLS = 400_000_000  # the same where one trace has more: replicas x (tasks x servers + what is known of a task)
@@ -37,6 +38,7 @@ def evaluate(
     n_seeds: int,
     n_traces: int,
     *,
+    traits: Traits,
     replay_rule: str | None = None,
     drawn_as: str | None = None,
 ) -> Rows:
@@ -45,30 +47,29 @@ def evaluate(
     n_seeds counts the training seeds of a learner, the repetitions of a scheduler that draws random numbers, else it
     is 1; in published worlds it is the number of draws and seed i meets draw i only. With `replay_rule` the same
     decisions, their sets and the scheduler's own split or given shares, are placed again under that published rule,
-    which gives further rows. Random streams of the scheduler go by `drawn_as` (None: by `label`, its name in the rows).
+    which gives further rows. `traits`: those of the scheduler. Its random streams go by `drawn_as` (None: by `label`,
+    its name in the rows).
     """
     drawn_as = label if drawn_as is None else drawn_as
-    _compile(problem, scheduler)
+    _compile(problem, scheduler, traits)
     rows: Rows = []
     for traces in _chunks(problem, n_seeds, n_traces):
-        made, facts, number, cluster = problem.evaluation(traces, n_seeds)
-        seed, made, number, cluster = _cross(problem, made, number, cluster, n_seeds, len(traces))
+        made, where, facts = _crossed(problem, traces, n_seeds)
         if is_trained(scheduler):
             names = (problem.eval_seed, "policy", drawn_as, traces.start)
             with blamed_on(type(scheduler)):
                 scheduler.start_evaluation(len(traces), [stream(*names, k) for k in range(scheduler.n_learners)])
-        outcome, decided, decide_s = _run(made, scheduler, drawn_as, traces.start, replay_rule is not None)
-        about = _about(problem, scheduler, label, facts)
-        decide_us = 1e6 * decide_s / max(1, int(made.tasks.valid.sum()))
-        where = {"seed": seed, "trace": number, "cluster": cluster}
-        realised = np.resize(facts.realised_load, len(seed))
-        rows += _rows(about | {"decide_us": decide_us}, where, realised, made.scenario, made.tasks, outcome)
+        rng = stream(0, "policy", drawn_as, traces.start)
+        outcome, decided, decide_s = _run(made, scheduler, traits, rng, keep=replay_rule is not None)
+        about = _about(problem, label, traits, facts) | {
+            "decide_us": 1e6 * decide_s / max(1, int(made.tasks.valid.sum()))
+        }
+        rows += _rows(about, where, made, outcome)
         if replay_rule is not None and replay_rule != made.scenario.rule:
-            again = replace(made.scenario, rule=replay_rule)
-            about["rule"] = replay_rule
-            about["scenario_hash"] = with_rule(problem, replay_rule).scenario_hash
-            placed = _place_again(again, made.tasks, decided)
-            rows += _rows(about | {"decide_us": decide_us}, where, realised, again, made.tasks, placed)
+            again = replace(made, scenario=replace(made.scenario, rule=replay_rule))
+            placed = _place_again(again, decided)
+            about |= {"rule": replay_rule, "scenario_hash": with_rule(problem, replay_rule).scenario_hash}
+            rows += _rows(about, where, again, placed)
     return rows
 
 
@@ -111,35 +112,42 @@ def _chunks(problem: Problem, n_seeds: int, n_traces: int) -> Iterator[range]:
         yield range(first, min(first + at_once, n_traces))
 
 
-def _cross(
-    problem: Problem, made: Traces, number: Ints, cluster: Ints, n_seeds: int, n_traces: int
-) -> tuple[Ints, Traces, Ints, Ints]:
+class Where(NamedTuple):
+    """What a replica of an evaluation is."""
+
+    seed: Ints  # [R]
+    trace: Ints  # [R]
+    cluster: Ints  # [R] unit in which traces are resampled
+    realised_load: Floats  # [R]
+
+
+def _crossed(problem: Problem, traces: range, n_seeds: int) -> tuple[Traces, Where, TraceFacts]:
     """Every seed meets every trace, seed-major; published draws belong to one seed each already."""
-    seed = np.repeat(np.arange(n_seeds), n_traces)
-    if problem.nested:
-        return seed, made, number, cluster
-    every = np.tile(np.arange(n_traces), n_seeds)
-    return seed, replace(made, tasks=made.tasks.replicas(every)), number[every], cluster[every]
+    made, facts, number, cluster = problem.evaluation(traces, n_seeds)
+    seed = np.repeat(np.arange(n_seeds), len(traces))
+    if not problem.nested:
+        every = np.tile(np.arange(len(traces)), n_seeds)
+        made, number, cluster = replace(made, tasks=made.tasks.replicas(every)), number[every], cluster[every]
+    return made, Where(seed, number, cluster, np.resize(facts.realised_load, len(seed))), facts
 
 
-def check_replay(made: Traces, scheduler: Scheduler, rule: str) -> None:
+def check_replay(made: Traces, scheduler: Scheduler, traits: Traits, rule: str) -> None:
     """Replay some tasks under `rule` and drop the outcome. Raises InputError naming evaluate.replay_rule.
 
-    Only schedulers that are asked once per trace are tried: others may change by being asked.
+    Only schedulers that decide once per trace are tried: others may change by deciding.
     """
-    if traits_of(scheduler).cadence == "trace":
-        decided = _run(made, scheduler, "", 0, keep=True)[1]
-        _place_again(replace(made.scenario, rule=rule), made.tasks, decided)
+    if traits.cadence == "trace":
+        decided = _run(made, scheduler, traits, stream(0, "policy", "", 0), keep=True)[1]
+        _place_again(replace(made, scenario=replace(made.scenario, rule=rule)), decided)
 
 
 def _run(
-    made: Traces, scheduler: Scheduler, drawn_as: str, first: int, keep: bool
+    made: Traces, scheduler: Scheduler, traits: Traits, rng: np.random.Generator, *, keep: bool
 ) -> tuple[Outcome, list[Decided], float]:
     """(outcome, decisions if they are to be kept, CPU seconds of deciding and placing)."""
-    rng = stream(0, "policy", drawn_as, first)
     decided: list[Decided] = []
     decide_s, outcome = 0.0, physics.empty_outcome(made.tasks, made.scenario.n_servers)
-    for step in rollout(made, scheduler, rng):
+    for step in rollout(made, scheduler, rng, traits=traits):
         decide_s += step.decide_s
         outcome = step.outcome
         if keep:
@@ -153,10 +161,10 @@ def _as_given(step: Step) -> Decision:
     Its arrays are copies: a scheduler may use its own again.
     """
     decision, lo, hi = step.decision, step.window.lo, step.window.hi
-    arrays: dict[str, Any] = {
+    arrays: dict[str, np.ndarray] = {
         f.name: value.copy() for f in fields(decision) if isinstance(value := getattr(decision, f.name), np.ndarray)
     }
-    decision = replace(decision, **arrays)
+    decision = replace(decision, **arrays)  # type: ignore[arg-type]
     if decision.choice == "given":
         return decision
     share = step.outcome.share
@@ -167,8 +175,9 @@ def _as_given(step: Step) -> Decision:
     return replace(decision, choice="given", select=select, price_s=price_s, use_price_s=None)
 
 
-def _place_again(scenario: Scenario, tasks: Tasks, decided: list[Decided]) -> Outcome:
-    """The same decisions under another rule: the same sets, split in the same way by the waits that now arise."""
+def _place_again(traces: Traces, decided: list[Decided]) -> Outcome:
+    """The decisions under the rule of these traces: the same sets, split the same way by the waits that now arise."""
+    scenario, tasks = traces.scenario, traces.tasks
     world = world_of(scenario)
     outcome = physics.empty_outcome(tasks, scenario.n_servers)
     state = world.initial_state(scenario, tasks.shape[0])
@@ -181,7 +190,7 @@ def _place_again(scenario: Scenario, tasks: Tasks, decided: list[Decided]) -> Ou
     return outcome
 
 
-def _about(problem: Problem, scheduler: Scheduler, label: str, facts: TraceFacts) -> dict[str, Any]:
+def _about(problem: Problem, label: str, traits: Traits, facts: TraceFacts) -> Row:
     return {
         "scenario": problem.env.name,
         "workload": problem.workload.name,
@@ -189,26 +198,25 @@ def _about(problem: Problem, scheduler: Scheduler, label: str, facts: TraceFacts
         "scenario_hash": problem.scenario_hash,
         "load": problem.plan.demand.load,
         "scheduler": label,
-        "info": traits_of(scheduler).info,
+        "info": traits.info,
         "time_scale": facts.time_scale,
     }
 
 
-def _rows(
-    about: dict[str, Any], where: dict[str, Ints], realised: Floats, scenario: Scenario, tasks: Tasks, outcome: Outcome
-) -> Rows:
-    rows = []
-    for r in range(len(where["seed"])):
-        counted = tasks.valid[r] & (tasks.arrive_s[r] >= scenario.warm_up_s)
+def _rows(about: Row, where: Where, traces: Traces, outcome: Outcome) -> Rows:
+    """A row per replica. ValueError naming env.clock.horizon_s where no task is counted."""
+    rows, tasks, warm_up_s = [], traces.tasks, traces.scenario.warm_up_s
+    for r in range(len(where.seed)):
+        counted = tasks.valid[r] & (tasks.arrive_s[r] >= warm_up_s)
         if not counted.any():
-            text = f"trace {where['trace'][r]} has no task after the warm-up of {scenario.warm_up_s:g} s"
+            text = f"trace {where.trace[r]} has no task after the warm-up of {warm_up_s:g} s"
             raise ValueError(f"env.clock.horizon_s: {text}")
-        place = {key: int(value[r]) for key, value in where.items()}
-        rows.append({**about, **place, "realised_load": float(realised[r]), **summarise(outcome, r, counted)})
+        place = {key: value[r].item() for key, value in where._asdict().items()}
+        rows.append({**about, **place, **summarise(outcome, r, counted)})
     return rows
 
 
-def summarise(outcome: Outcome, replica: int, counted: np.ndarray) -> dict[str, Any]:
+def summarise(outcome: Outcome, replica: int, counted: np.ndarray) -> dict[str, float]:
     """Means and percentiles over the counted tasks [N] of one replica. ValueError if one of them has no delay."""
     delay_s = outcome.delay_s[replica, counted]
     if np.isnan(delay_s).any():
@@ -239,18 +247,18 @@ def check_rows(rows: Rows, env: EnvSettings) -> None:
         "return_s": of_network,
     }
     for row in rows:
-        if not 0.0 < row["mean_delay_s"] <= LARGEST_S:
-            part = max(keys, key=lambda name: row[name])
+        if not 0.0 < float(row["mean_delay_s"]) <= LARGEST_S:
+            part = max(keys, key=lambda name: float(row[name]))
             text = f"the mean delay of trace {row['trace']} is {row['mean_delay_s']:g} s, {part} {row[part]:g}"
             raise InputError(f"{keys[part]}: {text}; results hold delays in (0, {LARGEST_S:g}] s")
 
 
-def _compile(problem: Problem, scheduler: Scheduler) -> None:
+def _compile(problem: Problem, scheduler: Scheduler, traits: Traits) -> None:
     """Let numba compile the kernel before anything is timed: a few tasks of a trace of its own."""
     if is_trained(scheduler):
         return
     scenario = replace(problem.scenario, horizon_s=min(problem.scenario.horizon_s, 4 / problem.plan.demand.tasks_per_s))
     few = replace(problem, scenario=scenario)
     made, *_ = few.evaluation(range(1), 1) if problem.plan.trace is None else problem.evaluation(range(1), 1)
-    for _ in rollout(made, scheduler, np.random.default_rng(0)):
+    for _ in rollout(made, scheduler, np.random.default_rng(0), traits=traits):
         pass

@@ -3,11 +3,12 @@
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import torch
 
+from ddrl_sched.agents.evolution import SearchState
 from ddrl_sched.agents.finite import check_generation
 from ddrl_sched.edge.session import Traces
 from ddrl_sched.edge.types import Floats, Ints
@@ -15,9 +16,19 @@ from ddrl_sched.run.metrics import VALIDATION_METRIC
 from ddrl_sched.run.rollout import mean_delay_s, rollout
 from ddrl_sched.run.train import Progress
 from ddrl_sched.run.validation import Validation, is_due, validate
+from ddrl_sched.schedulers.base import Traits, traits_of
 from ddrl_sched.schedulers.price_policy import PricePolicy
 
 Trial = tuple[Floats, Floats, Ints]  # mean delay [seeds, candidates], late rate, both NaN without a task; tasks [seeds]
+
+
+class EvolutionState(TypedDict):
+    """Everything of an Evolution that evolves, as it was when the generation began."""
+
+    search: SearchState
+    generation: int
+    tasks_seen: torch.Tensor  # [seeds]
+    elapsed_s: float
 
 
 class Evolution:
@@ -25,8 +36,8 @@ class Evolution:
 
     Yields a Progress at the end of a generation and None at the moments between. `traces_of(generation)` gives traces
     [R = seeds] for each load. The cost of a candidate at a load is log(mean delay of its trace), how loads
-    weigh against each other says the search (agents/evolution.py, unit). Progress holds means over all candidates
-    and loads. A look of `validation` is at the policy itself, after the generation.
+    weigh against each other is up to the search (agents/evolution.py, unit). Progress holds means over all candidates
+    and loads. `validation` is of the policy itself, after the generation.
     """
 
     def __init__(
@@ -36,7 +47,7 @@ class Evolution:
         traces_of: Callable[[int], list[Traces]],
         validation: Validation | None = None,
     ) -> None:
-        self._policy = policy
+        self._policy, self._traits = policy, traits_of(policy)
         self._generations = generations
         self._traces_of = traces_of
         self._validation = validation
@@ -49,21 +60,22 @@ class Evolution:
         """Train from where it stands to the end."""
         policy = self._policy
         rng = np.random.default_rng(0)  # policies draw from their own generators
+        n_candidates = 2 * policy.search.settings.pairs
         while self._generation < self._generations:
             policy.act_with(policy.search.ask(), self._generation / max(self._generations - 1, 1))
             per_load = []
             for traces in self._traces_of(self._generation):
-                per_load.append((yield from trial(policy, traces, 2 * policy.search.settings.pairs, rng)))
-            progress = self._told(per_load)
+                per_load.append((yield from trial(policy, self._traits, traces, n_candidates, rng)))
+            progress = self._judge(per_load)
             policy.act_with(None)
             if self._validation is not None and is_due(self._validation, self._generation, self._generations):
-                looked = yield from validate(self._validation, policy, policy.n_seeds)
-                progress = replace(progress, metrics=progress.metrics | {VALIDATION_METRIC: looked})
+                delay_s = yield from validate(self._validation, policy, self._traits)
+                progress = replace(progress, metrics=progress.metrics | {VALIDATION_METRIC: delay_s})
             self._generation, self._tasks_seen = self._generation + 1, progress.tasks_seen
             self._search = policy.search.state_dict()
             yield progress
 
-    def _told(self, per_load: Sequence[Trial]) -> Progress:
+    def _judge(self, per_load: Sequence[Trial]) -> Progress:
         """Judge the candidates of the generation by their trials."""
         search, generation = self._policy.search, self._generation
         delay_s = np.stack([delay for delay, _, _ in per_load])  # [loads, seeds, candidates]
@@ -76,7 +88,7 @@ class Evolution:
         elapsed_s = time.monotonic() - self._began
         return Progress(generation, seen, generation + 1, _mean(delay_s), _mean(late), values, elapsed_s)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> EvolutionState:
         """Everything that evolves, as it was when the generation began: what it has tried so far is tried again."""
         return {
             "search": self._search,
@@ -85,7 +97,7 @@ class Evolution:
             "elapsed_s": time.monotonic() - self._began,
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: EvolutionState) -> None:
         """Go on from what `state_dict` gave. ValueError on other names or shapes."""
         self._policy.search.load_state_dict(state["search"])
         self._search, self._generation = state["search"], state["generation"]
@@ -105,13 +117,13 @@ def _mean(values: Floats) -> Floats:
 
 
 def trial(
-    policy: PricePolicy, traces: Traces, n_candidates: int, rng: np.random.Generator
+    policy: PricePolicy, traits: Traits, traces: Traces, n_candidates: int, rng: np.random.Generator
 ) -> Generator[None, None, Trial]:
     """Run all candidates; those of a seed share its trace. Yields None after every window."""
     crossed = np.repeat(np.arange(policy.n_seeds), n_candidates)
     tasks = traces.tasks.replicas(crossed)
     outcome = None
-    for step in rollout(replace(traces, tasks=tasks), policy, rng):
+    for step in rollout(replace(traces, tasks=tasks), policy, rng, traits=traits):
         outcome = step.outcome
         yield None
     n_tasks = traces.tasks.valid.sum(1)

@@ -5,7 +5,6 @@ Job ids, hashes of scenarios and trainings, and the groups of a report are all m
 
 import hashlib
 from collections.abc import Collection, Mapping
-from typing import Any
 
 from ddrl_sched.config import PACKAGE
 from ddrl_sched.edge.env_settings import EnvSettings
@@ -19,7 +18,7 @@ Inputs = Mapping[str, str]  # key of INPUT_KEYS -> hash of what its file says; k
 _NOTHING = hashlib.sha256(b"").hexdigest()
 
 
-def value_at(plain: object, key: str) -> Any:
+def value_at(plain: object, key: str) -> object:
     """The value at a dotted key of groups and places in lists, None where there is none."""
     for part in key.split("."):
         if isinstance(plain, list):

@@ -14,7 +14,7 @@ def show(steps: Iterator[Progress], episodes: int, label: str) -> Iterator[Progr
         for step in steps:
             done = step.episode + 1
             rate = step.tasks_seen.sum() / max(step.elapsed_s, 1e-9)
-            news = f"{step.told}, {rate:,.0f} tasks/s"
+            news = f"{step.summary}, {rate:,.0f} tasks/s"
             if first:  # an interrupted training begins somewhere
                 left_s = (time.monotonic() - began) / (done - first) * (episodes - done)
                 news += f", {duration(left_s)} left"

@@ -1,10 +1,9 @@
-"""Running one scheduler over traces: ask it as often as its cadence says, let the world carry out what it decides."""
+"""Running one scheduler over traces: it decides as often as its cadence says, the world carries its decisions out."""
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -18,12 +17,12 @@ from ddrl_sched.schedulers.base import Scheduler, Traits, View, check_use, trait
 
 @dataclass(frozen=True)
 class Step:
-    """What happened between two questions to the scheduler."""
+    """A decision, and what the world made of it."""
 
     view: View
     decision: Decision
     window: Window
-    state: Any  # of the world, after placing
+    state: object  # of the world, after placing
     outcome: Outcome  # of all tasks so far; positions of undecided tasks are NaN
     decide_s: float  # CPU seconds for deciding and placing
     n_windows: int  # done so far
@@ -47,15 +46,17 @@ def rollout(
     scheduler: Scheduler,
     rng: np.random.Generator,
     begin: Halt | None = None,
+    *,
+    traits: Traits | None = None,
     cadence: str | None = None,
 ) -> Iterator[Step]:
-    """Run `scheduler` over all traces at once, yielding after every answer; everything is resolved after the last.
+    """Run `scheduler` over all traces at once, yielding after every decision; after the last all tasks are finished.
 
-    With `begin` it goes on from there (and fills the outcome given with it). `cadence` asks it more often than it says
-    of itself (None: as it says). Raises InputError naming the scheduler for a decision that the world cannot carry out
-    or that rests on more than its information class knows.
+    With `begin` it goes on from there (and fills the outcome given with it). `traits`: those of the scheduler, if they
+    were read before. With `cadence` it decides more often than it says of itself. Raises InputError naming the
+    scheduler for a decision that the world cannot carry out or that rests on more than its information class knows.
     """
-    traits = traits_of(scheduler)
+    traits = traits_of(scheduler) if traits is None else traits
     session = Session(traces, cadence or traits.cadence, traits.choose_info, traits.rate_memory_s, begin)
     while True:
         began = time.process_time()
@@ -71,12 +72,11 @@ def rollout(
         yield Step(view, session.decision, session.window, session.state, outcome, spent_s, session.n_windows)
 
 
-def check_decision(traces: Traces, scheduler: Scheduler) -> None:
-    """Ask a scheduler about some tasks and drop the answer: InputError for what it cannot decide in this world.
+def check_decision(traces: Traces, scheduler: Scheduler, traits: Traits) -> None:
+    """Let a scheduler decide about some tasks and drop the decision: InputError for what cannot be carried out.
 
-    One that wants to know waits is not asked, for they need the world to run.
+    Not one that is told waits, for they need the world to run.
     """
-    traits = traits_of(scheduler)
     if traits.cadence != "trace":
         return
     session = Session(traces, traits.cadence)
@@ -98,8 +98,8 @@ def decide(scheduler: Scheduler, traits: Traits, view: View, rng: np.random.Gene
     check_use(traits, "info", decision.info)
     check_use(traits, "split_info", decision.split_info or decision.info)
     with blamed_on(type(scheduler)):
-        asks = bool(decision.probe_selected) or (decision.probe is not None and bool(np.any(decision.probe)))
-    if asks:
+        probes = bool(decision.probe_selected) or (decision.probe is not None and bool(np.any(decision.probe)))
+    if probes:
         check_use(traits, "probe", "probed")
     if decision.choice == "wrr":
         check_use(traits, "weight", "tracked" if decision.weight == "quota" else "own")

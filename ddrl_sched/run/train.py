@@ -3,12 +3,13 @@
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ddrl_sched.agents.base import Array
 from ddrl_sched.edge import published
 from ddrl_sched.edge.session import Halt, Traces
 from ddrl_sched.edge.types import Bools, Floats, Outcome, Scenario, Tasks
@@ -16,7 +17,8 @@ from ddrl_sched.edge.world import world_of
 from ddrl_sched.run.metrics import VALIDATION_METRIC
 from ddrl_sched.run.rollout import Step, mean_delay_s, rollout
 from ddrl_sched.run.validation import Validation, is_due, validate
-from ddrl_sched.schedulers.learned import Learner
+from ddrl_sched.schedulers.base import traits_of
+from ddrl_sched.schedulers.learned import Learner, LearnerState
 
 
 @dataclass(frozen=True)
@@ -32,10 +34,24 @@ class Progress:
     elapsed_s: float  # wall clock of training since the start
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         """The mean delay over the seeds whose episode held a task, in words."""
         some = self.delay_s[~np.isnan(self.delay_s)]
         return f"mean delay {some.mean():.6f} s" if len(some) else "no task"
+
+
+class TrainingState(TypedDict):
+    """Everything of a Training that evolves, its learner included."""
+
+    learner: LearnerState
+    episode: int
+    tasks_seen: torch.Tensor  # [seeds]
+    elapsed_s: float
+    slot: int
+    metrics: dict[str, torch.Tensor]
+    n_windows: int  # of the episode that were done
+    world: dict[str, torch.Tensor]  # arrays of the world's state, empty between episodes
+    outcome: dict[str, torch.Tensor]
 
 
 class Training:
@@ -44,7 +60,7 @@ class Training:
     Yields a Progress at the end of an episode and None at the moments between. `traces_of(episode)` gives the fresh
     traces [R = seeds] of an episode, all under the rule of `scenario`. Replica i trains seed i. A task's reward enters
     the memory when its delay is known and its station's next task has been observed. The end of an episode truncates:
-    its last tasks are dropped, nothing counts as terminal. A look of `validation` comes at the end of its episode.
+    its last tasks are dropped, nothing counts as terminal. `validation` comes at the end of its episodes.
     """
 
     def __init__(
@@ -55,7 +71,7 @@ class Training:
         traces_of: Callable[[int], Traces],
         validation: Validation | None = None,
     ) -> None:
-        self._learner = learner
+        self._learner, self._traits = learner, traits_of(learner)
         self._world = world_of(scenario)
         self._episodes = episodes
         self._traces_of = traces_of
@@ -75,14 +91,14 @@ class Training:
             if self._halt is None:
                 self._learner.start_episode()
                 self._slot, self._metrics = -1, {}
-            for step in rollout(traces, self._learner, rng, self._halt):
+            for step in rollout(traces, self._learner, rng, self._halt, traits=self._traits):
                 self._learn(traces, step)
                 self._halt = Halt(step.n_windows, step.state, step.outcome)
                 yield None
-            seen: dict[str, Floats] = {}
+            validated: dict[str, Floats] = {}
             if self._validation is not None and is_due(self._validation, self._episode, self._episodes):
-                seen[VALIDATION_METRIC] = yield from validate(self._validation, self._learner, self._learner.n_seeds)
-            progress = self._progress(traces, seen)
+                validated[VALIDATION_METRIC] = yield from validate(self._validation, self._learner, self._traits)
+            progress = self._progress(traces, validated)
             self._halt, self._episode, self._tasks_seen = None, self._episode + 1, progress.tasks_seen
             yield progress
 
@@ -101,7 +117,7 @@ class Training:
             progress = self._episode / max(self._episodes - 1, 1)
             self._metrics = _per_seed(learner.update(progress), learner.n_seeds) or self._metrics
 
-    def _progress(self, traces: Traces, looked: dict[str, Floats]) -> Progress:
+    def _progress(self, traces: Traces, validated: dict[str, Floats]) -> Progress:
         n_tasks = traces.tasks.valid.sum(1)
         delay_s, late_rate = np.full((2, self._learner.n_seeds), np.nan)
         if self._halt is not None:  # a window of a real trace may hold no task
@@ -109,11 +125,11 @@ class Training:
             delay_s = mean_delay_s(outcome, traces.tasks)
             late_rate = np.where(n_tasks > 0, outcome.late.sum(1) / some, np.nan)
         seen, elapsed_s = self._tasks_seen + n_tasks, time.monotonic() - self._began
-        metrics = self._metrics | looked
+        metrics = self._metrics | validated
         return Progress(self._episode, seen, self._learner.updates, delay_s, late_rate, metrics, elapsed_s)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Everything that evolves, learner included, as tensors (that may share memory) and plain data."""
+    def state_dict(self) -> TrainingState:
+        """Everything that evolves; tensors may share memory with it."""
         halt = self._halt
         return {
             "learner": self._learner.state_dict(),
@@ -127,7 +143,7 @@ class Training:
             "outcome": _tensors(halt.outcome._asdict()) if halt else {},
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: TrainingState) -> None:
         """Go on from what `state_dict` gave. ValueError on other names or shapes."""
         self._learner.load_state_dict(state["learner"])
         self._episode, self._slot = state["episode"], state["slot"]
@@ -170,9 +186,9 @@ def _per_seed(metrics: dict[str, NDArray[np.float32]], n_seeds: int) -> dict[str
     return {name: np.asarray(value, np.float64).reshape(n_seeds, -1).mean(1) for name, value in metrics.items()}
 
 
-def _tensors(arrays: Mapping[str, NDArray[Any]]) -> dict[str, torch.Tensor]:
+def _tensors(arrays: Mapping[str, Array]) -> dict[str, torch.Tensor]:
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
-def _arrays(tensors: Mapping[str, torch.Tensor]) -> dict[str, NDArray[Any]]:
+def _arrays(tensors: Mapping[str, torch.Tensor]) -> dict[str, Array]:
     return {name: tensor.numpy().copy() for name, tensor in tensors.items()}

@@ -1,8 +1,8 @@
-"""The one protocol that all schedulers follow, and what a scheduler says of itself."""
+"""The one protocol that all schedulers follow, and its attributes as they were read and checked."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeGuard, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeGuard
 
 import numpy as np
 
@@ -11,6 +11,9 @@ from ddrl_sched.edge.session import CADENCES
 from ddrl_sched.edge.types import Decision
 from ddrl_sched.edge.view import View as View
 from ddrl_sched.failures import blamed_on, class_name
+
+if TYPE_CHECKING:
+    from torch import Tensor  # only learned schedulers need torch
 
 # Class: all classes on whose knowledge its decisions may rest (announced and own do not contain each other).
 MAY_USE = {
@@ -25,13 +28,9 @@ INFO_CLASSES = tuple(MAY_USE)
 
 
 class Scheduler(Protocol):
-    """One scheduler. `cadence` says how often it is asked.
+    """One scheduler. A class may leave out choose_info, rate_memory_s and draws; then the default named there holds.
 
-    "trace": once per trace (its Decision is a rule that the world's kernel carries out task by task),
-    "epoch": once per announcement interval, "arrival": for as many tasks together as come from different stations.
-
-    A class may say more of itself, by attributes that have the values of `Traits` where they are missing: choose_info,
-    rate_memory_s and draws.
+    Only `traits_of` reads these attributes: it checks them and fills the defaults in.
     """
 
     @property
@@ -41,7 +40,26 @@ class Scheduler(Protocol):
 
     @property
     def cadence(self) -> str:
-        """How often it is asked, one of CADENCES."""
+        """How often it decides, one of CADENCES.
+
+        "trace": once per trace (its Decision is a rule that the world's kernel carries out task by task), "epoch": once
+        per announcement interval, "arrival": for as many tasks together as come from different stations.
+        """
+        ...
+
+    @property
+    def choose_info(self) -> str:
+        """Information class by which View.wait_s is told, at most `info`. Default: `info`."""
+        ...
+
+    @property
+    def rate_memory_s(self) -> float | None:
+        """Time constant in seconds of View.own_rate; None: own_rate is not told. Default: None."""
+        ...
+
+    @property
+    def draws(self) -> bool:
+        """Whether `decide` draws random numbers, so that an evaluation repeats it. Default: False."""
         ...
 
     def decide(self, view: View, rng: np.random.Generator) -> Decision:
@@ -49,7 +67,6 @@ class Scheduler(Protocol):
         ...
 
 
-@runtime_checkable
 class Trained(Scheduler, Protocol):
     """A scheduler with weights that were learned: several training seeds, decided for side by side, seed-major."""
 
@@ -60,57 +77,65 @@ class Trained(Scheduler, Protocol):
         """No exploration from now on; random numbers come from `generators` [n_learners]."""
         ...
 
-    def weights(self) -> dict[str, Any]:
+    def weights(self) -> "dict[str, Tensor]":
         """Copies of the learned tensors by name."""
         ...
 
-    def load_weights(self, weights: dict[str, Any]) -> None:
+    def load_weights(self, weights: "Mapping[str, Tensor]") -> None:
         """Take over weights; ValueError on other names or shapes."""
         ...
 
 
+_OF_TRAINED = ("n_seeds", "n_learners", "start_evaluation", "weights", "load_weights")
+
+
 def is_trained(scheduler: Scheduler) -> TypeGuard[Trained]:
-    """Whether it is a Trained. A class of the user's may answer itself when it is asked for its attributes."""
+    """Whether it is a Trained. Mistakes in the attributes of a user's class are blamed on the class."""
     with blamed_on(type(scheduler)):
-        return isinstance(scheduler, Trained)
+        return all(hasattr(scheduler, name) for name in _OF_TRAINED)
 
 
 @dataclass(frozen=True)
 class Traits:
-    """What a scheduler says of itself, read once: a class of the user's may compute it."""
+    """The attributes of a Scheduler, checked, as they were when they were read: a user's class may compute them."""
 
     name: str  # module:Class
     info: str
     cadence: str
-    choose_info: str  # class by which View.wait_s is told; as `info` where it says nothing
-    rate_memory_s: float | None = None  # time constant of View.own_rate; None: it is not told
-    draws: bool = False  # random numbers, so that evaluations repeat it
+    choose_info: str
+    rate_memory_s: float | None
+    draws: bool
 
 
 def traits_of(scheduler: Scheduler) -> Traits:
-    """What a scheduler says of itself.
+    """The checked attributes of a scheduler; called once per job, for a user's class may answer anything.
 
     InputError for an information class or a cadence that does not exist, or a choice that rests on more than the class.
     """
     name = class_name(type(scheduler))
     with blamed_on(type(scheduler)):
-        info, cadence = (getattr(scheduler, key, None) for key in ("info", "cadence"))
-        choose_info: Any = getattr(scheduler, "choose_info", info)
-        memory_s = getattr(scheduler, "rate_memory_s", None)
+        info = _word("info", getattr(scheduler, "info", None), INFO_CLASSES, name)
+        cadence = _word("cadence", getattr(scheduler, "cadence", None), CADENCES, name)
+        choose_info = _word("choose_info", getattr(scheduler, "choose_info", info), INFO_CLASSES, name)
+        memory_s = _seconds("rate_memory_s", getattr(scheduler, "rate_memory_s", None), name)
         draws = bool(getattr(scheduler, "draws", False))
-        for key, value in (("info", info), ("cadence", cadence), ("choose_info", choose_info)):
-            _check_word(key, value, CADENCES if key == "cadence" else INFO_CLASSES, name)
-        number = isinstance(memory_s, int | float) and not isinstance(memory_s, bool)
-        if memory_s is not None and not (number and 0.0 < memory_s < np.inf):
-            raise InputError(f"scheduler.rate_memory_s: expected seconds > 0, got {shown(memory_s)} ({name})")
-    traits = Traits(name, str(info), str(cadence), str(choose_info), memory_s, draws)
+    traits = Traits(name, info, cadence, choose_info, memory_s, draws)
     check_use(traits, "choose_info", traits.choose_info)
     return traits
 
 
-def _check_word(key: str, value: object, known: Sequence[str], name: str) -> None:
+def _word(key: str, value: object, known: Sequence[str], name: str) -> str:
     if not isinstance(value, str) or value not in known:
         raise InputError(f"scheduler.{key}: expected one of {', '.join(known)}, got {shown(value)} ({name})")
+    return str(value)
+
+
+def _seconds(key: str, value: object, name: str) -> float | None:
+    if value is None:
+        return None
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0.0 < value < np.inf:
+        raise InputError(f"scheduler.{key}: expected seconds > 0, got {shown(value)} ({name})")
+    return value
 
 
 def check_use(traits: Traits, key: str, used: str) -> None:

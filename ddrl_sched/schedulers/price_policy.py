@@ -1,127 +1,38 @@
 """Schedulers that learn prices: a diffusion actor over servers sets them, the world's exact split and choice obey.
 
-The actor answers, for every task and server, a price per unit share and whether to ask the server for its backlog.
+The actor answers, for every task and server, a price per unit share and whether to probe the server.
 For every task it answers four factors of the kernel's rule (edge.types.Decision: congestion, unseen_work_factor,
-own_work_price, min_wait_ratio), how far to trust announced waits, and what asking one server more costs. Without a
+own_work_price, min_wait_ratio), how far to trust announced waits, and what probing one server more costs. Without a
 price the rule is the myopic optimum of its information class, so learning starts from a strong policy. One network for
 all servers and stations: its cost grows linearly with the servers, and it fits any number of them. The team's mean
 delay is what counts, so weights are searched by evolution strategies on the simulator itself (run/evolve.py).
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
 from torch import Tensor
 
-from ddrl_sched.agents.diffusion import Denoiser, Schedule, betas, denoiser_specs, reverse_chain, time_embedding
-from ddrl_sched.agents.evolution import EvolutionSettings, EvolutionStrategy
+from ddrl_sched.agents.diffusion import Denoiser, betas, denoiser_specs, reverse_chain, time_embedding
+from ddrl_sched.agents.evolution import EvolutionStrategy
 from ddrl_sched.agents.finite import AnswerError, check_answers
-from ddrl_sched.agents.nets import Hidden, mlp, mlp_specs
+from ddrl_sched.agents.nets import mlp, mlp_specs
+from ddrl_sched.agents.reverse_gradient import chain_logits
 from ddrl_sched.agents.stack import Generators, ParamSpec, Stack, first_weights, zero_last_layer
-from ddrl_sched.config import LARGEST, InputError, Settings, validate, validate_record
-from ddrl_sched.edge.types import Decision, Floats, Scenario
-from ddrl_sched.provenance import without_provenance
+from ddrl_sched.config import InputError
+from ddrl_sched.edge.types import Bools, Decision, Floats, Scenario
 from ddrl_sched.schedulers.actions import table
 from ddrl_sched.schedulers.base import View
-from ddrl_sched.schedulers.probing import own_load, probing_worth, rank_of_others
-from ddrl_sched.schedulers.server_sets import all_servers, externality_s, of_servers, still_to_come
+from ddrl_sched.schedulers.observation import N_SECONDS, N_SEEN, observe_servers
+from ddrl_sched.schedulers.packing import packing_of
+from ddrl_sched.schedulers.price_settings import PER_TASK, PriceSettings, evolution_settings
+from ddrl_sched.schedulers.probing import probing_worth, rank_of_others
+from ddrl_sched.schedulers.server_sets import all_servers
 
-PER_SERVER = ("price", "probe")
-PER_TASK = ("congestion", "unseen_work_factor", "own_work_price", "min_wait_ratio")  # of the kernel's rule
-OUTPUTS = (*PER_SERVER, *PER_TASK, "trust", "rank")
-N_SEEN, N_SECONDS = 14, 6  # numbers of one server that the network sees; those in seconds that a price may add up
-Positive = Annotated[float, Field(gt=0.0, le=LARGEST)]
-Factor = Annotated[float, Field(ge=0.0, le=LARGEST)]
 MAX_GB = 32  # of the weights of all candidates
-
-
-class StartSettings(Settings):
-    """Where learning starts; what is not learned stays there."""
-
-    probe: Annotated[
-        float, Field(ge=-LARGEST, le=LARGEST)
-    ]  # a server is asked where this, the worth of asking and the actor's output together are positive
-    worth: Factor  # weight of the worth of asking, log(wait expected there / time that asking takes)
-    rank: Factor = 0.0  # what asking falls by is this times log j for the j-th server of rank_of_others
-    congestion: Factor
-    unseen_work_factor: Factor
-    own_work_price: Factor
-    min_wait_ratio: Factor
-    trust: Annotated[float, Field(gt=0.0, le=100.0)]  # share of the announced waits that counts, 1 = all
-
-
-class ScaleSettings(Settings):
-    """Fixed constants: numbers in seconds are observed as log(1 + value / constant)."""
-
-    time_s: Positive  # of sending and computing a whole task
-    wait_s: Positive
-    price_s: Positive  # unit of the actor's prices
-
-
-class ActorSettings(Settings):
-    """The network."""
-
-    kind: Literal["mlp", "diffusion"]
-    hidden: Hidden
-    bound: Annotated[float, Field(gt=0.0, le=50.0)]  # largest |output|; factors of a task are start x exp(output)
-    steps: Annotated[int, Field(ge=1, le=1000)]  # T of the reverse chain
-    schedule: Schedule
-    beta_min: Annotated[float, Field(gt=0.0, le=1e4)]
-    beta_max: Annotated[float, Field(gt=0.0, le=1e4)]
-    time_width: Annotated[int, Field(gt=0, le=1024, multiple_of=2)]
-    start: Literal["zero", "noise"]  # where the chain starts; noise: fresh for every decision
-
-
-class PriceSettings(Settings):
-    """The yaml of a price policy."""
-
-    name: Literal["price_policy"]
-    info: Literal["announced", "tracked", "probed", "running"]
-    candidates: Literal["single", "any_subset", "all"]  # sets compared by the rule; all: every server, no comparison
-    split: Literal["whole", "equal_finish"]
-    learn: list[
-        Literal[
-            "price", "probe", "congestion", "unseen_work_factor", "own_work_price", "min_wait_ratio", "trust", "rank"
-        ]
-    ]
-    rate_memory_s: Positive  # time constant of the station's own count of arrivals
-    keep_to_asked: bool = False  # where servers were asked, only they and the own one are used
-    ask_noise: Factor  # in training: scale of a logistic number added to `probe` for each task
-    ask_noise_final: Annotated[float, Field(ge=0.0, le=1.0)]  # fraction of it in the last generation, linear between
-    start: StartSettings
-    scale: ScaleSettings
-    actor: ActorSettings
-    evolution: dict[str, Any]
-
-
-def price_settings(data: Mapping[str, Any]) -> PriceSettings:
-    """The yaml of a price policy, checked. Raises InputError naming keys."""
-    settings = validate(PriceSettings, without_provenance(data), "scheduler")
-    evolution_settings(settings)
-    if not settings.learn or len(set(settings.learn)) < len(settings.learn):
-        raise InputError(f"scheduler.learn: at least one of {', '.join(OUTPUTS)}, each once")
-    for name in ("probe", "rank"):
-        if name in settings.learn and settings.info != "probed":
-            raise InputError(f"scheduler.learn: {name} needs scheduler.info probed")
-    if settings.info != "probed" and (settings.start.rank > 0.0 or settings.keep_to_asked):
-        key = "keep_to_asked" if settings.keep_to_asked else "start.rank"
-        raise InputError(f"scheduler.{key}: needs scheduler.info probed, otherwise no server is asked")
-    if settings.info == "probed" and settings.candidates == "all":
-        raise InputError("scheduler.candidates: all asks nobody, scheduler.info cannot be probed")
-    for name in (*PER_TASK, "rank"):
-        if name in settings.learn and getattr(settings.start, name) == 0.0:
-            raise InputError(f"scheduler.start.{name}: must be above 0 where it is learned (it is multiplied)")
-    return settings
-
-
-def evolution_settings(settings: PriceSettings) -> EvolutionSettings:
-    """The checked numbers of the search. Raises InputError naming scheduler.evolution keys."""
-    numbers: EvolutionSettings = validate_record(EvolutionSettings, settings.evolution, "scheduler.evolution")
-    return numbers
+Network = Callable[[Mapping[str, Tensor], Tensor, Tensor], Tensor]
 
 
 class PricePolicy:
@@ -131,12 +42,13 @@ class PricePolicy:
     """
 
     cadence = "epoch"
+    draws = False  # from its own generators, not from the stream of the scheduler
 
     def __init__(self, settings: PriceSettings, scenario: Scenario, n_seeds: int, generators: Generators) -> None:
         _check_world(settings, scenario)
         self.info: str = settings.info
         self.choose_info = "tracked" if settings.info == "probed" else settings.info
-        self.rate_memory_s = settings.rate_memory_s
+        self.rate_memory_s: float | None = settings.rate_memory_s
         self.settings = settings
         self.n_seeds = self.n_learners = n_seeds
         self._actor = _actor(settings)
@@ -155,7 +67,7 @@ class PricePolicy:
     def act_with(self, candidates: Stack | None, progress: float = 0.0) -> None:
         """Decide with these candidates from now on, as in training (None: with the learners' own weights).
 
-        `progress` in [0, 1] of the training says how noisy asking is.
+        `progress` in [0, 1] of the training says how noisy probing is.
         """
         self._stack, self._probe_noise = self.search.stack, 0.0
         if candidates is not None:
@@ -171,14 +83,10 @@ class PricePolicy:
         """Prices, probes and factors for the window; the kernel chooses and splits by them."""
         valid = view.tasks.valid
         replica, item = np.nonzero(valid)
-        seen, seconds = observe(view, self.settings)
+        seen, seconds = observe_servers(view, self.settings)
         rows = len(self._stack.flat)
-        learner = replica // (valid.shape[0] // rows)
-        count = np.bincount(learner, minlength=rows)
-        place = np.arange(len(learner)) - np.repeat(np.cumsum(count) - count, count)
-        packed = np.zeros((rows, int(count.max(initial=0)), *seen.shape[2:]), np.float32)
-        packed[learner, place] = seen[replica, item]
-        output = self._output(packed)[learner, place]  # [n, E, outputs]
+        packing = packing_of(replica // (valid.shape[0] // rows), rows)
+        output = packing.rows(self._output(packing.stacked(seen[replica, item])))  # [n, E, outputs]
         answer = np.zeros((*valid.shape, *output.shape[1:]))
         answer[replica, item] = output
         return self._decision(view, answer, seconds)
@@ -227,9 +135,7 @@ class PricePolicy:
         if s.info == "probed":
             probe = everyone & (self._probe_score(view, answer) > 0.0)
             if s.keep_to_asked:
-                own = view.local
-                asked = probe & ~own
-                select = everyone & (asked | own | ~asked.any(-1, keepdims=True))
+                select = _probed_or_own(probe, view.local)
         return Decision(
             "best",
             s.info,
@@ -243,26 +149,25 @@ class PricePolicy:
         )
 
     def _probe_score(self, view: View, answer: Floats) -> Floats:
-        """[R, M, E] a server is asked where this is positive: start.probe, worth, rank and the actor's output together.
+        """[R, M, E] start.probe, worth, rank and the actor's output together; servers are probed where it is positive.
 
-        In training a number drawn for each task (the same for all candidates of a seed) is added: whether asking
+        In training a number drawn for each task (the same for all candidates of a seed) is added: whether probing
         pays shows in every comparison, however sure the actor is.
         """
-        start = self.settings.start
-        ask = np.full(answer.shape[:3], start.probe)
+        start, learn = self.settings.start, self.settings.learn
+        score = np.full(answer.shape[:3], start.probe)
         if start.worth > 0.0:
-            ask += start.worth * probing_worth(view)
+            score += start.worth * probing_worth(view)
         rank = self._factor("rank", answer)
         if rank is not None:
-            ask -= rank[..., None] * np.log(rank_of_others(view))
-        learn = self.settings.learn
+            score -= rank[..., None] * np.log(rank_of_others(view))
         if "probe" in learn:
-            ask += answer[..., learn.index("probe")]
+            score += answer[..., learn.index("probe")]
         if self._probe_noise > 0.0 and not {"probe", "rank"}.isdisjoint(learn):
             uniform = np.stack([g.random(answer.shape[1]) for g in self._drawn_by])
             noise = np.log(uniform) - np.log1p(-uniform)
-            ask += self._probe_noise * np.repeat(noise, len(answer) // len(noise), 0)[..., None]
-        return ask
+            score += self._probe_noise * np.repeat(noise, len(answer) // len(noise), 0)[..., None]
+        return score
 
     def _factor(self, name: str, answer: Floats) -> Floats | None:
         """Factor [R, M] of the kernel's rule: start x exp(mean output over the servers); None where it does nothing."""
@@ -270,19 +175,23 @@ class PricePolicy:
         if name in self.settings.learn:
             factor: Floats = start * np.exp(answer[..., self.settings.learn.index(name)].mean(-1))
             return factor
-        return (
-            None
-            if start == (1.0 if name in ("unseen_work_factor", "trust") else 0.0)
-            else np.full(answer.shape[:2], start)
-        )
+        neutral = 1.0 if name in ("unseen_work_factor", "trust") else 0.0
+        return None if start == neutral else np.full(answer.shape[:2], start)
 
     def weights(self) -> dict[str, Tensor]:
         """Copies of the learned layers."""
         return self.search.weights()
 
-    def load_weights(self, weights: dict[str, Tensor]) -> None:
+    def load_weights(self, weights: Mapping[str, Tensor]) -> None:
         """Take over what `weights` gave. ValueError on other names or shapes."""
         self.search.load_weights(weights)
+
+
+def _probed_or_own(probe: Bools, own: Bools) -> Bools:
+    """[R, M, E] servers that may be used: the probed ones and the own one; all where no other server is probed."""
+    others = probe & ~own
+    usable: Bools = others | own | ~others.any(-1, keepdims=True)
+    return usable
 
 
 def actor_specs(settings: PriceSettings) -> list[ParamSpec]:
@@ -312,7 +221,7 @@ def _zero_output(specs: Sequence[ParamSpec], flat: Tensor) -> Tensor:
     return flat
 
 
-def _actor(settings: PriceSettings) -> Any:
+def _actor(settings: PriceSettings) -> Network:
     """f(params, seen [K, n, N_SEEN], start [K, n, outputs]) -> outputs [K, n, outputs] within +-bound."""
     a = settings.actor
     if a.kind == "mlp":
@@ -322,7 +231,7 @@ def _actor(settings: PriceSettings) -> Any:
     except ValueError as error:
         raise InputError(f"scheduler.{str(error).replace('agent.', 'actor.')}") from None
     denoiser = Denoiser(chain, time_embedding(a.steps, a.time_width), "relu", "x0", a.bound)
-    return lambda params, seen, start: denoiser.logits(params, seen, start, None)
+    return lambda params, seen, start: chain_logits(denoiser, params, seen, start, None)
 
 
 def _check_world(settings: PriceSettings, scenario: Scenario) -> None:
@@ -334,50 +243,3 @@ def _check_world(settings: PriceSettings, scenario: Scenario) -> None:
         )
     if settings.candidates == "any_subset" and 2**scenario.n_servers > 4096:
         raise InputError(f"scheduler.candidates: any_subset is for few servers, this world has {scenario.n_servers}")
-
-
-def observe(view: View, settings: PriceSettings) -> tuple[NDArray[np.float32], list[Floats]]:
-    """What the actor sees of every server [R, M, E, N_SEEN], and N_SECONDS numbers in seconds [R, M, E].
-
-    Seen: wait (own class, as of the start of the interval), computing, sending and overhead of the whole task, whether
-    the server is the own one, its speed, the age of the announcement; the backlog of all, of the own and of the least
-    busy server; work and overhead of the task relative to the mean; the load by the station's own count of arrivals;
-    the tasks still expected in the slot from the own station and from that of the server (slotted worlds, else 0).
-    """
-    tasks, scenario, scale = view.tasks, view.scenario, settings.scale
-    assert view.wait_s is not None
-    assert view.age_s is not None
-    wait_s, speed = view.wait_s, scenario.speed_gcps
-    unit_s, send_s, own = view.work_s, view.send_s, view.local
-    overhead_s = tasks.overhead_gcycle[..., None] / speed
-    coming: Floats = np.zeros(1)
-    external_s: tuple[Floats, ...] = ()
-    slot_mean, own_coming, their_coming = 1.0, coming, coming
-    if view.slot_tasks is not None:
-        coming = still_to_come(view, view.slot_tasks, see_all=settings.info == "running")
-        external_s = externality_parts_s(view, coming)
-        slot_mean = max(float(view.slot_tasks.sum()), 1e-9)
-        own_coming = np.take_along_axis(coming, tasks.origin[..., None], -1)
-        their_coming = of_servers(scenario, coming)
-    load = own_load(view)
-    relative = np.log(np.maximum(tasks.work_gcycle / view.mean_work_gcycle, 1e-6))
-    seen = np.empty((*wait_s.shape, N_SEEN), np.float32)
-    for column, value in enumerate((wait_s / scale.wait_s, *(x / scale.time_s for x in (unit_s, send_s, overhead_s)))):
-        seen[..., column] = np.log1p(value.astype(np.float32))
-    seen[..., 4] = own
-    seen[..., 5] = np.log(speed / speed.mean())
-    backlogs = [wait_s @ speed / speed.sum(), (wait_s * own).sum(-1), wait_s.min(-1)]
-    backlogs = [np.log1p(value / scale.wait_s) for value in backlogs]
-    per_task = (view.age_s / scenario.announce_s, *backlogs, relative, 2.0 * load - 1.0)
-    for column, value in enumerate(per_task, start=6):
-        seen[..., column] = value[..., None]
-    seen[..., 12] = own_coming / slot_mean
-    seen[..., 13] = their_coming / slot_mean
-    return seen, [wait_s, unit_s, send_s, overhead_s, *external_s]
-
-
-def externality_parts_s(view: View, coming: Floats) -> tuple[Floats, Floats]:
-    """The externality of sets.externality_s in its two parts: the own port and the server's own station."""
-    whole = externality_s(view, coming)
-    at_server = of_servers(view.scenario, coming) * view.tasks.work_gcycle[..., None] / view.scenario.speed_gcps
-    return whole - at_server, at_server

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import fields, is_dataclass
 from importlib import import_module
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 from ddrl_sched import stopping
 from ddrl_sched.config import InputError, near, shown, validate_record
@@ -36,7 +36,7 @@ SCHEDULERS = {
 }
 
 
-def build(name: str, settings: Mapping[str, Any]) -> "Scheduler":
+def build(name: str, settings: Mapping[str, object]) -> "Scheduler":
     """The scheduler `name` (of SCHEDULERS, or module:Class of the user's own) with the other keys of its yaml.
 
     Keys of provenance.py are passed over unless they are fields of the class.
@@ -45,14 +45,13 @@ def build(name: str, settings: Mapping[str, Any]) -> "Scheduler":
     Imports code by name: only for names that the user gave, never for those of a received run folder.
     """
     cls = scheduler_class(name)
-    own = {f.name for f in fields(cls)}
+    own = {f.name for f in fields(cls)}  # type: ignore[arg-type]
     keys = {key: value for key, value in settings.items() if key in own or key not in KEYS}
     with blamed_on(cls):
-        scheduler: Scheduler = validate_record(cls, keys, "scheduler")
-    return scheduler
+        return validate_record(cls, keys, "scheduler")
 
 
-def scheduler_class(name: str) -> Any:
+def scheduler_class(name: str) -> "type[Scheduler]":
     """The dataclass behind a name of SCHEDULERS or module:Class. Raises InputError."""
     path = SCHEDULERS.get(name, name)
     module, colon, attribute = path.partition(":")
@@ -71,7 +70,7 @@ def scheduler_class(name: str) -> Any:
         )
     if not (isinstance(cls, type) and is_dataclass(cls) and callable(getattr(cls, "decide", None))):
         raise InputError(f"scheduler.name: {shown(name)} is not a dataclass with a method `decide`")
-    return cls
+    return cast("type[Scheduler]", cls)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from ddrl_sched.agents.diffusion import (
     reverse_chain,
     time_embedding,
 )
+from ddrl_sched.agents.reverse_gradient import chain_logits
 from ddrl_sched.agents.stack import Adam, Stack, differentiate, first_weights, rates_by_rows
 from tests.agent_builders import generators
 
@@ -112,7 +113,7 @@ def test_denoiser_equals_a_plain_loop(predict, bound):
     obs, start = rng.standard_normal((2, 5, 2)), rng.standard_normal((2, 5, 3))
     noise = rng.standard_normal((2, len(denoiser.noisy_steps), 5, 3))
     given = [torch.from_numpy(a.astype(np.float32)) for a in (obs, start, noise)]
-    logits = denoiser.logits(stack.params, *given).detach().numpy()
+    logits = chain_logits(denoiser, stack.params, *given).detach().numpy()
     for k in range(2):
         for i in range(5):
             expected = plain_chain(
@@ -150,7 +151,7 @@ def test_the_gradient_by_hand_is_that_of_autograd(predict, bound, activation, hi
     draw = torch.Generator().manual_seed(0)
     shapes = ((2, 7, 2), (2, 7, 3), (2, 4, 7, 3), (2, 7, 3))
     *given, weight = (torch.randn(*shape, generator=draw) for shape in shapes)
-    logits = denoiser.logits(stack.params, *given)
+    logits = chain_logits(denoiser, stack.params, *given)
     differentiate((weight * logits).sum(), [stack])
     doubles = {name: param.detach().double().requires_grad_() for name, param in stack.params.items()}
     expected = autograd_chain(denoiser, doubles, *(array.double() for array in given))
@@ -172,7 +173,7 @@ def test_a_denoiser_that_knows_the_end_arrives_there_from_anywhere():
     constant(stack, 1.5)
     draw = torch.Generator().manual_seed(0)
     start, noise = torch.randn(2, 9, 3, generator=draw), torch.randn(2, 3, 9, 3, generator=draw)
-    logits = denoiser.logits(stack.params, torch.zeros(2, 9, 2), start, noise)
+    logits = chain_logits(denoiser, stack.params, torch.zeros(2, 9, 2), start, noise)
     torch.testing.assert_close(logits, torch.full((2, 9, 3), 1.5))
 
 
@@ -182,7 +183,7 @@ def test_final_noise_spreads_the_end_by_beta_1():
     assert denoiser.noisy_steps == [3, 2, 1, 0]
     draw = torch.Generator().manual_seed(0)
     noise = torch.randn(2, 4, 4000, 3, generator=draw)
-    logits = denoiser.logits(stack.params, torch.zeros(2, 4000, 2), torch.zeros(2, 4000, 3), noise)
+    logits = chain_logits(denoiser, stack.params, torch.zeros(2, 4000, 2), torch.zeros(2, 4000, 3), noise)
     assert logits.mean().item() == pytest.approx(1.5, abs=0.02)
     assert logits.std().item() == pytest.approx(np.sqrt(betas("vp", 4, 0.1, 10.0)[0]), rel=0.02)
 
@@ -193,11 +194,11 @@ def test_a_noise_predictor_that_sees_nothing_leaves_a_wide_gaussian_and_walks_st
     constant(stack, 0.0)
     draw = torch.Generator().manual_seed(0)
     start = torch.randn(2, 4000, 3, generator=draw)
-    logits = denoiser.logits(stack.params, torch.zeros(2, 4000, 2), start, None)
+    logits = chain_logits(denoiser, stack.params, torch.zeros(2, 4000, 2), start, None)
     torch.testing.assert_close(logits, start * np.exp(5.05 / 2), rtol=1e-4, atol=1e-4)
     bounded, stack = make("noise", bound=2.0)
     constant(stack, 0.0)
-    assert bounded.logits(stack.params, torch.zeros(2, 4000, 2), start, None).abs().max() <= 2.0
+    assert chain_logits(bounded, stack.params, torch.zeros(2, 4000, 2), start, None).abs().max() <= 2.0
 
 
 def test_the_largest_weight_matrix_is_initialised_as_one_layer():
@@ -216,7 +217,7 @@ def test_the_denoising_loss_equals_a_plain_loop(predict, activation):
     obs, noise = torch.randn(2, 5, 2, generator=draw), torch.randn(2, 5, 3, 3, generator=draw)
     weight = torch.rand(2, 5, 3, generator=draw)
     step = torch.randint(4, (2, 5), generator=draw)
-    loss = denoising_loss(denoiser, stack.params, obs, weight, step, noise)
+    loss = denoising_loss(denoiser, stack.params, obs, weight, step=step, noise=noise)
     w = {name: param.detach().double() for name, param in stack.params.items()}
     activate = {"relu": torch.relu, "mish": torch.nn.functional.mish}[activation]
     for k in range(2):
@@ -257,6 +258,6 @@ def test_denoising_weighted_by_a_policy_teaches_that_policy(predict, apart):
     start = torch.randn(1, 4000, 3, generator=draw)
     noise = torch.randn(1, len(denoiser.noisy_steps), 4000, 3, generator=draw)
     with torch.no_grad():
-        probs = denoiser.logits(stack.params, obs.repeat(1, 2000, 1), start, noise).softmax(-1)
+        probs = chain_logits(denoiser, stack.params, obs.repeat(1, 2000, 1), start, noise).softmax(-1)
     reached = probs.view(2000, 2, 3).mean(0)
     torch.testing.assert_close(reached, wanted[0], rtol=0, atol=apart)

@@ -14,7 +14,7 @@ from ddrl_sched.edge import physics
 from ddrl_sched.edge.session import Traces
 from ddrl_sched.edge.types import Decision
 from ddrl_sched.run.rollout import check_decision, rollout
-from ddrl_sched.schedulers.base import INFO_CLASSES, MAY_USE
+from ddrl_sched.schedulers.base import INFO_CLASSES, MAY_USE, traits_of
 from tests.builders import make_scenario, make_tasks
 from tests.conf_files import names, plain
 from tests.jobs_by_hand import prepare
@@ -202,9 +202,12 @@ TRACES = Traces(SCENARIO, TASKS, 1.0, None, drawn_order=True)
 def answered(scheduler):
     """Whether both who asks first and who runs it let the scheduler's decision pass; else the reason."""
     reasons = []
-    for ask in (check_decision, lambda *args: list(rollout(*args, np.random.default_rng(0)))):
+    for run in (
+        lambda: check_decision(TRACES, scheduler, traits_of(scheduler)),
+        lambda: list(rollout(TRACES, scheduler, np.random.default_rng(0))),
+    ):
         try:
-            ask(TRACES, scheduler)
+            run()
         except InputError as error:
             reasons.append(str(error))
     assert len(set(reasons)) <= 1

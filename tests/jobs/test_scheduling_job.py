@@ -22,7 +22,7 @@ from ddrl_sched.report.statistics import delay_sums, mean_delay_s
 from ddrl_sched.report.summary import brief
 from ddrl_sched.run.evaluate import evaluate
 from ddrl_sched.run.settings import MAX_NAME
-from ddrl_sched.schedulers.learned import learned_settings
+from ddrl_sched.schedulers.learned_settings import learned_settings
 from tests.conf_files import names, plain
 from tests.jobs_by_hand import ask, plan_job, prepare, run_job
 from tests.paths import DATA
@@ -139,7 +139,7 @@ def test_other_decisions_meet_the_same_random_numbers(tmp_path):
     job = prepare(settings(tmp_path, "random"), "sweep", NO_OPTIONS)
 
     def delays(label, drawn_as=None):
-        rows = evaluate(job.problem, job.scheduler, label, 2, 3, drawn_as=drawn_as)
+        rows = evaluate(job.problem, job.scheduler, label, 2, 3, traits=job.traits, drawn_as=drawn_as)
         assert {row["scheduler"] for row in rows} == {label}
         return [row["mean_delay_s"] for row in rows]
 
@@ -153,8 +153,9 @@ def test_other_decisions_meet_the_same_random_numbers(tmp_path):
     rows = table_of(tmp_path, given, "eval", run)[1]
     job = prepare(given, "eval", run)
     about = (job.problem, job.scheduler, rows.scheduler[0], 2, 3)
-    assert [row["mean_delay_s"] for row in evaluate(*about, drawn_as=data["label"])] == rows.mean_delay_s.tolist()
-    assert [row["mean_delay_s"] for row in evaluate(*about)] != rows.mean_delay_s.tolist()
+    same, other = (evaluate(*about, traits=job.traits, drawn_as=name) for name in (data["label"], None))
+    assert [row["mean_delay_s"] for row in same] == rows.mean_delay_s.tolist()
+    assert [row["mean_delay_s"] for row in other] != rows.mean_delay_s.tolist()
 
 
 def test_trainings_whose_draws_differ_have_jobs_of_their_own(tmp_path):

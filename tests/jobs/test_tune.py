@@ -19,7 +19,7 @@ from ddrl_sched.jobs.request import Flags
 from ddrl_sched.jobs.search_space import Choices, check_ends
 from ddrl_sched.jobs.tune_study import next_trial, open_study
 from ddrl_sched.launch import launch
-from ddrl_sched.schedulers.learned import learned_settings
+from ddrl_sched.schedulers.learned_settings import learned_settings
 from tests.conf_files import merged, plain
 from tests.jobs.test_scheduling_job import learned, settings
 from tests.jobs_by_hand import plan_tune, request_of, tune

@@ -149,10 +149,10 @@ def test_a_task_without_a_delay_fails_a_look(tmp_path, monkeypatch, name):
     job = prepare(tiny(tmp_path, name), "train", NO_OPTIONS)
     traces = job.problem.training(0, range(2), 0, 3, 0)[0]
     looks = Validation(1, lambda: [traces], lambda: generators(job.scheduler.n_learners))
-    assert np.isfinite(returned(validate(looks, job.scheduler, 2))).all()
+    assert np.isfinite(returned(validate(looks, job.scheduler, job.traits))).all()
     never_finishes(monkeypatch)
     with pytest.raises(TrainingError, match="was never finished"):
-        returned(validate(looks, job.scheduler, 2))
+        returned(validate(looks, job.scheduler, job.traits))
 
 
 def returned(steps):

@@ -20,15 +20,15 @@ from ddrl_sched.run.cartpole import (
     SOLVED,
     Budget,
     CartPoles,
+    EvalPoint,
     Learning,
-    Look,
     Training,
+    build_learners,
     episode_mean,
-    learners,
-    looks,
+    eval_points,
     step_mean,
 )
-from ddrl_sched.schedulers.learned import agent_settings
+from ddrl_sched.schedulers.learned_settings import agent_settings
 from tests.agent_builders import generators
 from tests.conf_files import names, plain
 from tests.jobs_by_hand import plan_job, run_job
@@ -83,21 +83,21 @@ def test_means_over_episodes_and_over_steps():
     assert np.isnan(step_mean([]))
 
 
-def look(steps, greedy):
-    return Look(steps, 0, [[] for _ in greedy], np.array(greedy), {})
+def point_at(steps, greedy):
+    return EvalPoint(steps, 0, [[] for _ in greedy], np.array(greedy), {})
 
 
 def test_the_first_look_at_which_a_seed_has_solved_it_counts():
-    solved = first_solved(look(1000, [500.0, 474.0, 9.0]), None)
-    solved = first_solved(look(2000, [9.0, 475.0, 9.0]), solved)
+    solved = first_solved(point_at(1000, [500.0, 474.0, 9.0]), None)
+    solved = first_solved(point_at(2000, [9.0, 475.0, 9.0]), solved)
     np.testing.assert_array_equal(solved, [1000, 2000, np.nan])
 
 
 def some_learners(name, n=2, **numbers):
     data = learned(name)["agent"] | {"hidden": [8]} | numbers
-    build, record = agent_settings(data)
+    record = agent_settings(data)
     learning = Learning(gamma=0.99, n_steps=3, memory=500, batch=8, updates=2, start_steps=20)
-    return learners(build, [record] * n, [learning] * n, generators(n))
+    return build_learners([record] * n, [learning] * n, generators(n))
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def some_learners(name, n=2, **numbers):
 )
 def test_looking_at_the_greedy_policy_does_not_change_the_training(name, numbers):
     seldom, often = (
-        [*looks(Training(some_learners(name, **numbers), generators(2, 5), Budget(120, every, 1)))]
+        [*eval_points(Training(some_learners(name, **numbers), generators(2, 5), Budget(120, every, 1)))]
         for every in (120, 40)
     )
     assert seldom[-1].lengths == often[-1].lengths
@@ -123,7 +123,7 @@ def test_an_interrupted_training_goes_on_bit_for_bit(name, numbers):
         return who, Training(who, generators(2, 5), Budget(160, 80, 1))
 
     who, whole = fresh()
-    _, last = looks(whole)
+    _, last = eval_points(whole)
     _, begun = fresh()
     for _ in zip(range(97), begun, strict=False):
         pass
@@ -132,9 +132,9 @@ def test_an_interrupted_training_goes_on_bit_for_bit(name, numbers):
     resumed_who, resumed = fresh()
     file.seek(0)
     resumed.load_state_dict(torch.load(file, weights_only=True))
-    (look,) = looks(resumed)
-    assert (look.steps, look.updates, look.lengths) == (last.steps, last.updates, last.lengths)
-    assert look.greedy.tolist() == last.greedy.tolist()
+    (point,) = eval_points(resumed)
+    assert (point.steps, point.updates, point.lengths) == (last.steps, last.updates, last.lengths)
+    assert point.greedy.tolist() == last.greedy.tolist()
     for key, weight in who.agent.weights().items():
         assert torch.equal(weight, resumed_who.agent.weights()[key]), key
 

@@ -15,7 +15,8 @@ from ddrl_sched.run.evolve import Evolution
 from ddrl_sched.run.rollout import rollout
 from ddrl_sched.schedulers.actions import table
 from ddrl_sched.schedulers.base import View
-from ddrl_sched.schedulers.price_policy import PricePolicy, actor_specs, price_settings
+from ddrl_sched.schedulers.price_policy import PricePolicy, actor_specs
+from ddrl_sched.schedulers.price_settings import price_settings
 from ddrl_sched.schedulers.probing import rank_of_others
 from ddrl_sched.schedulers.table import build
 from ddrl_sched.seeding import stream
