@@ -6,6 +6,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from ddrl_sched.jobs.request import Flags
 from ddrl_sched.launch import launch
 from tests.conf_files import CONF, inherited, names, plain, stated
 
