@@ -85,7 +85,7 @@ def over_loads(rows: pd.DataFrame) -> pd.DataFrame:
         best: dict[str, float] = {}
         for row in means:
             best[row["scheduler"]] = max(best.get(row["scheduler"], -math.inf), row["reduction_pct"])
-        found += sorted(means, key=lambda row: -best[str(row["scheduler"]])
+        found += sorted(means, key=lambda row: -best[str(row["scheduler"])])
     return pd.DataFrame(found, columns=OVER_LOADS)
 
 
