@@ -62,7 +62,7 @@ def launch(
     jobs = run_jobs(compose(command, words, flags), quiet=not multirun)
     if not multirun and len(jobs) == 1:
         return _tell(jobs[0])
-    print(summary(jobs), flush=True)
+    print(sweep_summary(jobs), flush=True)
     return _exit_status(jobs)
 
 
@@ -168,7 +168,7 @@ def _nothing(_config: DictConfig) -> None:
     """A task for flags that run nothing."""
 
 
-def summary(jobs: Sequence[Job]) -> str:
+def sweep_summary(jobs: Sequence[Job]) -> str:
     """How many jobs ended how, and every failed one by name; what several have to say is said once, below them."""
     counts: Counter[str] = Counter(_result(job).state for job in jobs)
     lines = [f"{count(len(jobs), 'job')}: " + ", ".join(f"{counts[state]} {state}" for state in STATES)]
@@ -196,9 +196,9 @@ def _tell(job: Job) -> int:
         print(_line(job), file=sys.stderr if result.code else sys.stdout)
     if not result.code and job.spec is not None and (folder := done_folder(job.spec)) is not None:
         with stopping.postponed():
-            from ddrl_sched.report.summary import brief
+            from ddrl_sched.report.summary import summary
 
-        print(brief(folder))
+        print(summary(folder))
     return result.code
 
 

@@ -6,6 +6,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from ddrl_sched.jobs.request import Flags
 from ddrl_sched.launch import launch
 from tests.conf_files import CONF, inherited, names, plain, stated
 
@@ -62,7 +63,7 @@ def test_a_scheduler_of_the_user_inherits_from_ours(tmp_path, capsys, base):
     (own / "mine.yaml").write_text(f"# Mine\ndefaults: [{base}@_here_, _self_]\n{keys}", encoding="utf-8")
     words = ["scheduler=mine", f"runs_dir={tmp_path}", "env.clock.horizon_s=5", "scheduler.k=2,3"]
     flags = ["--config-dir", str(own.parent)]
-    assert launch("sweep", words, flags, {"try_out": False}, multirun=True, dry_run=True) == 0
+    assert launch("sweep", words, flags, Flags(try_out=False), multirun=True, dry_run=True) == 0
     assert {"mine", "mine(k=3)"} <= set(capsys.readouterr().out.split())
 
 
@@ -78,7 +79,7 @@ def test_a_value_that_the_family_gives_anyway_is_no_change(tmp_path, capsys, wor
     own.mkdir(parents=True)
     (own / "eft2.yaml").write_text("defaults: [/family/best_set@_here_, _self_]\nk: null\n", encoding="utf-8")
     words = ["scheduler=eft2", f"runs_dir={tmp_path}", "env.clock.horizon_s=5", word]
-    assert launch("sweep", words, ["--config-dir", str(own.parent)], {}, multirun=True, dry_run=True) == 0
+    assert launch("sweep", words, ["--config-dir", str(own.parent)], Flags(), multirun=True, dry_run=True) == 0
     assert label in capsys.readouterr().out.split()
 
 
@@ -97,5 +98,5 @@ def test_a_value_that_the_agent_gives_anyway_is_no_change(tmp_path, capsys, word
     own.mkdir(parents=True)
     (own / "mine.yaml").write_text("defaults: [dqn, _self_]\nlr: 0.5\n", encoding="utf-8")
     words = ["scheduler=dqn_ts", f"runs_dir={tmp_path}", "env.clock.horizon_s=5", "train=tiny", *words]
-    assert launch("sweep", words, ["--config-dir", str(own.parent)], {}, multirun=True, dry_run=True) == 0
+    assert launch("sweep", words, ["--config-dir", str(own.parent)], Flags(), multirun=True, dry_run=True) == 0
     assert label in capsys.readouterr().out.split()

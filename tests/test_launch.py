@@ -92,7 +92,7 @@ def jobs(tmp_path, monkeypatch):
         monkeypatch.setattr(kinds, function.__name__, function)
     monkeypatch.setattr(launch_module, "done_folder", lambda spec: spec.folder)
     summary = types.ModuleType("ddrl_sched.report.summary")
-    summary.brief = lambda folder: f"results: {folder}"
+    summary.summary = lambda folder: f"results: {folder}"
     monkeypatch.setitem(sys.modules, summary.__name__, summary)
     conf = write_conf(tmp_path)
     for module in (compose, composing_errors):

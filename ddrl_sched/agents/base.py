@@ -95,15 +95,15 @@ class Agent(Protocol):
         ...
 
     def q_values(self, obs: Array) -> Array:
-        """The critic's numbers [K, n, n_q] (of twins: the elementwise smaller)."""
+        """Output of the critic [K, n, n_q]; of twin critics the elementwise smaller."""
         ...
 
     def trained(self) -> dict[str, Tensor]:
-        """All that an update changes by a gradient, by network: rows of learners ([K, ...]; twins: [2 K, ...])."""
+        """The trained tensors of each network: [K, ...], of twins [2 K, ...]."""
         ...
 
     def weights(self) -> dict[str, Tensor]:
-        """A copy of what acting needs, by name."""
+        """Copies of the tensors that acting needs, by name."""
         ...
 
     def load_weights(self, weights: Mapping[str, Tensor]) -> None:

@@ -1,6 +1,6 @@
-"""Where numbers stop being finite: losses, gradients and weights of stacked learners, looked at after every update.
+"""Checks that losses, gradients and weights of stacked learners are finite, made after every update.
 
-A sum is not finite where one of its terms is not, and is had in a fraction of the time; only then is each looked at.
+The sum is checked first, for it is not finite where one of its terms is not; only then is the term searched for.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,7 +17,7 @@ HINT = "smaller learning rates or a smaller norm of the gradient may help (sched
 
 
 class AnswerError(TrainingError):
-    """A network answers what is not finite, though its weights are: they are too large."""
+    """The output of a network is not finite though its weights are: they are too large."""
 
     def __init__(self, learner: int, value: float, per_seed: int = 1, update: int = 0, kind: str = "station") -> None:
         after = f" after update {update}" if update else ""
@@ -27,7 +27,7 @@ class AnswerError(TrainingError):
         self._learner, self._value = learner, value
 
     def at(self, per_seed: int, update: int, kind: str = "station") -> "AnswerError":
-        """The same, told by seed (its learners being one for each `kind`) and number of updates so far."""
+        """The same error, naming the seed, which of its `per_seed` learners (of this `kind`), and the last update."""
         return AnswerError(self._learner, self._value, per_seed, update, kind)
 
 
@@ -53,7 +53,7 @@ def check_weights(weights: Mapping[str, Tensor], per_seed: int = 1) -> None:
 
 
 def check_seen(what: str, numbers: Array, learner: Array, per_seed: int, keys: str) -> None:
-    """TrainingError that names seed and `keys` unless the numbers [n, ...] that learners [n] learn from are finite."""
+    """TrainingError that names seed and `keys` unless the inputs [n, ...] (`what`) of learners [n] are finite."""
     with np.errstate(over="ignore", invalid="ignore"):
         if np.isfinite(numbers.sum()):
             return
@@ -65,7 +65,7 @@ def check_seen(what: str, numbers: Array, learner: Array, per_seed: int, keys: s
 
 
 def check_answers(answers: Tensor) -> None:
-    """AnswerError unless the answers [K, ...] of the networks are finite."""
+    """AnswerError unless the outputs [K, ...] of the networks are finite."""
     for learner, value in _not_finite(answers):
         raise AnswerError(learner, value)
 

@@ -1,4 +1,4 @@
-"""K learners as one set of weights [K, P], one random generator each, and what keeps the learners apart.
+"""K learners as one set of weights [K, P] with one random generator each, trained side by side.
 
 Axes: K learners, P weights of one learner, n observations, M minibatch, A logits, O observed numbers.
 A stack is trained by summing the losses over learners (never averaging), clipping every learner's gradient by itself

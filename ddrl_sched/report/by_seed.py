@@ -11,7 +11,7 @@ import pandas as pd
 
 from ddrl_sched.config import InputError, clean
 from ddrl_sched.report.comparison import SCENARIO, by_load, remark, told
-from ddrl_sched.report.load import load, tell, why_nothing
+from ddrl_sched.report.load import load, print_notes, why_nothing
 from ddrl_sched.report.sheets import Sheet, number, terminal_width, unit_of
 from ddrl_sched.report.statistics import delay_sums
 from ddrl_sched.report.tables import publish
@@ -30,7 +30,7 @@ def main(
     """
     found = load(paths)
     rows = seed_rows(found.rows, found.notes)
-    tell(found)
+    print_notes(found)
     if rows.empty:
         why = "train with seeds=N and evaluate, as ddrl sweep does" if len(found.rows) else why_nothing(found)
         where = ", ".join(map(clean, paths))

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ddrl_sched.config import InputError, clean, near
-from ddrl_sched.report.sheets import Sheet, number, percentage, unit_of, with_interval
+from ddrl_sched.report.sheets import Row, Sheet, number, percentage, unit_of, with_interval
 from ddrl_sched.report.statistics import (
     DelaySums,
     Estimate,
@@ -48,7 +48,7 @@ def report_rows(df: pd.DataFrame, baselines: Sequence[str], notes: list[str] | N
     """
     check_baselines(baselines, sorted(df.scheduler.unique()))
     remarks: dict[str, list[str]] = {}
-    rows: list[dict[str, Any]] = []
+    rows: list[Row] = []
     for key, group in by_load(df):
         names = list(dict.fromkeys(baselines)) or _baselines_of_jobs(group)
         rows += _scenario_rows(dict(zip(SCENARIO, key, strict=True)), group, names, remarks)
@@ -70,7 +70,7 @@ def over_loads(rows: pd.DataFrame) -> pd.DataFrame:
     were one and the same. The scheduler with the largest mean against any baseline stands first.
     """
     ends = ["reduction_pct", "reduction_lo_pct", "reduction_hi_pct"]
-    found: list[dict[str, Any]] = []
+    found: list[Row] = []
     for key, group in rows[rows.baseline != ""].groupby(["scenario", "workload", "rule"], sort=False):
         loads = sorted(group.load.unique())
         if len(loads) < 2 or group.scenario_hash.nunique() != len(loads):
@@ -85,7 +85,7 @@ def over_loads(rows: pd.DataFrame) -> pd.DataFrame:
         best: dict[str, float] = {}
         for row in means:
             best[row["scheduler"]] = max(best.get(row["scheduler"], -math.inf), row["reduction_pct"])
-        found += sorted(means, key=lambda row: -best[row["scheduler"]])
+        found += sorted(means, key=lambda row: -best[str(row["scheduler"])])
     return pd.DataFrame(found, columns=OVER_LOADS)
 
 
@@ -119,7 +119,7 @@ def _baselines_of_jobs(group: pd.DataFrame) -> list[str]:
 
 def _scenario_rows(
     scenario: dict[str, Any], group: pd.DataFrame, baselines: list[str], remarks: dict[str, list[str]]
-) -> list[dict[str, Any]]:
+) -> list[Row]:
     needed = [name for name in OF_ROWS if name in group]  # rows of few columns are cut out faster
     by_scheduler = {str(name): rows for name, rows in group[needed].groupby("scheduler")}
     sums = {name: delay_sums(rows) for name, rows in by_scheduler.items()}
@@ -134,7 +134,7 @@ def _scenario_rows(
     return sorted(rows, key=lambda row: (row["mean_delay_s"], row["scheduler"]))
 
 
-def _scheduler_row(rows: pd.DataFrame, sums: DelaySums) -> dict[str, Any]:
+def _scheduler_row(rows: pd.DataFrame, sums: DelaySums) -> Row:
     return {
         "realised_load": _realised(rows),
         "scheduler": sums.scheduler,

@@ -91,7 +91,7 @@ def why_nothing(found: Loaded) -> str:
     return "there is no run folder; ddrl eval, ddrl train and ddrl sweep write them (runs/NAME, or runs_dir=DIR)"
 
 
-def tell(found: Loaded) -> None:
+def print_notes(found: Loaded) -> None:
     """Say on standard error what was left out, and the notes."""
     for path, reason in found.skipped:
         note(f"skipped: {path}: {reason}")

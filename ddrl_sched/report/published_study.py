@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from ddrl_sched.report.comparison import NO_ESTIMATE, interval
-from ddrl_sched.report.sheets import Sheet, number, percentage, with_interval
+from ddrl_sched.report.sheets import Row, Sheet, number, percentage, with_interval
 from ddrl_sched.report.statistics import (
     DelaySums,
     Estimate,
@@ -32,7 +32,7 @@ def published_rows(df: pd.DataFrame, notes: list[str] | None = None) -> pd.DataF
     Per scheduler: the published number, the mean under its own rules and under COMMON_RULE, what each reference
     (AMCoEdge, DDRL-AMSA) gains on it under the common rule (paired), and unpaired with each under its own rules.
     """
-    rows: list[dict[str, Any]] = []
+    rows: list[Row] = []
     for key, group in df[df.rule != "clean"].groupby(["scenario", "workload", "load"]):
         if group.rule.nunique() < 2 or COMMON_RULE not in set(group.rule):
             continue
@@ -44,7 +44,7 @@ def published_rows(df: pd.DataFrame, notes: list[str] | None = None) -> pd.DataF
     return pd.DataFrame(rows, columns=PUBLISHED_COLUMNS)
 
 
-def _published_scenario(scenario: dict[str, Any], group: pd.DataFrame) -> list[dict[str, Any]]:
+def _published_scenario(scenario: Row, group: pd.DataFrame) -> list[Row]:
     """Rows against every scheduler of which a gain was published."""
     sums = {(str(name), str(rule)): delay_sums(rows) for (name, rule), rows in group.groupby(["scheduler", "rule"])}
     said = {str(row["scheduler"]): row for row in group.drop_duplicates("scheduler").to_dict("records")}
@@ -64,14 +64,14 @@ def _published_scenario(scenario: dict[str, Any], group: pd.DataFrame) -> list[d
     ]
 
 
-def _published_gain_pct(one: Mapping[Any, Any], other: Mapping[Any, Any]) -> float:
+def _published_gain_pct(one: Mapping[str, Any], other: Mapping[str, Any]) -> float:
     """Reduction of the delay in percent that was published of one method against another, else by their mean delays."""
     stated = one["published_gain_pct"].get(other["published_as"])
     by_delay = 100 * (1 - one["published_delay_s"] / other["published_delay_s"])
     return float(by_delay if stated is None else stated)
 
 
-def _published_row(sums: dict[tuple[str, str], DelaySums], reference: str, name: str) -> dict[str, Any]:
+def _published_row(sums: dict[tuple[str, str], DelaySums], reference: str, name: str) -> Row:
     own_rule, common = _own_rule(sums, name), sums.get((name, COMMON_RULE))
     own = sums.get((name, own_rule))
     reference_own, reference_common = (

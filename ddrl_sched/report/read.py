@@ -104,7 +104,7 @@ def _about(job: JobRecord, folder: Path) -> dict[str, Any]:
     }
 
 
-def _provenance(job: JobRecord) -> dict[str, Any]:
+def _provenance(job: JobRecord) -> dict[str, object]:
     """What the yaml of the scheduler says was published of it, and the name of its random numbers.
 
     A folder may hold anything there: what is no provenance counts as none.
@@ -124,7 +124,7 @@ def _provenance(job: JobRecord) -> dict[str, Any]:
     }
 
 
-def _about_training(job: JobRecord, of_job: Leaves, curves_sha256: str) -> dict[str, Any]:
+def _about_training(job: JobRecord, of_job: Leaves, curves_sha256: str) -> dict[str, object]:
     """What all rows of curves share beside: `world` that was trained in, hashes of the settings and of the curves."""
     inputs = _own_inputs(job)
     budget = training_settings(job["settings"], inputs)
@@ -142,7 +142,7 @@ def _own_inputs(job: JobRecord) -> dict[str, str]:
     return {key: job["input_sha256"][key] for key in input_files(job["settings"]) if key in job["input_sha256"]}
 
 
-def _learns_by(train: Any) -> Any:
+def _learns_by(train: object) -> object:
     """The settings of a training, but for those that leave what is learned as it is."""
     if not isinstance(train, dict):
         return train

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ddrl_sched.report.sheets import Sheet, with_interval
+from ddrl_sched.report.sheets import Row, Sheet, with_interval
 from ddrl_sched.report.statistics import N_RESAMPLES, Estimate, Floats
 from ddrl_sched.seeding import stream
 
@@ -131,7 +131,7 @@ def _of(rows: pd.DataFrame, column: str) -> Any:
     return rows[column].iloc[0] if column in rows else None
 
 
-def _three(column: str, estimate: Estimate) -> dict[str, Any]:
+def _three(column: str, estimate: Estimate) -> Row:
     return {column: estimate.value, f"{column}_lo": estimate.lo, f"{column}_hi": estimate.hi}
 
 

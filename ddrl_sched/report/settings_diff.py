@@ -9,7 +9,6 @@ import re
 import unicodedata
 from collections.abc import Collection, Iterator, Mapping
 from itertools import islice
-from typing import Any
 
 from ddrl_sched.config import MAX_SHOWN, clean
 from ddrl_sched.run.settings import MAX_NAME
@@ -21,12 +20,12 @@ MOST_ITEMS = 3  # of a long list
 Leaves = Mapping[str, str]  # dotted key -> text of its value, equal for equal values; a list is one value
 
 
-def leaves(settings: Any) -> Leaves:
+def leaves(settings: object) -> Leaves:
     """The settings of a job (parsed JSON) in a form to be compared and shown."""
     return dict(islice(_leaves(settings, ""), MOST_LEAVES))
 
 
-def _leaves(value: Any, above: str) -> Iterator[tuple[str, str]]:
+def _leaves(value: object, above: str) -> Iterator[tuple[str, str]]:
     if isinstance(value, dict) and value:
         for key in sorted(value):
             yield from _leaves(value[key], shortened(f"{above}.{key}".removeprefix("."), MAX_NAME))
@@ -34,7 +33,7 @@ def _leaves(value: Any, above: str) -> Iterator[tuple[str, str]]:
         yield above, value_text(value)
 
 
-def value_text(value: Any) -> str:
+def value_text(value: object) -> str:
     """A value of parsed JSON as a few words: 4 of 4 and 4.0, "[5,6,7,...](60; 0a1b2c3d)" of a long list."""
     text = _text(value)
     if not isinstance(value, list) or len(text) <= MAX_SHOWN:
@@ -65,7 +64,7 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest()[:8]
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     if isinstance(value, dict):
         return "{" + ",".join(f"{json.dumps(key)}:{_text(value[key])}" for key in sorted(value)) + "}"
     if isinstance(value, list):

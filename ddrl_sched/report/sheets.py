@@ -15,6 +15,7 @@ from rich.cells import cell_len
 from ddrl_sched.display import width_of
 from ddrl_sched.report.settings_diff import shortened
 
+Row = dict[str, object]  # of a table, by column
 WORDS = ("scheduler", "info", "own rules")  # columns of words; all others hold numbers
 GAP = "  "  # between two columns
 LEAST_NAME = 32  # characters of the first column before its names are folded, or a third of the page

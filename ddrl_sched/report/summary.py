@@ -19,7 +19,7 @@ from ddrl_sched.report.statistics import delay_sums, mean_delay_s, task_mean
 from ddrl_sched.run.inputs import input_files
 
 
-def brief(folder: Path) -> str:
+def summary(folder: Path) -> str:
     """Result and place of a finished run folder. ValueError or OSError if it cannot be read."""
     tables = read_folder(folder, curves=("delay_s",)).tables
     place = clean(_from_here(folder))
@@ -31,7 +31,7 @@ def brief(folder: Path) -> str:
     return "\n".join([_trained(tables["curves"]), f"results: {place}", f"evaluate: {again}"])
 
 
-def _where(table: Columns, wanted: Any) -> Columns:
+def _where(table: Columns, wanted: np.ndarray[Any, np.dtype[np.bool_]]) -> Columns:
     return {name: column[wanted] for name, column in table.items()}
 
 

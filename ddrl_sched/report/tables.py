@@ -4,7 +4,6 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -12,10 +11,10 @@ from ddrl_sched.config import InputError, clean, near
 from ddrl_sched.jobs import records
 from ddrl_sched.report.comparison import captions as captions_of
 from ddrl_sched.report.comparison import check_baselines, over_loads, report_rows, sheets, sheets_over_loads
-from ddrl_sched.report.load import load, tell, why_nothing
+from ddrl_sched.report.load import load, print_notes, why_nothing
 from ddrl_sched.report.published_study import published_rows, published_sheets
 from ddrl_sched.report.returns import gain_rows, return_rows, return_sheets
-from ddrl_sched.report.sheets import Sheet, draw, terminal_width, write_out
+from ddrl_sched.report.sheets import Row, Sheet, draw, terminal_width, write_out
 
 FORMATS = {"table": "txt", "markdown": "md", "csv": "csv", "latex": "tex", "json": "json"}  # -> ending of the file
 NO_RETURNS = pd.DataFrame(), pd.DataFrame()  # of CartPole: per agent, and gains
@@ -50,7 +49,7 @@ def main(
             notes.append("the csv form has one table, so returns (CartPole) are left out; --out writes returns.csv too")
         published = published_rows(found.rows, notes)
     finally:
-        tell(found)
+        print_notes(found)
     about = captions_of(found.rows)
     returns = return_rows(found.returns), gain_rows(found.returns, baselines)
     write_out(render(rows, format, about, published, returns, width=terminal_width(wide)))
@@ -92,9 +91,9 @@ def render(
     return "\n".join(draw(sheet, format, width) for sheet in drawn)
 
 
-def plain(table: pd.DataFrame) -> list[dict[str, Any]]:
+def plain(table: pd.DataFrame) -> list[Row]:
     """Records with None for NaN."""
-    rows: list[dict[str, Any]] = table.to_dict("records")
+    rows: list[Row] = table.to_dict("records")
     return [{k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()} for row in rows]
 
 

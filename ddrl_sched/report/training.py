@@ -16,7 +16,7 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from ddrl_sched.config import InputError, clean
-from ddrl_sched.report.load import Loaded, load, tell, why_nothing
+from ddrl_sched.report.load import Loaded, load, print_notes, why_nothing
 from ddrl_sched.report.sheets import Sheet, number, terminal_width, unit_of, with_interval
 from ddrl_sched.report.statistics import Floats
 from ddrl_sched.report.tables import publish
@@ -41,7 +41,7 @@ def main(
     """
     found = load(paths, curves=(VALIDATION_METRIC,), evaluations=False)
     rows = training_rows(found.curves, found.notes) if len(found.curves) else pd.DataFrame()
-    tell(found)
+    print_notes(found)
     if rows.empty:
         raise InputError(
             f"--training: nothing to show at or below {', '.join(map(clean, paths))}: {_why_nothing(found)}"

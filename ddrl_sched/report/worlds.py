@@ -6,13 +6,14 @@ hash where no setting differs (the content of a file does).
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Any
 
 from ddrl_sched.config import MAX_SHOWN, clean
 from ddrl_sched.fingerprint import canonical_hash
+from ddrl_sched.jobs.schemas import JobRecord
+from ddrl_sched.key_value import key_value
 from ddrl_sched.labels import LEARNS_THE_SAME, changed, with_changes
 from ddrl_sched.report.settings_diff import MOST_TOLD, Leaves, differing_keys, shortened, value_text
 from ddrl_sched.run.inputs import INPUT_KEYS, Inputs, input_files, value_at
@@ -56,14 +57,14 @@ def title(scenario: str, workload: str, rule: str, load: float) -> str:
     return f"{scenario}, workload {workload}, rule {rule}, load {load_text(load)}"
 
 
-def changes_of(job: Mapping[str, Any], roots: tuple[str, ...], beside: tuple[str, ...]) -> dict[str, str]:
+def changes_of(job: JobRecord, roots: tuple[str, ...], beside: tuple[str, ...]) -> dict[str, str]:
     """What a job's overrides below `roots` changed (but for the keys `beside`), by the validated values."""
-    short = [word for word in job["overrides"] if len(word.partition("=")[0]) <= MAX_NAME]
+    short = [word for word in job["overrides"] if len(key_value(word).name) <= MAX_NAME]
     changes = changed(short, roots, beside)
     told = {key: _value(job["settings"], key, changes[key]) for key in islice(changes, MAX_CHANGES)}
-    cut = [word for word in job["overrides"] if len(word.partition("=")[0]) > MAX_NAME]
+    cut = [word for word in job["overrides"] if len(key_value(word).name) > MAX_NAME]
     left = [f"{key}={changes[key]}" for key in islice(changes, MAX_CHANGES, None)]
-    left += [word for word in cut if word.lstrip("+~").startswith(roots)]
+    left += [word for word in cut if key_value(word).group.startswith(roots)]
     return told | ({MORE: shortened("\n".join(left), 12)} if left else {})
 
 
@@ -72,7 +73,7 @@ def decisive(of_job: Leaves, keys: tuple[str, ...] = DECISIVE, beside: tuple[str
     return {key: text for key, text in of_job.items() if key.startswith(keys) and key not in beside}
 
 
-def world_of_training(job: Mapping[str, Any], of_job: Leaves, inputs: Inputs) -> World:
+def world_of_training(job: JobRecord, of_job: Leaves, inputs: Inputs) -> World:
     """The world of a training as far as its settings tell; what its own loads are stands in the cell."""
     env, workload, train = (_group(job["settings"], name) for name in ("env", "workload", "train"))
     rule, loads = env.get("rule"), train.get("loads")
@@ -97,7 +98,7 @@ def with_own_settings(label: str, trained_on: str, of_job: Leaves, budget: str) 
     return World(label, trained_on, {}, decisive(of_job, ("scheduler.", "train."), LEARNS_THE_SAME), budget)
 
 
-def _group(settings: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+def _group(settings: Mapping[str, object], name: str) -> Mapping[str, object]:
     group = settings.get(name)
     return group if isinstance(group, Mapping) else {}
 
@@ -126,7 +127,7 @@ def _named(name: str, changes: Mapping[str, str]) -> str:
     return shortened(with_changes(name, changes), MAX_NAME)
 
 
-def _value(settings: Any, path: str, word: str) -> str:
+def _value(settings: object, path: str, word: str) -> str:
     """Text of the value at a dotted path; that of the override where the settings hold no plain value."""
     value = value_at(settings, path)
     if path in INPUT_KEYS and isinstance(value, str):
@@ -134,9 +135,9 @@ def _value(settings: Any, path: str, word: str) -> str:
     return value_text(value) if value is not None and not isinstance(value, dict) else shortened(word, MAX_SHOWN)
 
 
-def _alike(keys: Sequence[Any]) -> Iterable[list[int]]:
+def _alike(keys: Sequence[Hashable]) -> Iterable[list[int]]:
     """Places of equal keys, where there are several."""
-    places: dict[Any, list[int]] = defaultdict(list)
+    places: dict[Hashable, list[int]] = defaultdict(list)
     for place, key in enumerate(keys):
         places[key].append(place)
     return [group for group in places.values() if len(group) > 1]

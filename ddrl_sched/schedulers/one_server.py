@@ -16,7 +16,7 @@ from ddrl_sched.schedulers.base import View
 class LeastOf:
     """The server with the least estimated finish (SED; with running information EFT = Opt-TS) or the least wait (JSQ).
 
-    With info "probed" every server is asked before the choice.
+    With info "probed" every server is probed before the choice.
     """
 
     objective: Literal["finish", "wait"]

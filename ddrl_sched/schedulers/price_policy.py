@@ -1,4 +1,4 @@
-"""Schedulers that learn prices: a diffusion actor over servers sets them, the world's exact split and choice obey.
+"""Schedulers that learn prices: a diffusion actor sets them, and the world chooses and splits exactly under them.
 
 The actor answers, for every task and server, a price per unit share and whether to probe the server.
 For every task it answers four factors of the kernel's rule (edge.types.Decision: congestion, unseen_work_factor,

@@ -1,4 +1,4 @@
-"""What asking servers for their backlog is worth before anybody is asked, by what the own station knows."""
+"""How much probing a server is worth: estimates that a station makes before it probes, from what it knows itself."""
 
 import numpy as np
 
@@ -15,27 +15,27 @@ def own_load(view: View) -> Floats:
 
 
 def probing_worth(view: View) -> Floats:
-    """[R, M, E], without unit: log of the wait that is expected at a server over the time that asking it takes.
+    """[R, M, E], without unit: log of the ratio of the wait expected at a server to the time that probing it takes.
 
-    Expected is the wait of an M/M/1 queue of mean tasks at a server of mean speed, under the load by the station's own
-    count of arrivals (up to 0.98), in worlds with a server at every station. Asking takes the round trip and probe_s.
-    Both are at least a microsecond. Of the own server, which is never asked, the number means nothing.
+    The expected wait is that of an M/M/1 queue of mean tasks at a server of mean speed, under the load by the station's
+    own count of arrivals (up to 0.98), in worlds with a server at every station. Probing takes the round trip and
+    probe_s. Both are at least a microsecond. For the own server, which is never probed, the number means nothing.
     """
     scenario = view.scenario
     mean_s = view.mean_work_gcycle / scenario.speed_gcps.mean()
     busy = np.minimum(own_load(view), 0.98)
     expected_s = np.maximum(mean_s * busy / (1.0 - busy), 1e-6)
     round_trip_s = scenario.link_latency_s + scenario.return_latency_s
-    takes_s = np.maximum(round_trip_s[view.tasks.origin] + scenario.probe_s, 1e-6)
-    worth: Floats = np.log(expected_s)[..., None] - np.log(takes_s)
+    probing_s = np.maximum(round_trip_s[view.tasks.origin] + scenario.probe_s, 1e-6)
+    worth: Floats = np.log(expected_s)[..., None] - np.log(probing_s)
     return worth
 
 
 def rank_of_others(view: View) -> Floats:
-    """[R, M, E] place 1, 2, ... of every server among those of other stations, by when it would finish the whole task.
+    """[R, M, E] rank 1, 2, ... of every server among those of other stations, by when it would finish the whole task.
 
-    That is by wait, sending and computing, the wait as the station knows it when the interval starts (View.wait_s);
-    equal ones in the order of servers. The own server, which is never asked, is left out of the order and has place 1.
+    The finish time is wait + sending + computing, the wait as the station knows it when the interval starts
+    (View.wait_s); ties go by the order of servers. The own server, which is never probed, is not ranked and has 1.
     """
     tasks, scenario, local = view.tasks, view.scenario, view.local
     assert view.wait_s is not None

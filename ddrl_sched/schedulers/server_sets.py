@@ -18,7 +18,7 @@ MAX_SETS_OF_K = 2300  # all sets of 3 out of 25: about a millisecond per task
 
 @dataclass(frozen=True)
 class AllServers:
-    """Offer every task to all servers; the split decides what each gets. With info "probed" all servers are asked.
+    """Offer every task to all servers; the split decides what each gets. With info "probed" all servers are probed.
 
     With info "own" the others are taken to be as busy as the own server: where all offer their tasks to all, they are.
     """
@@ -31,7 +31,7 @@ class AllServers:
         """The set of all servers."""
         everyone = all_servers(view)
         probe = everyone if self.info == "probed" else None
-        info = "level" if self.info == "own" else self.info
+        info = "like_own" if self.info == "own" else self.info
         return Decision("given", info, split=self.split, select=everyone, probe=probe)
 
 
@@ -40,10 +40,10 @@ class BestSet:
     """The set of an action table with the least estimated make-span plus congestion price.
 
     A used server costs congestion x overhead / sum of speeds x (1 + backlog / mean work): what its overhead takes
-    from the tasks that follow. 0 is the myopic choice, which splits too much under load. With info "probed" and ask
-    "selected" the set rests on tracked estimates, its members are asked, and the shares are exact; with ask "all" every
-    server is asked before the choice. Beyond MAX_ROWS sets `any_subset`
-    compares the prefixes of the servers sorted by estimated single finish.
+    from the tasks that follow. 0 is the myopic choice, which splits too much under load. With info "probed", `ask` says
+    which servers are probed: "selected" those of the set, which is chosen by tracked estimates, so that the shares are
+    exact; "all" every server, before the choice. Beyond MAX_ROWS sets `any_subset` compares the prefixes of the servers
+    sorted by estimated single finish.
     """
 
     actions: Literal["single", "local_plus_one", "exactly_k", "any_subset"]

@@ -16,7 +16,7 @@ from ddrl_sched.edge.input_file import content_sha256
 from ddrl_sched.jobs import kinds, records, training
 from ddrl_sched.jobs import scheduling as job_module
 from ddrl_sched.report.load import load
-from ddrl_sched.report.summary import brief
+from ddrl_sched.report.summary import summary
 from tests.conf_files import plain
 from tests.jobs.test_scheduling_job import settings
 from tests.jobs_by_hand import ask, prepare, run_job
@@ -95,7 +95,7 @@ def test_the_command_that_a_training_prints_evaluates_it(traces, name):
     (traces / name).write_bytes((traces / "b.csv").read_bytes())
     data = on_trace(tiny(traces, "lad_ts"), name)
     assert run_job(data, "train", NO_OPTIONS) == "done"
-    printed = brief(folder_of(data, "train")).splitlines()[-1].removeprefix("evaluate: ")
+    printed = summary(folder_of(data, "train")).splitlines()[-1].removeprefix("evaluate: ")
     words = shlex.split(printed)
     assert words[:3] == ["ddrl", "eval", "--run"]
     (override,) = words[4:]

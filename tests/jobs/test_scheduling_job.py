@@ -19,7 +19,7 @@ from ddrl_sched.jobs.earlier_run import MAX_KEPT, _of_world, relabelled
 from ddrl_sched.jobs.estimate_training import Pace, training_s
 from ddrl_sched.report.load import load as load_runs
 from ddrl_sched.report.statistics import delay_sums, mean_delay_s
-from ddrl_sched.report.summary import brief
+from ddrl_sched.report.summary import summary
 from ddrl_sched.run.evaluate import evaluate
 from ddrl_sched.run.settings import MAX_NAME
 from ddrl_sched.schedulers.learned_settings import learned_settings
@@ -463,7 +463,7 @@ def test_a_job_of_other_code_is_accepted_for_the_very_same_input_alone(tmp_path,
 def test_an_evaluation_is_told_as_the_report_tells_it(tmp_path):
     folder = tmp_path / "jobs" / ask(settings(tmp_path), "sweep", NO_OPTIONS).job_id
     _, rows = table_of(tmp_path, settings(tmp_path))
-    result, place = brief(folder).splitlines()
+    result, place = summary(folder).splitlines()
     mean = mean_delay_s(delay_sums(rows))
     value, lo, hi = (f"{1e3 * seconds:.4g}" for seconds in (mean.value, mean.lo, mean.hi))
     assert result.startswith(f"mean delay {value} ms [{lo}, {hi}] over 3 traces, late ")
@@ -474,7 +474,7 @@ def test_a_training_says_how_to_go_on(tmp_path):
     data = settings(tmp_path) | {"scheduler": learned("tuned/ddrl_amsa"), "label": "tuned/ddrl_amsa"}
     folder = ask(data, "train", NO_OPTIONS).folder
     assert run_job(data, "train", NO_OPTIONS) == "done"
-    result, place, then = brief(folder).splitlines()
+    result, place, then = summary(folder).splitlines()
     curves = pd.read_parquet(folder / "curves.parquet").query("metric == 'delay_s'")
     last = curves[curves.tasks_seen == curves.groupby("seed").tasks_seen.transform("max")].value.mean()
     assert result.startswith(f"mean delay of the last episode {1e3 * last:.4g} ms over 2 seeds")
@@ -489,7 +489,7 @@ def test_episodes_before_the_first_update_are_no_fault(tmp_path):
     updates = pd.read_parquet(folder / "curves.parquet")["update"].drop_duplicates().tolist()
     assert len(updates) == 2
     assert updates[0] == 0 < updates[1]
-    assert brief(folder).startswith("mean delay of the last episode")
+    assert summary(folder).startswith("mean delay of the last episode")
 
 
 @pytest.mark.parametrize("name", ["tuned/smcoedge", "ddrl_amsa_price"])

@@ -15,7 +15,7 @@ from ddrl_sched.config import InputError
 from ddrl_sched.jobs import records, schemas
 from ddrl_sched.provenance import provenance_of
 from ddrl_sched.report.comparison import COLUMNS, captions, report_rows
-from ddrl_sched.report.load import Loaded, tell
+from ddrl_sched.report.load import Loaded, print_notes
 from ddrl_sched.report.published_study import PUBLISHED_COLUMNS, published_rows
 from ddrl_sched.report.sheets import terminal_width, write_out
 from ddrl_sched.report.tables import main, render
@@ -302,11 +302,11 @@ def test_notes_are_as_wide_as_the_terminal_and_never_broken_inside_a_word(monkey
     path = "runs/" + "x" * 60 + "/a,b(k=[1,2]) :smile: [bold]"
     found = Loaded(pd.DataFrame(), pd.DataFrame(), skipped=[(path, "no job.json there")], notes=["a word " * 30 + "é"])
     wanted = [f"skipped: {path}: no job.json there", f"note: {'a word ' * 30}é"]
-    tell(found)
+    print_notes(found)
     assert capsys.readouterr().err.splitlines() == wanted
     for width in (100, 40):
         monkeypatch.setenv("COLUMNS", str(width))
-        tell(found)
+        print_notes(found)
         lines = capsys.readouterr().err.splitlines()
         assert " ".join(lines).split() == " ".join(wanted).split()
         assert all(len(line) <= width or line == path.split()[0] for line in lines)

@@ -264,7 +264,7 @@ def frame(**agents):
 
 def test_gains_are_paired_by_seed():
     base = np.array([10.0, 40.0, 90.0, 20.0])
-    gain = returns.gain_rows(frame(cartpole_dsac=1.2 * base, cartpole_dqn=base), []).iloc[0]
+    gain = returns.gain_rows(frame(**{"cartpole/dsac": 1.2 * base, "cartpole/dqn": base}), []).iloc[0]
     assert gain.claimed_pct == 9.57
     for bound in ("", "_lo", "_hi"):
         assert gain["episode_mean_gain_pct" + bound] == pytest.approx(20.0)
