@@ -15,7 +15,7 @@ LONGEST_README = 12 * 1024  # bytes
 LONGEST_LINE = 120  # characters of prose
 PACKAGE = REPOSITORY / "ddrl_sched"
 ROOMS = ("edge", "agents", "schedulers", "run", "jobs", "launchers", "report", "data")
-GUIDED = [".", "conf", "ddrl_sched", *(f"ddrl_sched/{room}" for room in ROOMS)]
+GUIDED = [".", "conf", "ddrl_sched", "runs", "scripts", "tests", *(f"ddrl_sched/{room}" for room in ROOMS)]
 
 
 def guides() -> list[Path]:
