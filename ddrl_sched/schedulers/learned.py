@@ -113,7 +113,7 @@ class Learner:
         try:
             output = self.agent.act(packing.stacked(obs), packing.count, drawn, index, self._drawn_by)
         except AnswerError as error:
-            raise error.at(self._per_seed, self.updates) from None
+            raise error.at(self._per_seed, self.updates, "station") from None
         action = packing.rows(output.action)
         select = np.zeros((*view.tasks.shape, view.scenario.n_servers), np.bool_)
         select[replica, item] = self._sets(action, view.tasks.origin[replica, item])
@@ -273,7 +273,7 @@ class Learner:
         for _ in range(learning.updates):
             metrics = self.agent.update(self.memory.sample(learning.batch, self._generators).tensors(), rate)
             self.updates += 1
-            check_update(self.agent, metrics, self.updates, self._per_seed)
+            check_update(self.agent, metrics, self.updates, self._per_seed, "station")
         return metrics
 
 
