@@ -89,7 +89,7 @@ def place_in_windows(world, scenario, tasks, share, cuts, probe=None):
     for lo, hi in pairwise(cuts):
         decision = given_shares(share[:, lo:hi], None if probe is None else probe[:, lo:hi])
         lows, highs = np.full(n_replicas, lo), np.full(n_replicas, hi)
-        states.append(world.place(scenario, states[-1], tasks, decision, lows, highs, outcome))
+        states.append(world.place(scenario, states[-1], tasks, decision, lo=lows, hi=highs, outcome=outcome))
     states.append(world.finish(scenario, states[-1], tasks, outcome))
     return outcome, states
 

@@ -284,23 +284,6 @@ def test_every_choice_of_ours_says_what_it_is(group):
     assert [file.name for file in files if not first_comment(file)] == []
 
 
-# --- the README
-
-
-def test_the_rule_of_the_readme_runs(tmp_path, monkeypatch):
-    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    (rule,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
-    yaml = re.search(r"and `(scheduler/\w+\.yaml)`, two lines `(.*)` and `(.*)`,", readme)
-    command = re.search(r"`ddrl (eval --config-dir .*?)`", readme)
-    (tmp_path / "scheduler").mkdir()
-    (tmp_path / "my_rules.py").write_text(rule, encoding="utf-8")
-    (tmp_path / yaml[1]).write_text(f"{yaml[2]}\n{yaml[3]}\n", encoding="utf-8")
-    monkeypatch.chdir(tmp_path)
-    done = ddrl(*command[1].split(), "evaluate.traces=2", "env.clock.horizon_s=6")
-    assert done.stdout.startswith("done  own_and_fastest  ")
-    assert re.search(r"\nmean delay [\d.]+ ms .* over 2 traces.*\nresults: runs/adhoc/", done.stdout)
-
-
 # --- signals
 
 

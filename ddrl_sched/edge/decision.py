@@ -43,7 +43,7 @@ def check_arrays(decision: Decision, tasks: Tasks, lo: Ints, hi: Ints, world: tu
         if array is not None and not np.isfinite(array).all():
             wrong = np.logical_not(np.isfinite(array))
             wrong = wrong.any(-1) if key in _PER_SERVER else wrong
-            refuse_first(key, wrong, "has a number that is not finite", tasks, lo, hi)
+            refuse_first(key, wrong, "has a number that is not finite", tasks, lo=lo, hi=hi)
     if decision.candidates is not None:
         _check_candidates(decision.candidates, *world)
 
@@ -52,7 +52,7 @@ def check_sets(select: Bools, tasks: Tasks, lo: Ints, hi: Ints) -> None:
     """ValueError for a valid task without a server in select [R, M, E]."""
     some: Bools = np.asarray(select.any(-1))
     if not some.all():
-        refuse_first("select", ~some, "has no server selected", tasks, lo, hi)
+        refuse_first("select", ~some, "has no server selected", tasks, lo=lo, hi=hi)
 
 
 def check_shares(share: Floats, select: Bools | None, tasks: Tasks, lo: Ints, hi: Ints) -> None:
@@ -67,10 +67,10 @@ def check_shares(share: Floats, select: Bools | None, tasks: Tasks, lo: Ints, hi
             wrong[:, :width] |= outside.any(-1)
     if wrong.any():
         why = "has shares that are not non-negative numbers that sum to one within the selection"
-        refuse_first("share", wrong, why, tasks, lo, hi)
+        refuse_first("share", wrong, why, tasks, lo=lo, hi=hi)
 
 
-def refuse_first(key: str, wrong: Bools, why: str, tasks: Tasks, lo: Ints, hi: Ints) -> None:
+def refuse_first(key: str, wrong: Bools, why: str, tasks: Tasks, *, lo: Ints, hi: Ints) -> None:
     """ValueError for the first valid task of the window with wrong [R, M]; nothing if there is none."""
     r, j = np.nonzero(wrong)
     i = lo[r] + j

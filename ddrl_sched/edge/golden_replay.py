@@ -77,7 +77,7 @@ def play(case: Case) -> dict[str, NDArray[Any]]:
         state = published.advance(scenario, state, tasks, np.array([t * SLOT_S]), outcome)
         lo, hi = ends[t - 1 : t] if t else np.zeros(1, np.int64), ends[t : t + 1]
         decision = _decision(case, chosen[:, int(lo[0]) : int(hi[0])])
-        state = published.place(scenario, state, tasks, decision, lo, hi, outcome)
+        state = published.place(scenario, state, tasks, decision, lo=lo, hi=hi, outcome=outcome)
         queue[t], work[t], uplink[t] = state.queue_gcycle[0], state.slot_work_gcycle[0], state.uplink_s[0]
     if case.rule in SINGLE:
         delay_s = dense(outcome.delay_s[0], present, np.nan)

@@ -1,7 +1,7 @@
 """The speed that a link of a network file states, in any form of the Internet Topology Zoo."""
 
 import re
-from typing import Any
+from collections.abc import Mapping
 
 from ddrl_sched.config import InputError, shown
 
@@ -42,7 +42,7 @@ _UNCLEAR_BEFORE = re.compile(
 _UNCLEAR_AFTER = re.compile(r"\s*(?:\+|(?:[A-Za-z]+\s+){0,2}[xX×*]\s*\d|[-–/]\s*\d)")
 
 
-def stated_bps(link: dict[str, Any], where: str) -> float | None:
+def stated_bps(link: Mapping[str, object], where: str) -> float | None:
     """Bit/s of a link: LinkSpeedRaw, else LinkSpeed with LinkSpeedUnits, else its label; None where none is stated.
 
     A label is free text: one without a speed states none. `where` names the link in errors. Raises InputError (not one
@@ -60,15 +60,17 @@ def stated_bps(link: dict[str, Any], where: str) -> float | None:
     return _with_labels(link, next(iter(numbers.values()), None), where)
 
 
-def number(value: Any) -> float | None:
+def number(value: object) -> float | None:
     """A number of a network file, also one that stands there as text; None if it is not one."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
-    plain = isinstance(value, str) and re.fullmatch(r"\s*[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?\s*", value, re.ASCII)
+    if not isinstance(value, str):
+        return None
+    plain = re.fullmatch(r"\s*[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?\s*", value, re.ASCII)
     return float(value) if plain else None
 
 
-def _stated_number(link: dict[str, Any], key: str, where: str) -> float | None:
+def _stated_number(link: Mapping[str, object], key: str, where: str) -> float | None:
     if link.get(key, "") == "":
         return None
     value = number(link[key])
@@ -78,7 +80,7 @@ def _stated_number(link: dict[str, Any], key: str, where: str) -> float | None:
     return value
 
 
-def _with_units(link: dict[str, Any], raw: float | None, where: str) -> float | None:
+def _with_units(link: Mapping[str, object], raw: float | None, where: str) -> float | None:
     speed = _stated_number(link, "LinkSpeed", where)
     units = link.get("LinkSpeedUnits", "")
     if speed is None and (units == "" or raw is not None):
@@ -93,7 +95,7 @@ def _with_units(link: dict[str, Any], raw: float | None, where: str) -> float | 
     return speed * _UNITS[(found[1] or found[2] or "").lower()]
 
 
-def _with_labels(link: dict[str, Any], bps: float | None, where: str) -> float | None:
+def _with_labels(link: Mapping[str, object], bps: float | None, where: str) -> float | None:
     """`bps`, or what the labels state. A speed in a label that stands beside another form must agree with it."""
     for key in ("LinkLabel", "label"):
         texts = link.get(key, "")

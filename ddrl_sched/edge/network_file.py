@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 from xml.etree import ElementTree
 from xml.parsers import expat
 
-Attributes = dict[str, Any]  # a key that a node or link states twice holds the list of its values
+Attributes = dict[str, object]  # a key that a node or link states twice holds the list of its values
 Block = list[tuple[str, Any]]  # of gml: keys with a number, a text or a Block
 
 MAX_DEPTH = 100  # blocks of gml within blocks
@@ -160,7 +160,7 @@ def _xml(content: bytes) -> ElementTree.Element:
     return tree.close()
 
 
-def _refuse_document_type(*_: Any) -> NoReturn:
+def _refuse_document_type(*_: object) -> NoReturn:
     raise NetworkFileError("a document type (DOCTYPE), which may define entities, is not read")
 
 
@@ -225,7 +225,7 @@ def _data(element: ElementTree.Element, keys: Keys) -> Attributes:
     return {name: values[0] if len(values) == 1 else values for name, values in stated.items() if values}
 
 
-def _value(text: str, form: str, name: str) -> Any:
+def _value(text: str, form: str, name: str) -> object:
     if form == "string":
         return text
     if form == "boolean" and text in ("true", "false", "1", "0"):

@@ -65,7 +65,7 @@ def empty_outcome(tasks: Tasks, n_servers: int) -> Outcome:
 
 
 def place(
-    scenario: Scenario, state: State, tasks: Tasks, decision: Decision, lo: Ints, hi: Ints, outcome: Outcome
+    scenario: Scenario, state: State, tasks: Tasks, decision: Decision, *, lo: Ints, hi: Ints, outcome: Outcome
 ) -> State:
     """Decide and send tasks lo[r]..hi[r]-1 of every replica r, in order.
 
@@ -76,21 +76,21 @@ def place(
     Raises ValueError naming the field for a decision that does not fit these tasks.
     """
     lo, hi = np.asarray(lo, np.int64), np.asarray(hi, np.int64)
-    codes = _checked(scenario, decision, tasks, lo, hi)
-    return _advance(scenario, state, tasks, codes, lo, hi, np.full(len(lo), -np.inf), outcome)
+    codes = checked_codes(scenario, decision, tasks, lo, hi)
+    return _advance(scenario, state, tasks, codes, lo=lo, hi=hi, until_s=np.full(len(lo), -np.inf), outcome=outcome)
 
 
 def check_decision(scenario: Scenario, decision: Decision, tasks: Tasks) -> None:
     """ValueError for a decision about these tasks [R, M] that this physics cannot carry out."""
     nothing = np.zeros(tasks.shape[0], np.int64)
-    _checked(scenario, decision, tasks, nothing, nothing + tasks.shape[1])
+    checked_codes(scenario, decision, tasks, nothing, nothing + tasks.shape[1])
 
 
 def advance(scenario: Scenario, state: State, tasks: Tasks, until_s: Floats, outcome: Outcome) -> State:
     """Let time pass to until_s[R]: shares arrive, announcements up to and including that moment are made."""
     nothing = np.zeros(len(until_s), np.int64)
     codes = _codes(Decision("given", "static"), scenario.n_servers)
-    return _advance(scenario, state, tasks, codes, nothing, nothing, until_s, outcome)
+    return _advance(scenario, state, tasks, codes, lo=nothing, hi=nothing, until_s=until_s, outcome=outcome)
 
 
 def finish(scenario: Scenario, state: State, tasks: Tasks, outcome: Outcome) -> State:
@@ -98,13 +98,13 @@ def finish(scenario: Scenario, state: State, tasks: Tasks, outcome: Outcome) -> 
     return advance(scenario, state, tasks, np.full(len(state.announcement), np.inf), outcome)
 
 
-def estimates(scenario: Scenario, state: State, tasks: Tasks, lo: Ints, hi: Ints, info: str) -> Floats:
+def estimates(scenario: Scenario, state: State, tasks: Tasks, *, lo: Ints, hi: Ints, info: str) -> Floats:
     """Waits [R, M, E] in seconds that stations of class `info` expect at the arrival of tasks lo[r]..hi[r]-1.
 
     They rest on `state` as it is: placements and announcements after it are not known. "probed" is "tracked" here.
     """
     wait_s = np.zeros((len(lo), int((hi - lo).max(initial=0)), scenario.n_servers))
-    estimate(_world(scenario), state, tasks, lo, hi, INFOS[info], wait_s)
+    estimate(numbers_of(scenario), state, tasks, lo, hi, INFOS[info], wait_s)
     return wait_s
 
 
@@ -113,12 +113,13 @@ def _advance(
     state: State,
     tasks: Tasks,
     codes: DecisionCodes,
+    *,
     lo: Ints,
     hi: Ints,
     until_s: Floats,
     outcome: Outcome,
 ) -> State:
-    world = _world(scenario)
+    world = numbers_of(scenario)
     first, at, end = np.asarray(lo, np.int64), np.array(lo, np.int64), np.asarray(hi, np.int64)
     state = State._make(array.copy() for array in state)
     while run(world, codes, state, tasks, first, at, end, until_s, outcome):
@@ -136,7 +137,8 @@ def _with_more_room(state: State) -> State:
     return state._replace(**grown)
 
 
-def _world(scenario: Scenario) -> World:
+def numbers_of(scenario: Scenario) -> World:
+    """What the kernels read of a scenario. ValueError for a published one."""
     if scenario.published:
         raise ValueError(f"env.rule: the clean physics cannot compute the published rule {scenario.rule!r}")
     order = np.argsort(-scenario.link_mbps, axis=1, kind="stable")
@@ -154,7 +156,7 @@ def _world(scenario: Scenario) -> World:
     )
 
 
-def _checked(scenario: Scenario, decision: Decision, tasks: Tasks, lo: Ints, hi: Ints) -> DecisionCodes:
+def checked_codes(scenario: Scenario, decision: Decision, tasks: Tasks, lo: Ints, hi: Ints) -> DecisionCodes:
     """The Decision for the kernel, which reads its arrays without looking at their bounds."""
     _check_words(decision)
     check_arrays(decision, tasks, lo, hi, scenario.link_mbps.shape)

@@ -15,11 +15,11 @@ from ddrl_sched.edge.types import Bools, Floats, Tasks
 
 GIVEN, BEST, WRR = range(3)
 CHOICES = {"given": GIVEN, "best": BEST, "wrr": WRR}
-STATIC, OWN, ANNOUNCED, TRACKED, PROBED, RUNNING, LEVEL = range(7)
+STATIC, OWN, ANNOUNCED, TRACKED, PROBED, RUNNING, LIKE_OWN = range(7)
 INFOS = {
     "static": STATIC,
     "own": OWN,
-    "level": LEVEL,
+    "like_own": LIKE_OWN,
     "announced": ANNOUNCED,
     "tracked": TRACKED,
     "probed": PROBED,
@@ -106,7 +106,7 @@ def wait_s(
         return exact_free_s(r, s, now, world, state, tasks)
     if info == STATIC:
         return 0.0, speed
-    if info == LEVEL:
+    if info == LIKE_OWN:
         return (exact_free_s(r, own, now, world, state, tasks)[0] if own >= 0 else 0.0), speed
     if info == OWN:
         return max(state.own_free_s[r, b, s] - now, 0.0), speed
@@ -257,7 +257,7 @@ def _least_objective(q: Quote, rule: int, sets: Bools, priced: bool, use_price_s
 
 
 @njit(cache=True, error_model="numpy", inline="always")
-def _dispatch(b: int, probed: Bools, world: World) -> tuple[float, int]:
+def dispatch_s(b: int, probed: Bools, world: World) -> tuple[float, int]:
     """Seconds until the probed servers have answered, and how many were asked."""
     asked, farthest = 0, 0.0
     for s in range(len(probed)):
@@ -300,31 +300,65 @@ def resolve(
     """
     b = tasks.origin[r, i]
     q = quote_of(b, world, room)
-    room.allowed[:] = True
-    if len(codes.select) > 0:
-        room.allowed[:] = codes.select[r, j]
     room.probed[:] = False
     if len(codes.probe) > 0:
         room.probed[:] = codes.probe[r, j]
-    dispatch, asked = _dispatch(b, room.probed, world)
+    dispatch, asked = dispatch_s(b, room.probed, world)
     unseen = codes.unseen_work_factor[r, j] if len(codes.unseen_work_factor) > 0 else 1.0
     least_ratio = codes.min_wait_ratio[r, j] if len(codes.min_wait_ratio) > 0 else 0.0
     fill_quote(r, i, dispatch, codes.info, unseen, least_ratio, room.probed, world, state, tasks, q)
+    priced, use_price_s = select_servers(r, i, j, q, codes, world, state, tasks, room)
+    if codes.probe_selected:
+        room.probed[:] = room.selected
+        dispatch, asked = dispatch_s(b, room.probed, world)
+    if codes.probe_selected or codes.split_info != codes.info:
+        fill_quote(r, i, dispatch, codes.split_info, unseen, least_ratio, room.probed, world, state, tasks, q)
+    split_work(r, i, j, q, codes, tasks, priced, use_price_s, room)
+    return dispatch, asked
+
+
+@njit(cache=True, error_model="numpy", inline="always")
+def select_servers(
+    r: int,
+    i: int,
+    j: int,
+    q: Quote,
+    codes: DecisionCodes,
+    world: World,
+    state: State,
+    tasks: Tasks,
+    room: Scratch,
+) -> tuple[bool, float]:
+    """Choose the servers of task (r, i) by its Quote, into room.selected; returns what `_fill_prices` does."""
+    b = tasks.origin[r, i]
+    room.allowed[:] = True
+    if len(codes.select) > 0:
+        room.allowed[:] = codes.select[r, j]
     priced, use_price_s = _fill_prices(r, i, j, q, codes, world, state, tasks, room.price_s)
     if codes.choice == WRR:
         _least_used(r, b, tasks.work_gcycle[r, i], codes.quota, world, state, room.selected)
     else:
         choose(q, b, codes, priced, use_price_s, room)
-    if codes.probe_selected:
-        room.probed[:] = room.selected
-        dispatch, asked = _dispatch(b, room.probed, world)
-    if codes.probe_selected or codes.split_info != codes.info:
-        fill_quote(r, i, dispatch, codes.split_info, unseen, least_ratio, room.probed, world, state, tasks, q)
+    return priced, use_price_s
+
+
+@njit(cache=True, error_model="numpy", inline="always")
+def split_work(
+    r: int,
+    i: int,
+    j: int,
+    q: Quote,
+    codes: DecisionCodes,
+    tasks: Tasks,
+    priced: bool,
+    use_price_s: float,
+    room: Scratch,
+) -> None:
+    """Divide task (r, i) over room.selected by its Quote, into room.share."""
     room.share[:] = 0.0
     if codes.split == split.GIVEN:
         room.share[:] = codes.share[r, j]
     divide(q, codes, tasks.units[r, i], priced, use_price_s, room)
-    return dispatch, asked
 
 
 @njit(cache=True, error_model="numpy", inline="always")

@@ -79,14 +79,14 @@ def settled(state: State, outcome: Outcome) -> Bools:
 
 
 def translated(decision: Decision) -> Decision:
-    """In these additive worlds the exact equal finish is water-filling, and "level" is "own"."""
+    """In these additive worlds the exact equal finish is water-filling, and "like_own" is "own"."""
     split = "water_filling" if decision.split == "equal_finish" else decision.split
-    info = "own" if decision.info == "level" else decision.info
+    info = "own" if decision.info == "like_own" else decision.info
     return replace(decision, split=split, info=info, split_info=decision.split_info or info)
 
 
 def place(
-    scenario: Scenario, state: State, tasks: Tasks, decision: Decision, lo: Ints, hi: Ints, outcome: Outcome
+    scenario: Scenario, state: State, tasks: Tasks, decision: Decision, *, lo: Ints, hi: Ints, outcome: Outcome
 ) -> State:
     """Decide and place tasks lo[r]..hi[r]-1 of every replica r, in order; padding is passed over.
 
@@ -103,7 +103,7 @@ def place(
     """
     world, rules = _world(scenario), RULES[scenario.rule]
     lo, hi = np.asarray(lo, np.int64), np.asarray(hi, np.int64)
-    _check_window(scenario, state, tasks, lo, hi, outcome)
+    _check_window(scenario, state, tasks, lo=lo, hi=hi, outcome=outcome)
     codes = _codes(scenario, decision, tasks, lo, hi)
     after = _copy(state)
     run = kernel.place_whole if rules.sets == ONE_SERVER else kernel.place_shares
@@ -135,7 +135,7 @@ def finish(scenario: Scenario, state: State, tasks: Tasks, outcome: Outcome) -> 
     return advance(scenario, state, tasks, end_s, outcome)
 
 
-def estimates(scenario: Scenario, state: State, tasks: Tasks, lo: Ints, hi: Ints, info: str) -> Floats:
+def estimates(scenario: Scenario, state: State, tasks: Tasks, *, lo: Ints, hi: Ints, info: str) -> Floats:
     """What a station of class `info` takes the servers' waits to be at each task's arrival: wait_s[R, M, E], padding 0.
 
     Nothing of the window itself is placed; slots that begin within it drain. Waits are not clipped at the deadline.
@@ -197,7 +197,7 @@ def _world(scenario: Scenario) -> World:
     return World(scenario.speed_gcps, rate_mbps, float(scenario.slot_s))
 
 
-def _check_window(scenario: Scenario, state: State, tasks: Tasks, lo: Ints, hi: Ints, outcome: Outcome) -> None:
+def _check_window(scenario: Scenario, state: State, tasks: Tasks, *, lo: Ints, hi: Ints, outcome: Outcome) -> None:
     n_replicas, n = tasks.shape
     if len(lo) != n_replicas or len(hi) != n_replicas or len(state.slot) != n_replicas:
         raise ValueError(f"lo, hi and state must have one entry per replica ({n_replicas})")

@@ -2,16 +2,17 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numba import njit
 
 from ddrl_sched.edge.physics import empty_outcome
-from ddrl_sched.edge.types import Decision, Floats, Ints, Outcome, Scenario, Tasks, locked, read_only
+from ddrl_sched.edge.types import Bools, Decision, Floats, Ints, Outcome, Scenario, Tasks, locked, read_only
 from ddrl_sched.edge.view import Earlier, View
 from ddrl_sched.edge.world import world_of
 
+A = TypeVar("A", Floats, Ints)
 CADENCES = ("trace", "epoch", "arrival")  # how often a scheduler is asked, see list_windows
 
 
@@ -91,7 +92,7 @@ class Session:
             self.state = self._world.advance(scenario, self.state, tasks, begin_s, self.outcome)
             if self._wait_info is not None:
                 lo, hi = window.lo, window.hi
-                wait_s = self._world.estimates(scenario, self.state, tasks, lo, hi, self._wait_info)
+                wait_s = self._world.estimates(scenario, self.state, tasks, lo=lo, hi=hi, info=self._wait_info)
         return self._view(window, wait_s)
 
     def act(self, decision: Decision) -> Outcome:
@@ -100,7 +101,9 @@ class Session:
         if window is None or self.decision is not None:
             raise ValueError("nothing was looked at: act follows look")
         translated = self._world.translated(decision)
-        self.state = self._world.place(scenario, self.state, tasks, translated, window.lo, window.hi, self.outcome)
+        self.state = self._world.place(
+            scenario, self.state, tasks, translated, lo=window.lo, hi=window.hi, outcome=self.outcome
+        )
         self.decision = translated
         if (window.hi == self._n_tasks).all():
             self.state = self._world.finish(scenario, self.state, tasks, self.outcome)
@@ -129,7 +132,7 @@ class Session:
         return View(seen.scenario, tasks, wait_s, age_s, mean, slot_tasks, drawn, rate, earlier)
 
 
-def _part(array: Any, lo: Ints, width: int) -> Any:
+def _part(array: A, lo: Ints, width: int) -> A:
     """[R, M] of array [R, N] from lo[r] on (padding repeats the last)."""
     if width == array.shape[1] and not lo.any():
         return array
@@ -159,7 +162,7 @@ def list_windows(tasks: Tasks, announce_s: float, cadence: str) -> Iterator[Wind
 
 
 @njit(cache=True)
-def _until_repeat(origin: Any, lo: Any, end: Any) -> Any:
+def _until_repeat(origin: Ints, lo: Ints, end: Ints) -> Ints:
     hi = end.copy()
     seen = np.zeros(origin.max() + 1, np.bool_)
     for r in range(len(lo)):
@@ -205,7 +208,7 @@ def recent_rate(tasks: Tasks, n_stations: int, memory_s: float) -> Floats:
 
 
 @njit(cache=True)
-def _recent_rate(origin: Any, arrive_s: Any, valid: Any, n_stations: int, memory_s: float, rate: Any) -> None:
+def _recent_rate(origin: Ints, arrive_s: Floats, valid: Bools, n_stations: int, memory_s: float, rate: Floats) -> None:
     for r in range(len(origin)):
         level, last = np.zeros(n_stations), np.zeros(n_stations)
         for i in range(origin.shape[1]):

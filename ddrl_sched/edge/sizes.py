@@ -25,7 +25,7 @@ def check_slots(horizon_s: float, slot_s: float) -> None:
 
 
 def check_trace(
-    scenario: Scenario, env: EnvSettings, workload: WorkloadSettings, n_indices: int, n_tasks: float, n_traces: int
+    scenario: Scenario, env: EnvSettings, workload: WorkloadSettings, *, n_indices: int, n_tasks: float, n_traces: int
 ) -> None:
     """n_traces traces of a horizon (of training: as train.episode_slots and episode_tasks say), each of n_tasks."""
     horizon = f"{n_traces} trace(s) of {scenario.horizon_s:.6g} s"

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, assert_never
+from typing import assert_never
 
 import numpy as np
+import numpy.typing as npt
 
 from ddrl_sched.edge.env_settings import Choices, EnvSettings, GenerationTasks, ImageTasks, OffloadTasks
 from ddrl_sched.edge.types import Floats, Ints
@@ -25,19 +26,19 @@ class Sizes:
 
 
 def draw_sizes(
-    env: EnvSettings, index: Ints, n_indices: int, streams: Streams, draw: Streams, given: Columns = NO_COLUMNS
+    env: EnvSettings, index: Ints, n_indices: int, streams: Streams, draw: Streams, *, given: Columns = NO_COLUMNS
 ) -> Sizes:
     """Sizes of n tasks with the published indices `index` [n] (all < n_indices where something is drawn per index).
 
     Each quantity has a stream of its own, and every task its own numbers, whatever happens to it. What is drawn per
     index comes from `draw`, the streams of a whole draw of the world. What is `given` is not drawn.
     """
-    drawn = _drawn(env, index, n_indices, streams, draw, given)
+    drawn = _drawn(env, index, n_indices, streams, draw, given=given)
     sizes = {key: given[key] for key in ("input_mbit", "work_gcycle", "result_mbit") if key in given}
     return replace(drawn, units=_whole(given.get("units", drawn.units)), **sizes)
 
 
-def _drawn(env: EnvSettings, index: Ints, n_indices: int, streams: Streams, draw: Streams, given: Columns) -> Sizes:
+def _drawn(env: EnvSettings, index: Ints, n_indices: int, streams: Streams, draw: Streams, *, given: Columns) -> Sizes:
     tasks, n = env.tasks, len(index)
     if isinstance(tasks, OffloadTasks):
         size = _uniform(streams("sizes"), tasks.size_mbit, n)
@@ -133,11 +134,11 @@ def _expected(choices: Choices) -> float:
     return float(np.dot(choices.values, choices.probabilities))
 
 
-def _whole(values: Any) -> Ints:
+def _whole(values: npt.ArrayLike) -> Ints:
     return np.asarray(values, dtype=np.int64)
 
 
-def _floats(values: Any) -> Floats:
+def _floats(values: npt.ArrayLike) -> Floats:
     return np.asarray(values, dtype=np.float64)
 
 

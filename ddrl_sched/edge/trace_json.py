@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import NoReturn
 
 import pandas as pd
 
@@ -38,14 +38,14 @@ def _read(lines: Sequence[str], where: str, names: Sequence[str], wanted: Sequen
     }
 
 
-def _other_keys(row: Mapping[str, Any], names: Sequence[str]) -> str:
+def _other_keys(row: Mapping[str, object], names: Sequence[str]) -> str:
     missing = [name for name in names if name not in row]
     if missing:
         return f"has no key {shown(missing[0])}, which line 1 has"
     return f"has a key {shown(next(key for key in row if key not in names))}, which line 1 has not"
 
 
-def _object(line: str, where: str) -> dict[str, Any]:
+def _object(line: str, where: str) -> dict[str, object]:
     """Keys and values; numbers as the text they are written with."""
     if not line.strip():
         raise InputError(f"{where}: is blank, a JSON object was expected")
@@ -60,7 +60,7 @@ def _object(line: str, where: str) -> dict[str, Any]:
     return value
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     keys = dict(pairs)
     if len(keys) < len(pairs):
         names = [key for key, _ in pairs]
@@ -69,7 +69,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return keys
 
 
-def _refuse_constant(word: str) -> Any:
+def _refuse_constant(word: str) -> NoReturn:
     raise ValueError(f"{word} is no number of JSON")
 
 

@@ -52,7 +52,7 @@ def _read(content: bytes, where: str, wanted: Sequence[str]) -> Mapping[str, Col
         raise InputError(f"{where}: is no sound parquet file ({first_line(error)})") from None
 
 
-def _check_size(footer: Any, wanted: Sequence[str], where: str) -> None:
+def _check_size(footer: pq.FileMetaData, wanted: Sequence[str], where: str) -> None:
     """InputError if the wanted columns unpack to more than a trace file may have."""
     n_bytes = 0
     for i in range(footer.num_row_groups):
@@ -64,7 +64,7 @@ def _check_size(footer: Any, wanted: Sequence[str], where: str) -> None:
         raise InputError(f"{where}: must be at most {MAX_TRACE_BYTES:,} bytes, unpacked; its columns have {n_bytes:,}")
 
 
-def _kind(field: Any, where: str) -> str:
+def _kind(field: pa.Field, where: str) -> str:
     """number, text, date or timestamp. Raises InputError for another type."""
     held = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
     kinds = {
@@ -79,7 +79,7 @@ def _kind(field: Any, where: str) -> str:
     raise InputError(f"{where}: column {shown(field.name)} must hold numbers, texts or timestamps, got {clean(held)}")
 
 
-def _column(name: str, cells: Any, where: str) -> Column:
+def _column(name: str, cells: pa.ChunkedArray, where: str) -> Column:
     if cells.null_count:
         row = int(np.argmax(cells.is_null().to_numpy())) + 1
         raise InputError(f"{where}, row {row}: {clean(name)} has no value (null)")
@@ -87,7 +87,7 @@ def _column(name: str, cells: Any, where: str) -> Column:
     return Column(name, pd.Series(values, dtype=values.dtype), aware, where, "row", 1)
 
 
-def _values(name: str, cells: Any, where: str) -> tuple[Any, bool]:
+def _values(name: str, cells: pa.ChunkedArray, where: str) -> tuple[Any, bool]:
     """Cells as numpy array: numbers, texts (object) or datetime64; whether the last had a time zone."""
     if pa.types.is_dictionary(cells.type):
         if pa.types.is_string(cells.type.value_type) or pa.types.is_large_string(cells.type.value_type):
@@ -103,7 +103,7 @@ def _values(name: str, cells: Any, where: str) -> tuple[Any, bool]:
     return cells.to_numpy(), False
 
 
-def _texts(name: str, cells: Any, where: str) -> Any:
+def _texts(name: str, cells: pa.ChunkedArray, where: str) -> Any:
     chunk = cells.chunk(0) if isinstance(cells, pa.ChunkedArray) else cells
     words = chunk.dictionary
     at = chunk.indices.to_numpy()

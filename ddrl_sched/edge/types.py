@@ -106,8 +106,8 @@ class Decision:
     choice: "given"  the set `select` (with `share`, if given, the shares too)
             "best"   the candidate set with the least estimated objective
             "wrr"    the server with the least own placed work relative to its weight
-    info:   what estimates the choice rests on: static | announced | own | level | tracked | probed | running
-            ("level" knows as much as "own" and takes all servers to be as busy as the station's own)
+    info:   what estimates the choice rests on: static | announced | own | like_own | tracked | probed | running
+            ("like_own" knows as much as "own" and takes all servers to be as busy as the station's own)
     split_info: the same for the shares (None = info); "probed" is exact on probed servers, `info` elsewhere
     """
 

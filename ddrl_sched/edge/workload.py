@@ -44,7 +44,14 @@ def build_world(env: EnvSettings, workload: WorkloadSettings, stream: NamedStrea
     plan = plan_workload(env, workload, server_speeds(env, stream))
     scenario = build_scenario(env, plan.demand, stream)
     _check_horizon(workload, plan, scenario)
-    check_trace(scenario, env, workload, plan.n_indices, plan.demand.tasks_per_s * scenario.horizon_s, 1)
+    check_trace(
+        scenario,
+        env,
+        workload,
+        n_indices=plan.n_indices,
+        n_tasks=plan.demand.tasks_per_s * scenario.horizon_s,
+        n_traces=1,
+    )
     return scenario, plan
 
 
@@ -61,7 +68,7 @@ def sample(
     Raises InputError (a trace file's window with too few tasks, or one that is not there; more than memory holds).
     """
     n_tasks = plan.demand.tasks_per_s * scenario.horizon_s
-    check_trace(scenario, env, workload, plan.n_indices, n_tasks, len(replicas))
+    check_trace(scenario, env, workload, n_indices=plan.n_indices, n_tasks=n_tasks, n_traces=len(replicas))
     traces = [sample_trace(scenario, env, workload, plan, replica) for replica in replicas]
     tasks = _stack(traces, scenario.horizon_s)
     capacity = float(np.sum(scenario.speed_gcps)) * scenario.horizon_s
@@ -75,7 +82,7 @@ def sample_trace(
     """One trace as Tasks with R = 1, without padding."""
     arrivals = draw_arrivals(scenario, workload, plan, replica.streams, replica.window)
     given = _given(env, plan, arrivals)
-    sizes = draw_sizes(env, arrivals.index, plan.n_indices, replica.streams, replica.draw, given)
+    sizes = draw_sizes(env, arrivals.index, plan.n_indices, replica.streams, replica.draw, given=given)
     order = _service_order(arrivals, workload, replica.streams)
     arrive_s, origin = arrivals.arrive_s[order], arrivals.station[order]
     slotted = plan.demand.slotted

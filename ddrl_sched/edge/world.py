@@ -32,7 +32,7 @@ class World(Protocol[S]):
         ...
 
     def place(
-        self, scenario: Scenario, state: S, tasks: Tasks, decision: Decision, lo: Ints, hi: Ints, outcome: Outcome
+        self, scenario: Scenario, state: S, tasks: Tasks, decision: Decision, *, lo: Ints, hi: Ints, outcome: Outcome
     ) -> S:
         """Decide and place tasks lo[r]..hi[r]-1 of every replica r, in order."""
         ...
@@ -45,7 +45,7 @@ class World(Protocol[S]):
         """Let everything end that is still on its way."""
         ...
 
-    def estimates(self, scenario: Scenario, state: S, tasks: Tasks, lo: Ints, hi: Ints, info: str) -> Floats:
+    def estimates(self, scenario: Scenario, state: S, tasks: Tasks, *, lo: Ints, hi: Ints, info: str) -> Floats:
         """Waits [R, M, E] in seconds that stations of class `info` expect at each task's arrival."""
         ...
 

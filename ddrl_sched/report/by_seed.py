@@ -1,4 +1,4 @@
-"""How far apart the seeds of a learned scheduler are: a mean with an interval does not tell of the one that failed.
+"""The spread of the training seeds of a learned scheduler: a mean with an interval does not show a failed seed.
 
 A seed's delay is the mean over the tasks of all traces that every seed has. Where every seed has a world of its own
 (published draws), the seeds differ by their worlds too, which a note says.
@@ -10,12 +10,12 @@ from pathlib import Path
 import pandas as pd
 
 from ddrl_sched.config import InputError, clean
-from ddrl_sched.report.comparison import SCENARIO, by_load, remark, told
+from ddrl_sched.report.comparison import add_remark, by_load, remark_lines
 from ddrl_sched.report.load import load, print_notes, why_nothing
 from ddrl_sched.report.sheets import Sheet, number, terminal_width, unit_of
 from ddrl_sched.report.statistics import delay_sums
 from ddrl_sched.report.tables import publish
-from ddrl_sched.report.worlds import title
+from ddrl_sched.report.worlds import SCENARIO, title
 
 FAILED = 2.0  # times the least median of a table: a seed beyond is counted
 COLUMNS = [*SCENARIO, "scheduler", "seed", "n_traces", "n_tasks", "mean_delay_s"]
@@ -24,7 +24,7 @@ COLUMNS = [*SCENARIO, "scheduler", "seed", "n_traces", "n_tasks", "mean_delay_s"
 def main(
     paths: Sequence[Path | str], format: str, out: Path | str | None, strict: bool = False, *, wide: bool = False
 ) -> int:
-    """Print how far apart seeds are in the run folders at or below `paths`; with `out`, write it there too.
+    """Print the spread of the seeds in the run folders at or below `paths`; with `out`, write it there too.
 
     Returns and raises what report.tables.main does.
     """
@@ -42,7 +42,7 @@ def main(
 def seed_rows(df: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
     """One row per scenario, load, learned scheduler and seed (COLUMNS), of those with at least two seeds.
 
-    `df`: Loaded.rows; n_tasks counts the tasks of all traces. What a reader should know is appended to `notes`.
+    `df`: Loaded.rows; n_tasks counts the tasks of all traces. Remarks are appended to `notes`.
     """
     remarks: dict[str, list[str]] = {}
     rows = []
@@ -53,18 +53,18 @@ def seed_rows(df: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
         where = f"{key[5]} in {title(key[0], key[1], key[2], key[4])}"
         sums = delay_sums(group)
         for text in sums.notes:
-            remark(remarks, text, where)
+            add_remark(remarks, text, where)
         if len(sums.delay_s) == len(seeds):
             found = zip([len(sums.trace)] * len(seeds), sums.n_tasks.sum(1), sums.delay_s.sum(1), strict=True)
         else:
-            remark(remarks, "every seed has traces of its own, whose luck is among what sets seeds apart", where)
+            add_remark(remarks, "every seed has traces of its own, whose luck is among what sets seeds apart", where)
             each = group.assign(delay_s=group.mean_delay_s * group.n_tasks).groupby("seed")
             found = zip(each.size(), each.n_tasks.sum(), each.delay_s.sum(), strict=True)
         rows += [
             [*key, seed, int(n_traces), int(n_tasks), float(delay_s / n_tasks)]
             for seed, (n_traces, n_tasks, delay_s) in zip(seeds, found, strict=True)
         ]
-    notes += told(remarks)
+    notes += remark_lines(remarks)
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -81,5 +81,5 @@ def _sheets(rows: pd.DataFrame) -> list[Sheet]:
             median, least, greatest = delay_s.median(), delay_s.min(), delay_s.max()
             numbers = [number(scale * x, 4) for x in (median, least, greatest)] + [f"{greatest / median:,.2f}"]
             cells.append([name, str(len(delay_s)), *numbers, str(int((delay_s > limit_s).sum()))])
-        sheets.append(Sheet(title(key[0], key[1], key[2], key[4]), header, cells))
+        sheets.append(Sheet(key.title(), header, cells))
     return sheets

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,16 +17,15 @@ from ddrl_sched.report.statistics import (
     reduction_pct,
     task_mean,
 )
-from ddrl_sched.report.worlds import load_text, title
+from ddrl_sched.report.worlds import SCENARIO, ScenarioKey, load_text, title
 
-SCENARIO = ["scenario", "workload", "rule", "scenario_hash", "load"]
 COLUMNS = [
     *SCENARIO, "realised_load", "scheduler", "info", "n_seeds", "n_traces", "baseline", "mean_delay_s",
     "mean_delay_lo_s", "mean_delay_hi_s", "reduction_pct", "reduction_lo_pct", "reduction_hi_pct", "p95_delay_s",
     "p99_delay_s", "late_rate", "probes_per_task", "decide_us", "mean_servers",
 ]  # fmt: skip
 MEANS = ("p95_delay_s", "p99_delay_s", "late_rate", "probes_per_task", "decide_us", "mean_servers")
-OF_ROWS = [
+INPUT_COLUMNS = [
     "scheduler", "stream", "scenario_hash", "seed", "cluster", "trace", "n_tasks", "mean_delay_s", "realised_load",
     "info", "learned", *MEANS,
 ]  # fmt: skip
@@ -51,16 +49,16 @@ def report_rows(df: pd.DataFrame, baselines: Sequence[str], notes: list[str] | N
     rows: list[Row] = []
     for key, group in by_load(df):
         names = list(dict.fromkeys(baselines)) or _baselines_of_jobs(group)
-        rows += _scenario_rows(dict(zip(SCENARIO, key, strict=True)), group, names, remarks)
+        rows += _scenario_rows(key, group, names, remarks)
     if notes is not None:
-        notes += told(remarks)
+        notes += remark_lines(remarks)
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def by_load(df: pd.DataFrame) -> list[tuple[tuple[Any, ...], pd.DataFrame]]:
-    """(key by SCENARIO, rows) of every scenario, loads in ascending order."""
-    found = [(key, group) for key, group in df.groupby(SCENARIO)]
-    return sorted(found, key=lambda one: (*one[0][:3], one[0][4], one[0][3]))
+def by_load(df: pd.DataFrame) -> list[tuple[ScenarioKey, pd.DataFrame]]:
+    """The rows of every scenario and load, loads in ascending order."""
+    found = [(ScenarioKey(*key), group) for key, group in df.groupby(SCENARIO)]
+    return sorted(found, key=lambda one: (*one[0][:3], one[0].load, one[0].scenario_hash))
 
 
 def over_loads(rows: pd.DataFrame) -> pd.DataFrame:
@@ -118,16 +116,16 @@ def _baselines_of_jobs(group: pd.DataFrame) -> list[str]:
 
 
 def _scenario_rows(
-    scenario: dict[str, Any], group: pd.DataFrame, baselines: list[str], remarks: dict[str, list[str]]
+    scenario: ScenarioKey, group: pd.DataFrame, baselines: list[str], remarks: dict[str, list[str]]
 ) -> list[Row]:
-    needed = [name for name in OF_ROWS if name in group]  # rows of few columns are cut out faster
+    needed = [name for name in INPUT_COLUMNS if name in group]  # rows of few columns are cut out faster
     by_scheduler = {str(name): rows for name, rows in group[needed].groupby("scheduler")}
     sums = {name: delay_sums(rows) for name, rows in by_scheduler.items()}
-    where = title(*(scenario[name] for name in ("scenario", "workload", "rule", "load")))
+    where = scenario.title()
     rows = []
     for name in sums:
-        about = scenario | _scheduler_row(by_scheduler[name], sums[name])
-        _remark_on(by_scheduler[name], sums[name], f"{name} in {where}", remarks)
+        about = scenario._asdict() | _scheduler_row(by_scheduler[name], sums[name])
+        _add_remarks(by_scheduler[name], sums[name], f"{name} in {where}", remarks)
         for baseline in baselines:
             gain = _gain(sums, name, baseline, where, remarks)
             rows.append(about | {"baseline": baseline, **interval("reduction_pct", gain)})
@@ -161,41 +159,41 @@ def _gain(sums: dict[str, DelaySums], name: str, baseline: str, where: str, rema
     if not baseline:
         return NO_ESTIMATE
     if baseline not in sums:
-        remark(remarks, f"baseline {baseline} was not run in", where)
+        add_remark(remarks, f"baseline {baseline} was not run in", where)
         return NO_ESTIMATE
     one, other = sums[name], sums[baseline]
     common = common_traces(one, other)[0].trace.size
     if common < max(one.trace.size, other.trace.size):
-        remark(remarks, "reduction over common traces only", f"{name} against {baseline} ({common}) in {where}")
+        add_remark(remarks, "reduction over common traces only", f"{name} against {baseline} ({common}) in {where}")
     return reduction_pct(one, other)
 
 
-def _remark_on(rows: pd.DataFrame, sums: DelaySums, where: str, remarks: dict[str, list[str]]) -> None:
+def _add_remarks(rows: pd.DataFrame, sums: DelaySums, where: str, remarks: dict[str, list[str]]) -> None:
     n_clusters = len(set(sums.cluster.tolist()))
     for text in sums.notes:
-        remark(remarks, text, where)
+        add_remark(remarks, text, where)
     if n_clusters < 2:
-        remark(remarks, "no interval, for all traces are of one cluster", where)
+        add_remark(remarks, "no interval, for all traces are of one cluster", where)
     elif n_clusters < 5:
-        remark(remarks, f"a rough interval, for it rests on {n_clusters} clusters of traces", where)
+        add_remark(remarks, f"a rough interval, for it rests on {n_clusters} clusters of traces", where)
     if "learned" in rows and rows.learned.any() and sums.n_seeds == 1:
-        remark(remarks, "one training seed, whose luck is not in the interval", where)
+        add_remark(remarks, "one training seed, whose luck is not in the interval", where)
 
 
-def remark(remarks: dict[str, list[str]], text: str, where: str) -> None:
-    """Note that `text` holds in one more place."""
+def add_remark(remarks: dict[str, list[str]], text: str, where: str) -> None:
+    """Add a place to the places of a remark."""
     places = remarks.setdefault(text, [])
     if where not in places:
         places.append(where)
 
 
-def told(remarks: dict[str, list[str]]) -> list[str]:
-    """A note per text, with some of its places."""
-    return [f"{text}: {some(where)}" for text, where in remarks.items()]
+def remark_lines(remarks: dict[str, list[str]]) -> list[str]:
+    """One line per remark, with its first places."""
+    return [f"{text}: {first_places(where)}" for text, where in remarks.items()]
 
 
-def some(places: list[str], most: int = 4) -> str:
-    """The first `most`, and how many more there are."""
+def first_places(places: list[str], most: int = 4) -> str:
+    """The first `most` places, and the number of the others."""
     return "; ".join(places[:most]) + (f"; and {len(places) - most} more" if len(places) > most else "")
 
 

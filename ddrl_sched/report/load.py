@@ -1,11 +1,10 @@
-"""Run folders in, one table of evaluations out; a folder that cannot be read is named and left out."""
+"""Read run folders into one table of evaluations; an unreadable folder is skipped and named with its reason."""
 
 import os
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,27 +15,37 @@ from ddrl_sched.jobs import records
 from ddrl_sched.jobs.reading import CURVE_KEY, MAX_REPORT_ROWS, ROW_KEY, Columns, n_rows
 from ddrl_sched.jobs.schemas import CURVES_SCHEMA, EVAL_SCHEMA, RETURNS_SCHEMA
 from ddrl_sched.report.read import Folder, read_folder
-from ddrl_sched.report.settings_diff import differing
-from ddrl_sched.report.worlds import World, decisive, load_text, names, with_own_settings
+from ddrl_sched.report.settings_diff import diff_text
+from ddrl_sched.report.worlds import (
+    SCENARIO,
+    ScenarioKey,
+    World,
+    load_text,
+    select_settings,
+    unique_names,
+    world_of_learner,
+)
 
-# one of them makes a folder a run folder
+# a folder that holds one of them is a run folder
 RUN_FILES = {"job.json", "eval.parquet", "returns.parquet", "curves.parquet", records.MANIFEST}
 
 # label; world, workload and loads; hash of the settings that a training depends on; sha256 of the curves
-OF_TRAINING = ["scheduler", "trained_on", "budget", "training"]
+TRAINING_COLUMNS = ["scheduler", "trained_on", "budget", "training"]
 JOB_COLUMNS = ["job_id", "experiment", "learned", "baselines", "code_version", "created", "folder"]
-# columns that are gone when rows are chosen and named
-FOR_CHOICE = ["variant", "trained_by", "settings", "inputs", "changes"]
-WORLD = ["scenario", "workload", "rule", "scenario_hash", "load"]
+# columns that serve to choose and name rows and are dropped then
+SELECTION_COLUMNS = ["variant", "trained_by", "settings", "inputs", "changes"]
 GYM_SCENARIO = "CartPole-v1"
-OF_GYM = ("env.", "seed", "train."), ("train.name", "train.horizons")  # settings that decide what returns mean
+GYM_KEYS = (
+    ("env.", "seed", "train."),
+    ("train.name", "train.horizons"),
+)  # (prefixes, exceptions) of the settings that make returns comparable
 
 
 @dataclass
 class Loaded:
-    """What was found. `rows`: columns of eval.parquet and JOB_COLUMNS; `curves` likewise, and OF_TRAINING (empty unless
-    asked for).
+    """What `load` has read.
 
+    `rows`: columns of eval.parquet and JOB_COLUMNS. `curves`: likewise, with TRAINING_COLUMNS; empty unless asked for.
     `returns`: columns of returns.parquet (CartPole) and JOB_COLUMNS.
     """
 
@@ -66,24 +75,24 @@ def load(paths: Sequence[Path | str], curves: Collection[str] = (), *, evaluatio
     for path in _run_folders(paths, found.skipped):
         try:
             folder = read_folder(path, curves, left, evaluations=evaluations)
-        except Exception as error:  # whatever a stranger's bytes provoke is the reason why they are left out
-            found.skipped.append((clean(path), _reason(error)))
+        except Exception as error:  # any failure to read a stranger's bytes is a reason to skip them
+            found.skipped.append((clean(path), _error_text(error)))
             continue
         left -= folder.n_rows
         folders.append(folder)
         if evaluations and not {"eval", "returns"} & folder.tables.keys():
             found.notes.append(f"{clean(path)}: trained, not evaluated: nothing to compare")
     found.n_read, found.n_learned = len(folders), sum(bool(folder.about["learned"]) for folder in folders)
-    found.rows = _newest(folders, found.notes)
+    found.rows = _newest_evaluations(folders, found.notes)
     found.returns = _newest_returns(folders, found.notes)
     found.curves = _trainings(folders)
     used = {*found.rows.folder, *found.curves.folder}
-    found.notes += _remarks([folder for folder in folders if folder.about["folder"] in used])
+    found.notes += _training_remarks([folder for folder in folders if folder.about["folder"] in used])
     return found
 
 
 def why_nothing(found: Loaded) -> str:
-    """Why no evaluation was found, and what to do."""
+    """The reason that no evaluation was found, and what to do about it."""
     if found.n_read:
         return "what is there was only trained; ddrl eval --run DIR evaluates it, --training tells how it ended"
     if found.skipped:
@@ -92,7 +101,7 @@ def why_nothing(found: Loaded) -> str:
 
 
 def print_notes(found: Loaded) -> None:
-    """Say on standard error what was left out, and the notes."""
+    """Print the skipped folders and the notes to standard error."""
     for path, reason in found.skipped:
         note(f"skipped: {path}: {reason}")
     for text in found.notes:
@@ -106,14 +115,14 @@ def _run_folders(paths: Sequence[Path | str], skipped: list[tuple[str, str]]) ->
             raise InputError(f"{clean(path)}: there is no such folder")
         if not path.is_dir():
             raise InputError(f"{clean(path)}: expected a folder (a run folder, or one that holds some)")
-        for folder in _below(path, skipped):
+        for folder in _walk(path, skipped):
             real = os.path.realpath(folder)
             if real not in seen:
                 seen.add(real)
                 yield folder
 
 
-def _below(path: Path, skipped: list[tuple[str, str]]) -> Iterator[Path]:
+def _walk(path: Path, skipped: list[tuple[str, str]]) -> Iterator[Path]:
     def unreadable(error: OSError) -> None:
         skipped.append((clean(error.filename), f"cannot be read: {error.strerror}"))
 
@@ -127,12 +136,12 @@ def _below(path: Path, skipped: list[tuple[str, str]]) -> Iterator[Path]:
         skipped.extend((clean(here / name), "a symbolic link, not followed") for name in links)
 
 
-def _reason(error: Exception) -> str:
+def _error_text(error: Exception) -> str:
     text = " ".join(clean(" ".join(str(error).split())).split())[:300]
     return text if isinstance(error, ValueError | OSError) and text else f"{type(error).__name__}: {text}"
 
 
-def _remarks(folders: Sequence[Folder]) -> list[str]:
+def _training_remarks(folders: Sequence[Folder]) -> list[str]:
     """A note per scheduler and remark, with the first of its folders."""
     places: dict[str, list[str]] = defaultdict(list)
     for folder in folders:
@@ -143,7 +152,7 @@ def _remarks(folders: Sequence[Folder]) -> list[str]:
     ]
 
 
-def _joined(folders: Sequence[Folder], name: str) -> pd.DataFrame:
+def _concatenate(folders: Sequence[Folder], name: str) -> pd.DataFrame:
     """The tables of this name one after the other, the newest run last, with a column per entry of `about`."""
     some = [folder for folder in folders if name in folder.tables]
     if not some:
@@ -160,65 +169,68 @@ def _joined(folders: Sequence[Folder], name: str) -> pd.DataFrame:
 
 
 def _newest_returns(folders: Sequence[Folder], notes: list[str]) -> pd.DataFrame:
-    """Of an agent in a scenario, all rows of its newest run."""
-    rows = _joined(folders, "returns")
+    """The rows of the newest run of each agent and scenario."""
+    rows = _concatenate(folders, "returns")
     if rows.empty:
         return pd.DataFrame(columns=["scenario", *RETURNS_SCHEMA.names])
     winner = rows.groupby(CURVE_KEY).folder.transform("last")
     of_folder = rows.drop_duplicates("folder").set_index("folder")
     old = rows.assign(winner=winner)[rows.folder != winner]
     for (folder, scheduler, newer), _ in old.groupby(["folder", "scheduler", "winner"]):
-        why = _other(of_folder.loc[folder], of_folder.loc[newer])
+        why = _what_differs(of_folder.loc[folder], of_folder.loc[newer])
         notes.append(f"{folder}: {scheduler} left out, made with other {why}: the newer {newer} counts")
     newest = rows[rows.folder == winner]
     of_hash = newest.drop_duplicates("scenario_hash", keep="last")
     worlds = [
-        World(GYM_SCENARIO, "", {}, decisive(of.settings, *OF_GYM), of.scenario_hash) for of in of_hash.itertuples()
+        World(GYM_SCENARIO, "", {}, select_settings(of.settings, *GYM_KEYS), of.scenario_hash)
+        for of in of_hash.itertuples()
     ]
-    named = dict(zip(of_hash.scenario_hash, (scenario for scenario, _ in names(worlds)), strict=True))
+    named = dict(zip(of_hash.scenario_hash, (scenario for scenario, _ in unique_names(worlds)), strict=True))
     newest = newest.assign(scenario=newest.scenario_hash.map(named))
-    return newest.drop(columns=FOR_CHOICE).reset_index(drop=True)
+    return newest.drop(columns=SELECTION_COLUMNS).reset_index(drop=True)
 
 
 def _trainings(folders: Sequence[Folder]) -> pd.DataFrame:
     """Rows of curves with the columns OF_TRAINING; no two worlds have one name, no two trainings one label in it."""
-    rows = _joined(folders, "curves")
+    rows = _concatenate(folders, "curves")
     if rows.empty:
-        return pd.DataFrame(columns=[*CURVES_SCHEMA.names, *OF_TRAINING, "folder"])
+        return pd.DataFrame(columns=[*CURVES_SCHEMA.names, *TRAINING_COLUMNS, "folder"])
     of_folder = rows.drop_duplicates("folder")
     worlds = of_folder.world.tolist()
-    texts = [" ".join(filter(None, [*name, *world.cell])) for name, world in zip(names(worlds), worlds, strict=True)]
+    texts = [
+        " ".join(filter(None, [*name, *world.cell])) for name, world in zip(unique_names(worlds), worlds, strict=True)
+    ]
     learners = [
-        with_own_settings(of.scheduler, text, of.settings, of.budget)
+        world_of_learner(of.scheduler, text, of.settings, of.budget)
         for of, text in zip(of_folder.itertuples(), texts, strict=True)
     ]
-    labels = [label for label, _ in names(learners)]
+    labels = [label for label, _ in unique_names(learners)]
     of_row = rows.folder.map({folder: place for place, folder in enumerate(of_folder.folder)})
     named = {"trained_on": np.array(texts, dtype=object)[of_row], "scheduler": np.array(labels, dtype=object)[of_row]}
-    return rows.assign(**named).drop(columns=[*FOR_CHOICE, "world"])
+    return rows.assign(**named).drop(columns=[*SELECTION_COLUMNS, "world"])
 
 
-def _other(old: pd.Series, new: pd.Series) -> str:
-    """What is different about the job of an older row."""
+def _what_differs(old: pd.Series, new: pd.Series) -> str:
+    """Name the settings (or the code) in which an older job differs from the newer one."""
     both = [{**job.settings, **job.inputs} for job in (old, new)]  # files differ where their content does
-    words = [differing(both)] if old.variant.split()[0] != new.variant.split()[0] else []
+    words = [diff_text(both)] if old.variant.split()[0] != new.variant.split()[0] else []
     words += ["code"] * bool(old.code_version != new.code_version)
     return " and ".join(filter(None, words)) or "settings"
 
 
-def _newest(folders: Sequence[Folder], notes: list[str]) -> pd.DataFrame:
-    """All rows; of a scheduler in a scenario only those of the newest settings and code, and no row twice."""
-    rows = _joined(folders, "eval")
+def _newest_evaluations(folders: Sequence[Folder], notes: list[str]) -> pd.DataFrame:
+    """The rows of the newest settings and code of each scheduler and scenario; a repeated row counts once."""
+    rows = _concatenate(folders, "eval")
     if rows.empty:
         return pd.DataFrame(columns=[*EVAL_SCHEMA.names, *JOB_COLUMNS])
-    rows = _named(rows)
+    rows = _name_worlds(rows)
     current = rows.variant == rows.groupby(CURVE_KEY).variant.transform("last")
     kept = current & ~rows[current].duplicated(ROW_KEY, keep="last").reindex(rows.index, fill_value=False)
     rows["winner"] = rows.groupby(CURVE_KEY).folder.transform("last")
     of_folder = rows.drop_duplicates("folder").set_index("folder")
     old = rows[~kept].assign(repeated=current[~kept])
     for (folder, scheduler, winner, repeated), some in old.groupby(["folder", "scheduler", "winner", "repeated"]):
-        other = _other(of_folder.loc[folder], of_folder.loc[winner])
+        other = _what_differs(of_folder.loc[folder], of_folder.loc[winner])
         why = "repeated there" if repeated else f"made with other {other}"
         notes.append(f"{folder}: {len(some)} rows of {scheduler} left out, {why}: the newer {winner} counts")
     if rows[kept].code_version.nunique() > 1:
@@ -226,29 +238,26 @@ def _newest(folders: Sequence[Folder], notes: list[str]) -> pd.DataFrame:
     for (scheduler, *world), some in rows[kept].groupby(["scheduler", "scenario", "workload", "rule"]):
         trainings = some.drop_duplicates("trained_by").settings
         if len(trainings) > 1:
-            what = differing(list(trainings), "train.") or "train"
+            what = diff_text(list(trainings), "train.") or "train"
             notes.append(f"{scheduler} in {' '.join(map(str, world))}: trained with different {what}")
-    return rows[kept].drop(columns=[*FOR_CHOICE, "winner"]).reset_index(drop=True)
+    return rows[kept].drop(columns=[*SELECTION_COLUMNS, "winner"]).reset_index(drop=True)
 
 
-def _named(rows: pd.DataFrame) -> pd.DataFrame:
+def _name_worlds(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows with the names of their scenarios and workloads: one for one world, whatever its commands stated."""
-    groups = rows.groupby(WORLD, sort=False)
-    worlds = [
-        _world(dict(zip(WORLD, key, strict=True)), group)
-        for key, group in groups[["folder", "changes", "settings", "inputs"]]
-    ]
-    named = np.array(names(worlds), dtype=object)[groups.ngroup()]
+    groups = rows.groupby(SCENARIO, sort=False)
+    worlds = [_world(ScenarioKey(*key), group) for key, group in groups[["folder", "changes", "settings", "inputs"]]]
+    named = np.array(unique_names(worlds), dtype=object)[groups.ngroup()]
     return rows.assign(scenario=named[:, 0], workload=named[:, 1])
 
 
-def _world(key: Mapping[str, Any], group: pd.DataFrame) -> World:
+def _world(key: ScenarioKey, group: pd.DataFrame) -> World:
     """The world of rows; of the names of its jobs the least counts, for a longer one may state a default."""
     of_folders = group.drop_duplicates("folder")
-    settings = decisive(of_folders.settings.iloc[-1])
-    cell = str(key["rule"]), load_text(key["load"])
+    settings = select_settings(of_folders.settings.iloc[-1])
+    cell = str(key.rule), load_text(key.load)
     same = [
-        World(key["scenario"], key["workload"], changes, settings, key["scenario_hash"], cell, inputs)
+        World(key.scenario, key.workload, changes, settings, key.scenario_hash, cell, inputs)
         for changes, inputs in zip(of_folders.changes, of_folders.inputs, strict=True)
     ]
     return min(same, key=World.names)

@@ -1,4 +1,4 @@
-"""The study that was published, where every scheduler stood under its own rules, beside a fair comparison."""
+"""The published comparison, each scheduler under its own rules, beside one under common rules."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -83,11 +83,11 @@ def _published_row(sums: dict[tuple[str, str], DelaySums], reference: str, name:
     own_mean, common_mean = (mean_delay_s(x) if x else NO_ESTIMATE for x in (own, common))
     return {
         "own_rule": own_rule,
-        **dict(zip(("own_mean_s", "own_lo_s", "own_hi_s"), _three(own_mean), strict=True)),
+        **dict(zip(("own_mean_s", "own_lo_s", "own_hi_s"), _bounds(own_mean), strict=True)),
         "common_rule": COMMON_RULE,
-        **dict(zip(("common_mean_s", "common_lo_s", "common_hi_s"), _three(common_mean), strict=True)),
+        **dict(zip(("common_mean_s", "common_lo_s", "common_hi_s"), _bounds(common_mean), strict=True)),
         **interval("reduction_pct", paired),
-        **dict(zip(("unpaired_own_rules_pct", "unpaired_lo_pct", "unpaired_hi_pct"), _three(unpaired), strict=True)),
+        **dict(zip(("unpaired_own_rules_pct", "unpaired_lo_pct", "unpaired_hi_pct"), _bounds(unpaired), strict=True)),
     }
 
 
@@ -102,7 +102,7 @@ def _across_rules(one: DelaySums, other: DelaySums) -> Estimate:
     return reduction_pct(one, other) if same else unpaired_reduction_pct(one, other)
 
 
-def _three(estimate: Estimate) -> tuple[float, float, float]:
+def _bounds(estimate: Estimate) -> tuple[float, float, float]:
     return estimate.value, estimate.lo, estimate.hi
 
 

@@ -1,4 +1,4 @@
-"""One run folder in, its tables out as columns. It may come from a stranger: it is read as data or refused.
+"""Read one run folder into tables of columns. It may come from a stranger: it is read as data or refused.
 
 Nothing of it is executed, instantiated, resolved or unpickled. JSON is limited in size, parquet must have the exact
 schema of `jobs.records` and fit the manifest; links, pipes and devices are not followed; text loses control characters.
@@ -30,12 +30,12 @@ from ddrl_sched.jobs.reading import (
 from ddrl_sched.jobs.schemas import CURVES_SCHEMA, EVAL_SCHEMA, RETURNS_SCHEMA, JobRecord
 from ddrl_sched.labels import LEARNS_THE_SAME
 from ddrl_sched.provenance import Provenance, provenance_of
-from ddrl_sched.report.settings_diff import Leaves, leaves
-from ddrl_sched.report.worlds import changes_of, world_of_training
+from ddrl_sched.report.settings_diff import FlatSettings, flatten
+from ddrl_sched.report.worlds import override_changes, world_of_training
 from ddrl_sched.run.inputs import by_content, input_files, training_settings
 
-NOT_IDENTITY = ("name", "baselines", "seeds")  # settings that do not make two runs of a scheduler different schedulers
-MOST_NAMED = 10  # seeds, in a remark
+NOT_IDENTITY = ("name", "baselines", "seeds")  # settings in which two runs of one scheduler may differ
+MAX_NAMED_SEEDS = 10  # in a remark
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def read_folder(
     job, manifest = records.read_finished(folder)
     wanted = {"eval": EVAL_SCHEMA, "returns": RETURNS_SCHEMA} if evaluations else {}
     wanted |= {"curves": CURVES_SCHEMA} if curves else {}
-    about, tables = _about(job, folder), {}
+    about, tables = _shared_columns(job, folder), {}
     for name, schema in wanted.items():
         file = f"{name}.parquet"
         if file not in manifest and not os.path.lexists(folder / file):
@@ -72,7 +72,7 @@ def read_folder(
         table = parse_table(records.read_verified(folder, file, manifest, MAX_TABLE_BYTES), schema, file, room)
         if name == "curves":
             table = _of_metrics(table, curves, most)
-            about |= _about_training(job, about["settings"], manifest[file])
+            about |= _training_columns(job, about["settings"], manifest[file])
         else:
             check_table(name, table, clean(job["scheduler"]))
         most = None if most is None else most - n_rows(table)
@@ -81,12 +81,12 @@ def read_folder(
     return Folder(clean(job["scheduler"]), about, tables, remark)
 
 
-def _about(job: JobRecord, folder: Path) -> dict[str, Any]:
-    """What all rows of a job share. `settings`: its leaves; `changes`: what the name of its world tells."""
+def _shared_columns(job: JobRecord, folder: Path) -> dict[str, Any]:
+    """Columns that all rows of a job share. `settings`: flattened; `changes`: those in the name of its world."""
     created = datetime.fromisoformat(job["created"])
     settings = {key: value for key, value in job["settings"].items() if key not in NOT_IDENTITY}
     counted = [by_content(settings), job["scenario_hash"]]  # which knows the content of files
-    learns_by = canonical_hash([_learns_by(settings.get("train"))])[:16] if job["learned"] else ""
+    learns_by = canonical_hash([_training_identity(settings.get("train"))])[:16] if job["learned"] else ""
     return {
         "job_id": clean(job["job_id"]),
         "experiment": clean(job["experiment"]),
@@ -97,15 +97,15 @@ def _about(job: JobRecord, folder: Path) -> dict[str, Any]:
         "folder": clean(folder),
         "variant": f"{canonical_hash(counted)[:16]} {clean(job['code_version'])}",
         "trained_by": learns_by,
-        "settings": leaves(settings),
+        "settings": flatten(settings),
         "inputs": _own_inputs(job),
         **_provenance(job),
-        "changes": changes_of(job, ("env.",), ("env.rule",)) | input_files(job["settings"]),
+        "changes": override_changes(job, ("env.",), ("env.rule",)) | input_files(job["settings"]),
     }
 
 
 def _provenance(job: JobRecord) -> dict[str, object]:
-    """What the yaml of the scheduler says was published of it, and the name of its random numbers.
+    """What the yaml of the scheduler states as published, and the name of its random numbers.
 
     A folder may hold anything there: what is no provenance counts as none.
     """
@@ -124,11 +124,11 @@ def _provenance(job: JobRecord) -> dict[str, object]:
     }
 
 
-def _about_training(job: JobRecord, of_job: Leaves, curves_sha256: str) -> dict[str, object]:
-    """What all rows of curves share beside: `world` that was trained in, hashes of the settings and of the curves."""
+def _training_columns(job: JobRecord, of_job: FlatSettings, curves_sha256: str) -> dict[str, object]:
+    """Further columns of curves: the `world` trained in, hashes of the settings and of the curves."""
     inputs = _own_inputs(job)
     budget = training_settings(job["settings"], inputs)
-    budget["train"] = _learns_by(budget["train"])
+    budget["train"] = _training_identity(budget["train"])
     return {
         "scheduler": clean(job["scheduler"]),
         "world": world_of_training(job, of_job, inputs),
@@ -142,8 +142,8 @@ def _own_inputs(job: JobRecord) -> dict[str, str]:
     return {key: job["input_sha256"][key] for key in input_files(job["settings"]) if key in job["input_sha256"]}
 
 
-def _learns_by(train: object) -> object:
-    """The settings of a training, but for those that leave what is learned as it is."""
+def _training_identity(train: object) -> object:
+    """The settings of a training, except those that do not change what is learned."""
     if not isinstance(train, dict):
         return train
     return {key: value for key, value in train.items() if f"train.{key}" not in LEARNS_THE_SAME}
@@ -159,16 +159,16 @@ def _remark(folder: Path, job: JobRecord, manifest: Mapping[str, str]) -> str:
     for seed, text in of_seeds.items():
         found[text].append(seed)
     found.pop("", None)
-    words = [text + _which(seeds, len(of_seeds)) for text, seeds in found.items()]
+    words = [text + _seeds_text(seeds, len(of_seeds)) for text, seeds in found.items()]
     return f"its training {' and '.join(words)}" if words else ""
 
 
-def _which(seeds: list[int], n_seeds: int) -> str:
+def _seeds_text(seeds: list[int], n_seeds: int) -> str:
     """ " in seed 1 of 3", the first of many; "" for all of them."""
     if len(seeds) == n_seeds:
         return ""
-    more = ", ..." if len(seeds) > MOST_NAMED else ""
-    return f" in seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds[:MOST_NAMED]))}{more} of {n_seeds}"
+    more = ", ..." if len(seeds) > MAX_NAMED_SEEDS else ""
+    return f" in seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds[:MAX_NAMED_SEEDS]))}{more} of {n_seeds}"
 
 
 def _of_metrics(table: Columns, metrics: Collection[str], most: int | None) -> Columns:

@@ -7,7 +7,6 @@ times: see statistics.py); the 2.5 and 97.5 % quantiles. Returns are bounded, so
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -30,7 +29,7 @@ def return_rows(df: pd.DataFrame) -> pd.DataFrame:
     for (*key, name), group in df.groupby([*KEY, "scheduler"]):
         row = {**dict(zip(KEY, key, strict=True)), "scheduler": name, "n_seeds": len(group)}
         for measure in MEASURES:
-            row |= _three(measure, mean_of(group[measure].to_numpy()))
+            row |= _with_bounds(measure, mean_of(group[measure].to_numpy()))
         solved = group.steps_to_solve
         row |= {"n_solved": int(solved.notna().sum()), "steps_to_solve": float(solved.fillna(math.inf).median())}
         rows.append(row)
@@ -48,9 +47,9 @@ def gain_rows(df: pd.DataFrame, baselines: Sequence[str]) -> pd.DataFrame:
         for name, baseline in _pairs(by_name, baselines):
             one, other = by_name[name].align(by_name[baseline], join="inner", axis=0)
             row = {**dict(zip(KEY, key, strict=True)), "scheduler": name, "baseline": baseline}
-            row |= {"n_seeds": len(one), "claimed_pct": _claimed(by_name[name], by_name[baseline])}
+            row |= {"n_seeds": len(one), "claimed_pct": _claimed_gain_pct(by_name[name], by_name[baseline])}
             for measure in MEASURES:
-                row |= _three(f"{measure}_gain_pct", gain_pct(one[measure].to_numpy(), other[measure].to_numpy()))
+                row |= _with_bounds(f"{measure}_gain_pct", gain_pct(one[measure].to_numpy(), other[measure].to_numpy()))
             rows.append(row)
     return pd.DataFrame(rows)
 
@@ -61,7 +60,7 @@ def return_sheets(rows: pd.DataFrame, gains: pd.DataFrame) -> Iterator[Sheet]:
         header = ["scheduler", *(f"{text} [95%]" for text in MEASURES.values()), "solved", "median steps to solve"]
         cells = []
         for row in group.sort_values("step_mean", ascending=False).to_dict("records"):
-            values = [_shown(row, measure, "{:.0f}") for measure in MEASURES]
+            values = [_cell([row[name] for name in _columns(measure)], "{:.0f}") for measure in MEASURES]
             when = f"{row['steps_to_solve']:,.0f}" if math.isfinite(row["steps_to_solve"]) else "-"
             cells.append([row["scheduler"], *values, f"{row['n_solved']} of {row['n_seeds']}", when])
         yield Sheet(f"{scenario} after {steps:,} steps, {group.n_seeds.max()} seeds", header, cells)
@@ -72,7 +71,7 @@ def return_sheets(rows: pd.DataFrame, gains: pd.DataFrame) -> Iterator[Sheet]:
                 f"{row['scheduler']} over {row['baseline']}",
                 f"{row['steps']:,}",
                 f"{row['claimed_pct']:+.2f}" if math.isfinite(row["claimed_pct"]) else "-",
-                *(_shown(row, f"{measure}_gain_pct", "{:+.1f}") for measure in MEASURES),
+                *(_cell([row[name] for name in _columns(f"{measure}_gain_pct")], "{:+.1f}") for measure in MEASURES),
             ]
             for row in some.sort_values(["scheduler", "baseline", "steps"]).to_dict("records")
         ]
@@ -116,24 +115,33 @@ def _pairs(by_name: Mapping[str, pd.DataFrame], baselines: Sequence[str]) -> Ite
         return
     for name, rows in by_name.items():
         for base, others in by_name.items():
-            if name != base and _of(rows, "family") == _of(others, "family") and math.isfinite(_claimed(rows, others)):
+            if (
+                name != base
+                and _shared_value(rows, "family") == _shared_value(others, "family")
+                and math.isfinite(_claimed_gain_pct(rows, others))
+            ):
                 yield name, base
 
 
-def _claimed(rows: pd.DataFrame, others: pd.DataFrame) -> float:
+def _claimed_gain_pct(rows: pd.DataFrame, others: pd.DataFrame) -> float:
     """Gain in percent that was published for one method over another; NaN where none was."""
-    gains = _of(rows, "published_gain_pct")
-    return gains.get(_of(others, "published_as"), math.nan) if isinstance(gains, dict) else math.nan
+    gains = _shared_value(rows, "published_gain_pct")
+    return float(gains.get(_shared_value(others, "published_as"), math.nan)) if isinstance(gains, dict) else math.nan
 
 
-def _of(rows: pd.DataFrame, column: str) -> Any:
-    """What all rows of an agent share; None where they do not say it."""
+def _shared_value(rows: pd.DataFrame, column: str) -> object:
+    """The value of a column that all rows of an agent share; None if there is no such column."""
     return rows[column].iloc[0] if column in rows else None
 
 
-def _three(column: str, estimate: Estimate) -> Row:
-    return {column: estimate.value, f"{column}_lo": estimate.lo, f"{column}_hi": estimate.hi}
+def _with_bounds(column: str, estimate: Estimate) -> Row:
+    return dict(zip(_columns(column), (estimate.value, estimate.lo, estimate.hi), strict=True))
 
 
-def _shown(row: dict[str, Any], column: str, form: str) -> str:
-    return with_interval([row[column + end] for end in ("", "_lo", "_hi")], form.format)
+def _columns(column: str) -> tuple[str, str, str]:
+    """Names of a value and of the bounds of its interval."""
+    return column, f"{column}_lo", f"{column}_hi"
+
+
+def _cell(estimate: Sequence[float], form: str) -> str:
+    return with_interval(estimate, form.format)

@@ -1,6 +1,6 @@
-"""What sets two jobs apart, told by the keys of their settings. These may be a stranger's: all is bounded.
+"""Compare the settings of jobs key by key. They may come from a stranger, so sizes are bounded.
 
-A text that is cut off ends in "..." and a hash of all of it, so that two of them agree only where the whole ones do.
+A truncated text ends in "..." and a hash of the whole text: two truncated texts are equal only if the whole ones are.
 """
 
 import hashlib
@@ -13,22 +13,22 @@ from itertools import islice
 from ddrl_sched.config import MAX_SHOWN, clean
 from ddrl_sched.run.settings import MAX_NAME
 
-MOST_LEAVES = 1000  # of one job's settings that are compared; real ones have some hundred
-MOST_TOLD = 4  # keys of a note
-MOST_ITEMS = 3  # of a long list
+MAX_KEYS = 1000  # of one job that are compared; real jobs have some hundred
+MAX_NAMED_KEYS = 4  # named in a note
+MAX_LIST_ITEMS = 3  # shown of a long list
 
-Leaves = Mapping[str, str]  # dotted key -> text of its value, equal for equal values; a list is one value
-
-
-def leaves(settings: object) -> Leaves:
-    """The settings of a job (parsed JSON) in a form to be compared and shown."""
-    return dict(islice(_leaves(settings, ""), MOST_LEAVES))
+FlatSettings = Mapping[str, str]  # dotted key -> text of its value, equal for equal values; a list is one value
 
 
-def _leaves(value: object, above: str) -> Iterator[tuple[str, str]]:
+def flatten(settings: object) -> FlatSettings:
+    """Flatten the settings of a job (parsed JSON) to dotted keys and comparable texts."""
+    return dict(islice(_flat_items(settings, ""), MAX_KEYS))
+
+
+def _flat_items(value: object, above: str) -> Iterator[tuple[str, str]]:
     if isinstance(value, dict) and value:
         for key in sorted(value):
-            yield from _leaves(value[key], shortened(f"{above}.{key}".removeprefix("."), MAX_NAME))
+            yield from _flat_items(value[key], truncate(f"{above}.{key}".removeprefix("."), MAX_NAME))
     else:
         yield above, value_text(value)
 
@@ -37,27 +37,27 @@ def value_text(value: object) -> str:
     """A value of parsed JSON as a few words: 4 of 4 and 4.0, "[5,6,7,...](60; 0a1b2c3d)" of a long list."""
     text = _text(value)
     if not isinstance(value, list) or len(text) <= MAX_SHOWN:
-        return shortened(text, MAX_SHOWN)
-    first = shortened(",".join(map(_text, value[:MOST_ITEMS])), MAX_SHOWN // 2)
+        return truncate(text, MAX_SHOWN)
+    first = truncate(",".join(map(_text, value[:MAX_LIST_ITEMS])), MAX_SHOWN // 2)
     return f"[{first},...]({len(value)}; {_digest(text)})"
 
 
-def shortened(text: str, most: int) -> str:
-    """At most `most` characters of a text; what is cut off is marked."""
+def truncate(text: str, most: int) -> str:
+    """The text, or its first characters and a hash, in at most `most` characters."""
     return text if len(text) <= most else f"{text[: most - 12]}...#{_digest(text)}"
 
 
-def differing(jobs: Collection[Leaves], below: str = "") -> str:
-    """The keys (beginning with `below`) at which jobs differ: "seed, train.episodes, and 2 more"; or ""."""
-    keys = differing_keys(jobs, below)
-    more = f", and {len(keys) - MOST_TOLD} more" if len(keys) > MOST_TOLD else ""
-    return clean(", ".join(keys[:MOST_TOLD]) + more)
+def diff_text(jobs: Collection[FlatSettings], prefix: str = "") -> str:
+    """Name the keys (with this prefix) in which jobs differ: "seed, train.episodes, and 2 more"; "" if none."""
+    keys = diff_keys(jobs, prefix)
+    more = f", and {len(keys) - MAX_NAMED_KEYS} more" if len(keys) > MAX_NAMED_KEYS else ""
+    return clean(", ".join(keys[:MAX_NAMED_KEYS]) + more)
 
 
-def differing_keys(jobs: Collection[Leaves], below: str = "") -> list[str]:
-    """The keys (beginning with `below`) at which jobs differ, sorted."""
-    every = sorted({key for job in jobs for key in job if key.startswith(below)})
-    return [key for key in every if len({job.get(key) for job in jobs}) > 1]
+def diff_keys(jobs: Collection[FlatSettings], prefix: str = "") -> list[str]:
+    """The keys (with this prefix) in which jobs differ, sorted."""
+    all_keys = sorted({key for job in jobs for key in job if key.startswith(prefix)})
+    return [key for key in all_keys if len({job.get(key) for job in jobs}) > 1]
 
 
 def _digest(text: str) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from rich.cells import cell_len
 
 from ddrl_sched.display import width_of
-from ddrl_sched.report.settings_diff import shortened
+from ddrl_sched.report.settings_diff import truncate
 
 Row = dict[str, object]  # of a table, by column
 WORDS = ("scheduler", "info", "own rules")  # columns of words; all others hold numbers
@@ -166,7 +166,7 @@ def _folded(text: str, limit: int | None) -> list[str]:
     if limit is None or cell_len(text) <= limit:
         return [text]
     pieces = re.findall(r"[^,(;]*[,(;]+ *|[^,(;]+$", text)
-    return _joined([shortened(piece, limit) for piece in pieces], "", limit)
+    return _joined([truncate(piece, limit) for piece in pieces], "", limit)
 
 
 def _joined(words: Sequence[str], between: str, size: int) -> list[str]:

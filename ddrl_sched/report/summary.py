@@ -1,4 +1,4 @@
-"""What a single job has found, in the few lines that the command line prints at its end."""
+"""The result of one job, in the few lines that the command line prints at its end."""
 
 import json
 import math
@@ -6,9 +6,9 @@ import os
 import re
 import shlex
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ddrl_sched.config import clean
 from ddrl_sched.jobs import records
@@ -31,12 +31,12 @@ def summary(folder: Path) -> str:
     return "\n".join([_trained(tables["curves"]), f"results: {place}", f"evaluate: {again}"])
 
 
-def _where(table: Columns, wanted: np.ndarray[Any, np.dtype[np.bool_]]) -> Columns:
+def _where(table: Columns, wanted: npt.NDArray[np.bool_]) -> Columns:
     return {name: column[wanted] for name, column in table.items()}
 
 
 def _own_files(folder: Path) -> list[str]:
-    """What an evaluation must be given beside the folder, which alone may not make it read a file."""
+    """Overrides that an evaluation needs beside the folder, for a folder alone may not make it read a file."""
     files = input_files(records.read_job(folder)["settings"])
     return [f"+{key}={_quoted(_from_here(Path(file)))}" for key, file in files.items()]
 
@@ -57,7 +57,7 @@ def _evaluated(rows: Columns) -> str:
 
 
 def _trained(curves: Columns) -> str:
-    """An episode may hold no task (NaN): then the last one that did counts."""
+    """Mean delay of the last episode; where it held no task (NaN), of the last that did."""
     missing = np.isnan(curves["value"])
     delays_s = dict(zip(curves["seed"][~missing].tolist(), curves["value"][~missing].tolist(), strict=True))
     if not delays_s:

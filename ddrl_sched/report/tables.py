@@ -1,4 +1,4 @@
-"""The report: its tables as rows in csv and JSON, and the same as text, markdown and LaTeX."""
+"""The report as csv, JSON, text, markdown and LaTeX."""
 
 import json
 import math

@@ -1,8 +1,8 @@
-"""How trainings ended: the delay at the last looks (run/validation.py), and whether it still changes.
+"""The end of trainings: the validation delay (run/validation.py) and whether it still changes.
 
-A look is the geometric mean over loads and is free of exploration. Fitted change: for each seed a line through the log
-of its looks in the last quarter, times the length of that quarter; the mean over seeds with Student's t. A seed that
-lacks one of them (a trace without a task) is left out.
+A look is one validation: the geometric mean over loads, without exploration. Fitted change: for each seed a line
+through the log of its looks in the last quarter, times the length of that quarter; the mean over seeds with Student's
+t. A seed that lacks one of them (a trace without a task) is left out.
 """
 
 import math

@@ -183,7 +183,7 @@ def _place_again(traces: Traces, decided: list[Decided]) -> Outcome:
     state = world.initial_state(scenario, tasks.shape[0])
     try:
         for decision, lo, hi in decided:
-            state = world.place(scenario, state, tasks, decision, lo, hi, outcome)
+            state = world.place(scenario, state, tasks, decision, lo=lo, hi=hi, outcome=outcome)
     except ValueError as error:
         raise InputError(f"evaluate.replay_rule: {str(error).removeprefix('env.rule ')}") from error
     world.finish(scenario, state, tasks, outcome)

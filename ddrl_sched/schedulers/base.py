@@ -139,8 +139,8 @@ def _seconds(key: str, value: object, name: str) -> float | None:
 
 
 def check_use(traits: Traits, key: str, used: str) -> None:
-    """InputError if knowledge of the class `used` is above the scheduler's own; "level" knows what "own" knows."""
-    needed = "own" if used == "level" else used
+    """InputError if knowledge of the class `used` is above the scheduler's own; "like_own" knows what "own" knows."""
+    needed = "own" if used == "like_own" else used
     if needed in INFO_CLASSES and needed not in MAY_USE[traits.info]:
         text = f"{traits.info} (scheduler.info) does not know what {needed} knows"
         raise InputError(f"scheduler.{key}: {text} ({traits.name})")

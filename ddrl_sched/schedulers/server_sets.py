@@ -31,7 +31,7 @@ class AllServers:
         """The set of all servers."""
         everyone = all_servers(view)
         probe = everyone if self.info == "probed" else None
-        info = "level" if self.info == "own" else self.info
+        info = "like_own" if self.info == "own" else self.info
         return Decision("given", info, split=self.split, select=everyone, probe=probe)
 
 

@@ -33,7 +33,7 @@ BEST = Decision("best", "static", candidates=np.repeat(np.eye(E, dtype=bool)[Non
 
 def place(decision):
     outcome = physics.empty_outcome(TASKS, E)
-    physics.place(SCENARIO, physics.initial_state(SCENARIO, 2), TASKS, decision, LO, HI, outcome)
+    physics.place(SCENARIO, physics.initial_state(SCENARIO, 2), TASKS, decision, lo=LO, hi=HI, outcome=outcome)
     return outcome
 
 
@@ -220,7 +220,7 @@ RESTS_ON = {  # class that it takes: decisions
     "announced": [Decision("given", "announced", select=ALL)],
     "own": [
         Decision("given", "own", select=ALL),
-        Decision("given", "level", select=ALL),
+        Decision("given", "like_own", select=ALL),
         Decision("given", "static", split_info="own", select=ALL),
         Decision("wrr", "static"),
     ],

@@ -306,12 +306,16 @@ def test_place_and_finish_leave_their_arguments_alone(world):
     outcome = physics.empty_outcome(case.tasks, world["n_servers"])
     first = physics.initial_state(case.scenario, 1)
     decision = given_shares(case.share, case.probe)
-    middle = physics.place(case.scenario, first, case.tasks, decision, np.array([0]), np.array([half]), outcome)
+    middle = physics.place(
+        case.scenario, first, case.tasks, decision, lo=np.array([0]), hi=np.array([half]), outcome=outcome
+    )
     kept = deepcopy((case.tasks, decision, first, middle))
     rest = given_shares(case.share[:, half:], case.probe[:, half:])
     for _ in range(2):  # the same state twice: the same future
         again = physics.empty_outcome(case.tasks, world["n_servers"])
-        last = physics.place(case.scenario, middle, case.tasks, rest, np.array([half]), np.array([n]), again)
+        last = physics.place(
+            case.scenario, middle, case.tasks, rest, lo=np.array([half]), hi=np.array([n]), outcome=again
+        )
         physics.finish(case.scenario, last, case.tasks, again)
         for before, after in zip(kept, (case.tasks, decision, first, middle), strict=True):
             assert_same_record(before, after)
@@ -328,7 +332,9 @@ def test_nothing_is_written_beyond_the_window():
     scenario = make_scenario([1.0])
     outcome = physics.empty_outcome(tasks, 1)
     state = physics.initial_state(scenario, 1)
-    state = physics.place(scenario, state, tasks, given_shares([[1.0]]), np.array([0]), np.array([1]), outcome)
+    state = physics.place(
+        scenario, state, tasks, given_shares([[1.0]]), lo=np.array([0]), hi=np.array([1]), outcome=outcome
+    )
     physics.finish(scenario, state, tasks, outcome)
     assert outcome.delay_s[0, 0] == 1.0
     assert np.isnan(outcome.delay_s[0, 1:]).all()

@@ -55,7 +55,13 @@ def equal_finish_ends_all_used_shares_together(physics, world):
     outcome = physics.empty_outcome(tasks, n)
     decision = Decision("given", "running", split="equal_finish", select=np.ones((1, 1, n), np.bool_))
     state = physics.place(
-        scenario, physics.initial_state(scenario, 1), tasks, decision, np.array([0]), np.array([1]), outcome
+        scenario,
+        physics.initial_state(scenario, 1),
+        tasks,
+        decision,
+        lo=np.array([0]),
+        hi=np.array([1]),
+        outcome=outcome,
     )
     physics.finish(scenario, state, tasks, outcome)
     ends, sent_s = [], 0.0

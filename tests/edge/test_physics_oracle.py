@@ -48,7 +48,7 @@ def test_oracle_the_way_back_has_its_own_rate_and_latency_in_the_kernel_too():
     decision = Decision("given", "static", select=np.array([[[False, True]]]), probe=np.array([[[False, True]]]))
     outcome = physics.empty_outcome(tasks, 2)
     state = physics.initial_state(scenario, 1)
-    state = physics.place(scenario, state, tasks, decision, np.array([0]), np.array([1]), outcome)
+    state = physics.place(scenario, state, tasks, decision, lo=np.array([0]), hi=np.array([1]), outcome=outcome)
     physics.finish(scenario, state, tasks, outcome)
     assert (outcome.transfer_s[0, 0], outcome.return_s[0, 0], outcome.delay_s[0, 0]) == (0.75, 1.25, 5.0)
 

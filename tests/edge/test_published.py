@@ -63,8 +63,8 @@ def place(world, stream, decision, state=None, lo=0, hi=None):
     outcome = empty_outcome(stream, world.n_servers)
     r, n = stream.shape
     state = published.initial_state(world, r) if state is None else state
-    window = np.full(r, lo), np.full(r, n if hi is None else hi)
-    return published.place(world, state, stream, decision, *window, outcome), outcome
+    window = {"lo": np.full(r, lo), "hi": np.full(r, n if hi is None else hi)}
+    return published.place(world, state, stream, decision, **window, outcome=outcome), outcome
 
 
 def select(*sets, split="cwa", **more):
@@ -225,7 +225,7 @@ def test_information_classes_see_what_they_may():
     )
     state, _ = place(world, stream, decision, hi=4)
     # slot 0: W = (30 + 10, 10) -> Q = (30, 0). Slot 1: station 0 places (2, 2), station 1 (8, 0)
-    sees = lambda info: published.estimates(world, state, stream, np.array([4]), np.array([5]), info)[0, 0]  # noqa: E731
+    sees = lambda info: published.estimates(world, state, stream, lo=np.array([4]), hi=np.array([5]), info=info)[0, 0]  # noqa: E731
     uplink_s = 0.5 * 5 / 50
     np.testing.assert_allclose(sees("static"), [0.0, 0.0])
     np.testing.assert_allclose(sees("announced"), [3.0, 0.0])
@@ -239,7 +239,10 @@ def test_a_station_that_sees_only_its_own_placements_drains_them_itself():
     stream = tasks([0, 0, 1], [0, 1, 0], work=[50.0, 20.0, 1.0], deadline=99.0)
     world = scenario("amcoedge")
     state, outcome = place(world, stream, select(REMOTE, REMOTE), hi=2)
-    sees = lambda info: published.estimates(world, state, stream, np.array([2]), np.array([3]), info)[0, 0, 1]  # noqa: E731
+
+    def sees(info):
+        return published.estimates(world, state, stream, lo=np.array([2]), hi=np.array([3]), info=info)[0, 0, 1]
+
     assert sees("own") == pytest.approx((50 - 20) / 20)
     assert sees("announced") == pytest.approx((50 + 20 - 20) / 20)
     later = published.advance(world, state, stream, np.array([2.0]), outcome)
@@ -339,7 +342,7 @@ def test_a_slot_that_is_over_takes_no_task():
     with pytest.raises(ValueError, match="earlier slot"):
         place(world, stream, select(LOCAL), state, hi=1)
     with pytest.raises(ValueError, match="earlier slot"):
-        published.estimates(world, state, stream, np.array([0]), np.array([1]), "running")
+        published.estimates(world, state, stream, lo=np.array([0]), hi=np.array([1]), info="running")
 
 
 def test_senders_with_rates_of_their_own_are_refused():

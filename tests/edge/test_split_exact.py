@@ -433,10 +433,10 @@ def test_exact_knowledge_gives_the_programmes_delay(case, info):
     outcome = physics.empty_outcome(tasks, e)
     state = physics.initial_state(scenario, 1)
     local = given_shares(np.eye(e))
-    state = physics.place(scenario, state, tasks, local, np.array([0]), np.array([e]), outcome)
+    state = physics.place(scenario, state, tasks, local, lo=np.array([0]), hi=np.array([e]), outcome=outcome)
     everyone = np.ones((1, 1, e), np.bool_)
     decision = Decision("given", info, "equal_finish", select=everyone, probe=everyone if info == "probed" else None)
-    state = physics.place(scenario, state, tasks, decision, np.array([e]), np.array([e + 1]), outcome)
+    state = physics.place(scenario, state, tasks, decision, lo=np.array([e]), hi=np.array([e + 1]), outcome=outcome)
     physics.finish(scenario, state, tasks, outcome)
 
     latency, link, speed = scenario.link_latency_s[b], scenario.link_mbps[b], scenario.speed_gcps

@@ -250,21 +250,23 @@ def test_a_station_without_a_server_sends_everything():
     tasks = make_tasks([0.0, 0.0], origin=[0, 1], input_mbit=4.0, result_mbit=2.0, work_gcycle=2.0, n_servers=2)
     outcome = physics.empty_outcome(tasks, 2)
     sets = Decision("given", "static", select=np.array([[[True, False], [False, True]]]))
-    state = physics.place(scenario, physics.initial_state(scenario, 1), tasks, sets, [0], [2], outcome)
+    state = physics.place(scenario, physics.initial_state(scenario, 1), tasks, sets, lo=[0], hi=[2], outcome=outcome)
     physics.finish(scenario, state, tasks, outcome)
     first = 4 / 100 + 0.01 + 2 / 10 + 0.01 + 2 / 100
     second = 4 / 300 + 0.03 + 2 / 40 + 0.03 + 2 / 300
     np.testing.assert_allclose(outcome.delay_s, [[first, second]])
 
 
-@pytest.mark.parametrize("info", ["static", "own", "level", "announced", "tracked", "probed", "running"])
+@pytest.mark.parametrize("info", ["static", "own", "like_own", "announced", "tracked", "probed", "running"])
 def test_every_class_has_waits_where_a_station_has_no_server(info):
     scenario = scenario_of(env("cloud"))
     tasks = make_tasks([0.0, 0.02], origin=[0, 1], input_mbit=4.5, work_gcycle=150.0, n_servers=1)
     outcome = physics.empty_outcome(tasks, 1)
     everyone = Decision("given", "static", select=np.ones((1, 1, 1), bool))
-    state = physics.place(scenario, physics.initial_state(scenario, 1), tasks, everyone, [0], [1], outcome)
-    wait_s = physics.estimates(scenario, state, tasks, np.array([1]), np.array([2]), info)[0, 0, 0]
+    state = physics.place(
+        scenario, physics.initial_state(scenario, 1), tasks, everyone, lo=[0], hi=[1], outcome=outcome
+    )
+    wait_s = physics.estimates(scenario, state, tasks, lo=np.array([1]), hi=np.array([2]), info=info)[0, 0, 0]
     assert wait_s == pytest.approx(1.03 if info == "running" else 0.0)  # 10 ms to send, 40 ms on the way, a second
 
 

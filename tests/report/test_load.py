@@ -14,7 +14,7 @@ import pytest
 from ddrl_sched.config import InputError, clean
 from ddrl_sched.jobs import records, schemas
 from ddrl_sched.report.load import load
-from ddrl_sched.report.settings_diff import differing, leaves
+from ddrl_sched.report.settings_diff import diff_text, flatten
 from ddrl_sched.report.tables import main as report
 from ddrl_sched.run.settings import MAX_NAME
 from tests.hostile_folders import HOSTILE, signed_flip, write_run
@@ -175,7 +175,7 @@ def test_what_differs_in_a_strangers_settings_is_found_in_bounds(tmp_path):
     (note,) = load([tmp_path]).notes
     assert time.process_time() - start < 10.0
     assert len(note) < 2000
-    assert differing([leaves({"a": True, "b": None, "c": 1}), leaves({"a": 1, "c": 1.0})]) == "a, b"
+    assert diff_text([flatten({"a": True, "b": None, "c": 1}), flatten({"a": 1, "c": 1.0})]) == "a, b"
 
 
 def test_unfinished_and_failed_jobs_are_named(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from ddrl_sched.jobs import records, schemas
 from ddrl_sched.report.by_seed import main as by_seed
 from ddrl_sched.report.load import load
-from ddrl_sched.report.settings_diff import shortened, value_text
+from ddrl_sched.report.settings_diff import truncate, value_text
 from ddrl_sched.report.tables import main as report
 from ddrl_sched.report.training import main as training
 from ddrl_sched.report.worlds import load_text
@@ -241,11 +241,11 @@ def test_values_as_text(value, text):
 
 
 def test_what_is_cut_off_is_marked_and_differs():
-    assert shortened("x" * 20, 20) == "x" * 20
-    assert shortened("x" * 21, 20)[:11] == "x" * 8 + "..."
-    assert len(shortened("x" * 21, 20)) == 20
-    assert shortened("x" * 21, 20) != shortened("x" * 22, 20)
-    assert shortened("\ud800" * 99, 20).endswith(shortened("\ud800" * 99, 20)[-8:])
+    assert truncate("x" * 20, 20) == "x" * 20
+    assert truncate("x" * 21, 20)[:11] == "x" * 8 + "..."
+    assert len(truncate("x" * 21, 20)) == 20
+    assert truncate("x" * 21, 20) != truncate("x" * 22, 20)
+    assert truncate("\ud800" * 99, 20).endswith(truncate("\ud800" * 99, 20)[-8:])
 
 
 @pytest.mark.parametrize(("load_", "text"), [(0.6, "0.6"), (0.30000000000000004, "0.3"), (1.0, "1 (overload)")])

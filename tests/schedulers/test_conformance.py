@@ -46,7 +46,7 @@ def follow(world, scenario, tasks, decision):
     outcome = physics.empty_outcome(tasks, scenario.n_servers)
     state = world.initial_state(scenario, 1)
     n_tasks = tasks.shape[1]
-    state = world.place(scenario, state, tasks, decision, np.array([0]), np.array([n_tasks]), outcome)
+    state = world.place(scenario, state, tasks, decision, lo=np.array([0]), hi=np.array([n_tasks]), outcome=outcome)
     world.finish(scenario, state, tasks, outcome)
     return outcome
 

@@ -171,7 +171,10 @@ def place(scenario, tasks, decision):
     state = physics.initial_state(scenario, 1)
     n = np.array([tasks.shape[1]])
     physics.finish(
-        scenario, physics.place(scenario, state, tasks, decision, np.zeros(1, int), n, outcome), tasks, outcome
+        scenario,
+        physics.place(scenario, state, tasks, decision, lo=np.zeros(1, int), hi=n, outcome=outcome),
+        tasks,
+        outcome,
     )
     return outcome.share[0].argmax(1)
 

@@ -1,0 +1,107 @@
+"""One decision alone is what the simulation makes of it, and measured waits are taken as they are."""
+
+import numpy as np
+import pytest
+
+from ddrl_sched.edge import physics
+from ddrl_sched.edge.one_decision import quote, resolve, simulated_quote
+from ddrl_sched.edge.physics import empty_outcome
+from ddrl_sched.edge.session import window_of
+from ddrl_sched.edge.types import Decision
+from ddrl_sched.schedulers.actions import table
+from tests.builders import make_scenario, make_tasks, random_case
+
+N_SERVERS = 4
+SETS = table("any_subset", np.arange(N_SERVERS), N_SERVERS)
+PROBED = np.ones((1, 1, N_SERVERS), bool)
+PRICES = np.linspace(0.0, 0.02, N_SERVERS).reshape(1, 1, -1)
+DECISIONS = {
+    "eft": Decision("best", "running", "whole", candidates=table("single", np.arange(N_SERVERS), N_SERVERS)),
+    "equal finish": Decision("given", "running", "equal_finish", select=PROBED),
+    "own": Decision("given", "own", "equal_finish", select=PROBED),
+    "static": Decision("given", "static", "proportional", select=PROBED),
+    "best set": Decision("best", "announced", "equal_finish", candidates=SETS),
+    "tracked": Decision("best", "tracked", "equal_finish", candidates=SETS),
+    "jsq": Decision("best", "running", candidates=SETS, objective="wait"),
+    "wrr": Decision("wrr", "own"),
+    "quota": Decision("wrr", "tracked", weight="quota"),
+    "priced": Decision("best", "probed", "equal_finish", candidates=SETS, probe=PROBED, price_s=PRICES),
+    "own work": Decision("best", "own", "equal_finish", candidates=SETS, own_work_price=np.full((1, 1), 0.3)),
+    "congestion": Decision("best", "running", "equal_finish", candidates=SETS, congestion=np.full((1, 1), 2.0)),
+    "given": Decision("given", "static", "given", select=PROBED, share=np.array([[[0.1, 0.2, 0.3, 0.4]]])),
+}
+LATER = {
+    "probes the chosen": Decision("best", "tracked", "equal_finish", "probed", candidates=SETS, probe_selected=True),
+    "splits by more": Decision("best", "announced", "equal_finish", "running", candidates=SETS),
+}
+
+
+def played(seed, decision, nominal=False):
+    """(world, tasks, every state at an arrival, shares [N, E]) of a random world; nominal: without slowdowns."""
+    case = random_case(np.random.default_rng(seed), N_SERVERS, 12)
+    scenario, tasks = case.scenario, case.tasks
+    if nominal:
+        tasks = tasks._replace(speed_factor=np.ones_like(tasks.speed_factor))
+    state, outcome, states = physics.initial_state(scenario, 1), empty_outcome(tasks, N_SERVERS), []
+    for i in range(tasks.shape[1]):
+        states.append(physics.advance(scenario, state, tasks, tasks.arrive_s[:, i], outcome))
+        window = {"lo": np.array([i]), "hi": np.array([i + 1])}
+        state = physics.place(scenario, states[-1], tasks, decision, **window, outcome=outcome)
+    return scenario, tasks, states, outcome.share[0]
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("name", [*DECISIONS, *LATER])
+def test_a_task_alone_gets_the_shares_of_the_simulation(name, seed):
+    decision = (DECISIONS | LATER)[name]
+    scenario, tasks, states, shares = played(seed, decision)
+    for i, state in enumerate(states):
+        at = scenario, state, tasks, (0, i)
+        probed = None if decision.probe is None else decision.probe[0, 0]
+
+        def after(selected, at=at):
+            asked = selected if decision.probe_selected else None
+            return simulated_quote(*at, info=decision.split_info, probed=asked)
+
+        known = simulated_quote(*at, info=decision.info, probed=probed)
+        found = resolve(known, decision, after if name in LATER else None)
+        np.testing.assert_array_equal(found, shares[i])
+
+
+@pytest.mark.parametrize("name", ["eft", "equal finish", "best set", "congestion", "given"])
+def test_measured_waits_give_what_a_station_with_that_knowledge_would_do(name):
+    decision = DECISIONS[name]
+    scenario, tasks, states, shares = played(7, decision, nominal=True)
+    for i, state in enumerate(states):
+        known = simulated_quote(scenario, state, tasks, (0, i), info=decision.info)
+        measured = quote(scenario, known.task, known.quote.free_s, port_s=known.quote.port_s)
+        np.testing.assert_array_equal(resolve(measured, decision), shares[i])
+
+
+def test_a_measured_wait_sends_the_task_elsewhere():
+    """Two equal servers, no link: the idle one gets all, or with equal finish a second more of the work."""
+    scenario = make_scenario([1.0, 1.0])
+    task = window_of(make_tasks([0.0], work_gcycle=3.0), np.array([0]), np.array([1]))
+    either = table("single", np.arange(2), 2)
+    known = quote(scenario, task, [1.0, 0.0])
+    assert resolve(known, Decision("best", "own", "whole", candidates=either)).tolist() == [0.0, 1.0]
+    both = Decision("given", "own", "equal_finish", select=np.ones((1, 1, 2), bool))
+    np.testing.assert_allclose(resolve(known, both), [1 / 3, 2 / 3])
+
+
+def test_round_robin_by_the_own_account():
+    scenario, task = make_scenario([1.0, 3.0]), make_tasks([0.0], work_gcycle=1.0)
+    assert resolve(quote(scenario, task, 0.0, own_gcycle=[0.0, 1.9]), Decision("wrr", "own")).tolist() == [0.0, 1.0]
+    assert resolve(quote(scenario, task, 0.0, own_gcycle=[0.0, 2.1]), Decision("wrr", "own")).tolist() == [1.0, 0.0]
+
+
+def test_what_cannot_be_meant_is_refused():
+    scenario, tasks = make_scenario([1.0, 3.0]), make_tasks([0.0, 1.0], work_gcycle=1.0)
+    with pytest.raises(ValueError, match="task: one task expected, got 1 x 2"):
+        quote(scenario, tasks, 0.0)
+    task = window_of(tasks, np.array([0]), np.array([1]))
+    for wait_s in ([1.0], [1.0, np.nan], [[1.0, 2.0]]):
+        with pytest.raises(ValueError, match="wait_s: 2 finite numbers expected"):
+            quote(scenario, task, wait_s)
+    with pytest.raises(ValueError, match=r"scheduler\.choice"):
+        resolve(quote(scenario, task, 0.0), Decision("given", "own"))
