@@ -141,8 +141,8 @@ def denoising_loss(
     of_step = torch.tensor([denoiser.chain.signal, denoiser.chain.noise])[:, step][..., None, None]  # [2, K, M, 1, 1]
     x = (of_step[0] * end + of_step[1] * noise).reshape(k, m * a, a)
     y = denoised(denoiser, params, obs.repeat_interleave(a, 1), x, step.repeat_interleave(a, 1)).view(k, m, a, a)
-    wanted = noise if denoiser.predict == "noise" else end / denoiser.bound
-    return ((y - wanted).square().mean(-1) * weight).sum(-1).mean(-1)
+    target = noise if denoiser.predict == "noise" else end / denoiser.bound
+    return ((y - target).square().mean(-1) * weight).sum(-1).mean(-1)
 
 
 @dataclass(frozen=True)

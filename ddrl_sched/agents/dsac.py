@@ -168,10 +168,10 @@ class DiffusionActor:
         """Losses [K] and entropies [K]: those of sac.actor_loss, or of denoising towards softmax(Q / alpha)."""
         if self._settings.loss == "chain":
             return actor_loss(distribution, self.logits(batch.obs, batch.latent, drawn), q, alpha, self.prior)
-        wanted = torch.minimum(q[0], q[1]) / alpha.unsqueeze(-1)  # [K, M, A] logits
+        target = torch.minimum(q[0], q[1]) / alpha.unsqueeze(-1)  # [K, M, A] logits
         step, noise = drawn
-        loss = denoising_loss(self._denoiser, self.stack.params, batch.obs, wanted.softmax(-1), step=step, noise=noise)
-        return loss, distribution.entropy(wanted).mean(-1)
+        loss = denoising_loss(self._denoiser, self.stack.params, batch.obs, target.softmax(-1), step=step, noise=noise)
+        return loss, distribution.entropy(target).mean(-1)
 
     def _denoised(self, obs: Tensor, start: Tensor, noise: Tensor | None) -> Tensor:
         """Ends of the chains [K, n, A], as what they add to the prior."""

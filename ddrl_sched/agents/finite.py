@@ -19,29 +19,32 @@ HINT = "smaller learning rates or a smaller norm of the gradient may help (sched
 class AnswerError(TrainingError):
     """The output of a network is not finite though its weights are: they are too large."""
 
-    def __init__(self, learner: int, value: float, per_seed: int = 1, update: int = 0, kind: str = "station") -> None:
+    def __init__(self, learner: int, value: float, per_seed: int = 1, update: int = 0, kind: str = "learner") -> None:
         after = f" after update {update}" if update else ""
         super().__init__(
             f"the training diverged: the network of {_of(learner, per_seed, kind)} answers {value}{after}; {HINT}"
         )
         self._learner, self._value = learner, value
 
-    def at(self, per_seed: int, update: int, kind: str = "station") -> "AnswerError":
+    def at(self, per_seed: int, update: int, kind: str = "learner") -> "AnswerError":
         """The same error, naming the seed, which of its `per_seed` learners (of this `kind`), and the last update."""
         return AnswerError(self._learner, self._value, per_seed, update, kind)
 
 
-def _of(learner: int, per_seed: int, kind: str = "station") -> str:
+def _of(learner: int, per_seed: int, kind: str = "learner") -> str:
     return f"seed {learner // per_seed}" + (f", {kind} {learner % per_seed}" if per_seed > 1 else "")
 
 
-def check_update(agent: Agent, metrics: Mapping[str, Array], update: int, per_seed: int = 1) -> None:
+def check_update(
+    agent: Agent, metrics: Mapping[str, Array], update: int, per_seed: int = 1, kind: str = "learner"
+) -> None:
     """TrainingError that names seed, update and metric unless the metrics [K] and all weights of the agent are finite.
 
-    Learners are seed-major, `per_seed` of them belong to a seed; `update` is the number of the update just made.
+    Learners are seed-major: `per_seed` of them, each of this `kind`, belong to a seed. `update` is the number of the
+    update just made.
     """
     for name, learner, value in _faults(agent, metrics):
-        of = _of(learner, per_seed)
+        of = _of(learner, per_seed, kind)
         raise TrainingError(f"the training diverged: {name} of {of} is {value} after update {update}; {HINT}")
 
 

@@ -33,8 +33,6 @@ from ddrl_sched.key_value import key_value
 from ddrl_sched.labels import GYM_AGENT
 from ddrl_sched.provenance import Provenance
 from ddrl_sched.run.cartpole import (
-    ID,
-    SOLVED,
     Budget,
     EvalPoint,
     Learners,
@@ -44,6 +42,7 @@ from ddrl_sched.run.cartpole import (
     episode_mean,
     step_mean,
 )
+from ddrl_sched.run.cartpole_env import ID, SOLVED
 from ddrl_sched.run.settings import Baselines, SavingSettings
 from ddrl_sched.schedulers.learned_settings import agent_settings
 from ddrl_sched.seeding import stream

@@ -1,4 +1,4 @@
-"""Training of price policies: every generation, all candidates meet the same fresh traces and are told their delay."""
+"""Training of price policies: in every generation all candidates meet the same new traces; their cost is the delay."""
 
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence

@@ -75,7 +75,7 @@ def rollout(
 def check_decision(traces: Traces, scheduler: Scheduler, traits: Traits) -> None:
     """Let a scheduler decide about some tasks and drop the decision: InputError for what cannot be carried out.
 
-    Not one that is told waits, for they need the world to run.
+    One that sees waits is not tried, for they need the world to run.
     """
     if traits.cadence != "trace":
         return

@@ -23,7 +23,7 @@ class TrainSettings(Settings):
     episode_slots: Annotated[int, Field(ge=1, le=10**6)]
     episode_tasks: Annotated[int, Field(ge=0, le=10**7)]  # expected; an episode is lengthened to hold as many
     loads: Loads  # one after the other, episode by episode; empty: workload.load
-    validate_every: Annotated[int, Field(ge=0, le=10**6)] = 0  # episodes between two looks (run/validation); 0: none
+    validate_every: Annotated[int, Field(ge=0, le=10**6)] = 0  # episodes between two validations; 0: none
 
 
 class SavingSettings(Settings):

@@ -49,12 +49,12 @@ class Scheduler(Protocol):
 
     @property
     def choose_info(self) -> str:
-        """Information class by which View.wait_s is told, at most `info`. Default: `info`."""
+        """Information class in which View.wait_s is given, at most `info`. Default: `info`."""
         ...
 
     @property
     def rate_memory_s(self) -> float | None:
-        """Time constant in seconds of View.own_rate; None: own_rate is not told. Default: None."""
+        """Time constant in seconds of View.own_rate; None: own_rate is not given. Default: None."""
         ...
 
     @property

@@ -12,6 +12,7 @@ from ddrl_sched.agents.base import Agent, AgentState, Array, Batch, Spaces
 from ddrl_sched.agents.distributions import ActionDistribution, Categorical, Gates
 from ddrl_sched.agents.finite import AnswerError, check_seen, check_update
 from ddrl_sched.agents.replay_buffer import Replay
+from ddrl_sched.agents.stack import Generators
 from ddrl_sched.agents.table import build_agent
 from ddrl_sched.config import InputError
 from ddrl_sched.edge.types import Bools, Decision, Floats, Ints, Scenario
@@ -52,7 +53,7 @@ class Learner:
         settings: LearnedSettings,
         scenario: Scenario,
         n_seeds: int,
-        generators: Sequence[np.random.Generator],
+        generators: Generators,
     ) -> None:
         self.info: str = settings.info
         self.choose_info: str = settings.choose
@@ -69,13 +70,8 @@ class Learner:
             )
         prior = _prior(settings, scenario)
         spaces = Spaces(n_observed(scenario, settings), distribution, settings.latent_entries, prior)
-        numbers = agent_settings(settings.agent)
-        _check_size(settings, spaces, numbers.hidden, self.n_learners)
-        try:
-            self.agent: Agent = build_agent(spaces, [numbers] * self.n_learners, list(generators))
-        except ValueError as error:
-            raise InputError(f"scheduler.{error}") from None
         self._generators = list(generators)
+        self.agent = _agent(settings, spaces, self._generators)
         self._drawn_by = self._generators
         self.memory = Replay(self.n_learners, settings.learning.memory, spaces, keeps_latent=self.agent.keeps_latent)
         self._open: dict[str, Array] = {}
@@ -113,7 +109,7 @@ class Learner:
         try:
             output = self.agent.act(packing.stacked(obs), packing.count, drawn, index, self._drawn_by)
         except AnswerError as error:
-            raise error.at(self._per_seed, self.updates) from None
+            raise error.at(self._per_seed, self.updates, "station") from None
         action = packing.rows(output.action)
         select = np.zeros((*view.tasks.shape, view.scenario.n_servers), np.bool_)
         select[replica, item] = self._sets(action, view.tasks.origin[replica, item])
@@ -273,8 +269,18 @@ class Learner:
         for _ in range(learning.updates):
             metrics = self.agent.update(self.memory.sample(learning.batch, self._generators).tensors(), rate)
             self.updates += 1
-            check_update(self.agent, metrics, self.updates, self._per_seed)
+            check_update(self.agent, metrics, self.updates, self._per_seed, "station")
         return metrics
+
+
+def _agent(settings: LearnedSettings, spaces: Spaces, generators: Generators) -> Agent:
+    """An agent with a learner per generator. InputError where its settings do not fit, or it is too large."""
+    numbers, n_learners = agent_settings(settings.agent), len(generators)
+    _check_size(settings, spaces, numbers.hidden, n_learners)
+    try:
+        return build_agent(spaces, [numbers] * n_learners, generators)
+    except ValueError as error:
+        raise InputError(f"scheduler.{error}") from None
 
 
 def _settled_so_far(settled: Bools, same: Bools) -> Bools:

@@ -153,7 +153,7 @@ def test_other_decisions_meet_the_same_random_numbers(tmp_path):
     rows = table_of(tmp_path, given, "eval", run)[1]
     job = prepare(given, "eval", run)
     about = (job.problem, job.scheduler, rows.scheduler[0], 2, 3)
-    same, other = (evaluate(*about, traits=job.traits, drawn_as=name) for name in (data["label"], None))
+    same, other = (evaluate(*about, traits=job.traits, drawn_as=name) for name in (job.spec.drawn_as, None))
     assert [row["mean_delay_s"] for row in same] == rows.mean_delay_s.tolist()
     assert [row["mean_delay_s"] for row in other] != rows.mean_delay_s.tolist()
 

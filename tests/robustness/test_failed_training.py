@@ -78,7 +78,7 @@ def test_one_weight_that_is_not_finite_is_found_and_named(kind):
         row = len(tensor) - 1  # of the last learner; of twins the second
         tensor.detach().view(len(tensor), -1)[row, -1] = torch.inf
         with pytest.raises(TrainingError, match=rf"a weight \({name}\) of seed 1, station 1 is inf after update 7"):
-            check_update(agent, metrics, 7, 2)
+            check_update(agent, metrics, 7, 2, "station")
         tensor.detach().copy_(kept)
     for name in metrics:
         wrong = {**metrics, name: np.array([0.0, np.nan, 0.0, 0.0], np.float32)}
@@ -89,7 +89,7 @@ def test_one_weight_that_is_not_finite_is_found_and_named(kind):
 def test_weights_too_large_to_answer_are_found():
     with pytest.raises(AnswerError) as raised:
         check_answers(torch.tensor([[1.0, 2.0], [3e38, 3e38], [0.0, torch.nan]]))
-    assert "seed 1, station 0 answers nan after update 5" in str(raised.value.at(2, 5))
+    assert "seed 1, station 0 answers nan after update 5" in str(raised.value.at(2, 5, "station"))
     check_answers(torch.full((2, 3), 3e38))  # finite, though its sum is not
 
 

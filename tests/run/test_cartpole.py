@@ -16,10 +16,7 @@ from ddrl_sched.report import returns
 from ddrl_sched.report.load import load
 from ddrl_sched.report.tables import main as report
 from ddrl_sched.run.cartpole import (
-    LONGEST,
-    SOLVED,
     Budget,
-    CartPoles,
     EvalPoint,
     Learning,
     Training,
@@ -28,6 +25,7 @@ from ddrl_sched.run.cartpole import (
     eval_points,
     step_mean,
 )
+from ddrl_sched.run.cartpole_env import LONGEST, SOLVED, CartPoles
 from ddrl_sched.schedulers.learned_settings import agent_settings
 from tests.agent_builders import generators
 from tests.conf_files import names, plain
