@@ -15,7 +15,7 @@ LONGEST_README = 12 * 1024  # bytes
 LONGEST_LINE = 120  # characters of prose
 PACKAGE = REPOSITORY / "ddrl_sched"
 ROOMS = ("edge", "agents", "schedulers", "run", "jobs", "launchers", "report", "data")
-GUIDED = [".", "conf", "ddrl_sched", "runs", "scripts", "tests", *(f"ddrl_sched/{room}" for room in ROOMS)]
+GUIDED = [".", "conf", "ddrl_sched", "tests", "scripts", "runs", *(f"ddrl_sched/{room}" for room in ROOMS)]
 
 
 def guides() -> list[Path]:
@@ -36,6 +36,15 @@ def outside_code(text: str) -> Iterator[tuple[int, str]]:
             yield number, line
 
 
+def targets(guide: Path) -> Iterator[str]:
+    """Relative links and pictures of a guide, without the part behind #."""
+    for _, line in outside_code(guide.read_text(encoding="utf-8")):
+        for link in re.findall(r"\]\(<?([^)\s>]+)>?\)|src=\"([^\"]+)\"", re.sub(r"`[^`]*`", "", line)):
+            target = "".join(link)
+            if not re.match(r"[a-z]+:|#", target):
+                yield target.partition("#")[0]
+
+
 def blocks(guide: Path, language: str) -> list[str]:
     """Blocks of code of a guide."""
     return re.findall(rf"```{language}\n(.*?)```", guide.read_text(encoding="utf-8"), re.DOTALL)
@@ -48,6 +57,11 @@ def test_every_room_has_a_guide(folder):
 
 def test_the_first_guide_is_short():
     assert (REPOSITORY / "README.md").stat().st_size <= LONGEST_README
+
+
+@pytest.mark.parametrize("guide", guides(), ids=lambda file: str(file.relative_to(REPOSITORY)))
+def test_every_relative_link_leads_to_a_file(guide):
+    assert [target for target in targets(guide) if not (guide.parent / target).exists()] == []
 
 
 @pytest.mark.parametrize("guide", guides(), ids=lambda file: str(file.relative_to(REPOSITORY)))
