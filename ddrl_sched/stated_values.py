@@ -18,7 +18,7 @@ def is_default(scheduler: str, word: str, words: Sequence[str], config: DictConf
     `words` are all overrides of the job; those that choose an option inside the scheduler (its agent) hold before
     `word` does. `config` is the composed config of the job. To be called while Hydra runs the job.
     """
-    key = key_value(word).key
+    key = key_value(word).group  # of an option that is chosen for a place, the name of its group
     if not key.startswith("scheduler."):
         return False
     chosen = tuple(other for other in words if "@scheduler." in key_value(other).name)

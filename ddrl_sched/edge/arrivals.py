@@ -162,12 +162,12 @@ def _plan(env: EnvSettings, workload: WorkloadSettings, share: Floats | None, sp
 def _check_match(env: EnvSettings, workload: WorkloadSettings) -> None:
     arrivals = workload.arrivals
     slotted = isinstance(arrivals, PublishedMultiArrivals | PublishedSingleArrivals)
-    if env.rule != "clean" and not slotted:
+    if env.published and not slotted:
         wanted = "published_multi" if env.rule in MULTI_RULES else "published_single"
         raise InputError(f"workload.arrivals.kind: rule {env.rule} needs {wanted}, got {arrivals.kind}")
     if drawn_per_index(env) and not slotted:
         raise InputError(f"env.tasks: per_index needs a workload in slots (published_...), got {arrivals.kind}")
-    if env.rule != "clean" and workload.station_weights is not None:
+    if env.published and workload.station_weights is not None:
         raise InputError(f"workload.station_weights: must be null under rule {env.rule}, whose stations are alike")
     if workload.columns is not None:
         _check_columns(env, workload.columns)

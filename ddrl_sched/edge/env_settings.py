@@ -207,10 +207,15 @@ class EnvSettings(Settings):
     slowdowns: Slowdowns | None
     tasks: Annotated[OffloadTasks | GenerationTasks | ImageTasks, Field(discriminator="kind")]
 
+    @property
+    def published(self) -> bool:
+        """Whether a published rule computes delays, and not the clean physics."""
+        return self.rule != "clean"
+
     @model_validator(mode="after")
     def _consistent(self) -> "EnvSettings":
         wrong = _home_faults(self) or _server_count_faults(self)
-        wrong += _published_faults(self) if self.rule != "clean" else []
+        wrong += _published_faults(self) if self.published else []
         if _mean_work_is_zero(self.tasks):
             wrong.append("tasks: the mean work must be > 0")
         if wrong:
@@ -235,7 +240,7 @@ def _home_faults(env: EnvSettings) -> list[str]:
         return []
     if isinstance(env.network, GraphNetwork):
         return ["stations: must be null with network.kind graph, which has a station with a server at every node"]
-    if env.rule != "clean":
+    if env.published:
         return [f"stations: must be null under rule {env.rule}, where every station has a server"]
     if len(stations.home) != n:
         return [f"stations.home: must have one entry per server ({n}), got {len(stations.home)}"]

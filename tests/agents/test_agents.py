@@ -35,7 +35,7 @@ from tests.agent_builders import (
 )
 from tests.paths import REPOSITORY
 
-# --- heads -------------------------------------------------------------------------------------------------------
+# --- distributions
 
 
 def all_sets(n):
