@@ -60,7 +60,7 @@ MUTANTS = {  # name: (file, line as it stands, line as a bug would have it)
         "if not outcome.delay_s[r, at] >= delay:",
         "if not outcome.delay_s[r, at] <= delay:",
     ),
-    "probes are free": (RESOLVE, "return farthest + asked * world.probe_s, asked", "return farthest, asked"),
+    "probes are free": (RESOLVE, "return farthest + n_probed * world.probe_s, n_probed", "return farthest, n_probed"),
     "late at the deadline": (
         STATE,
         "outcome.late[r, at] = delay > tasks.deadline_s[r, at]",

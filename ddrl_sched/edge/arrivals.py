@@ -28,7 +28,7 @@ LEAST_RATE = 1e-9  # tasks per second: the longest horizon holds one
 
 @dataclass(frozen=True)
 class Plan:
-    """A workload tuned to the load it was asked for."""
+    """A workload tuned to its load."""
 
     demand: Demand
     intensity: float  # poisson, trace: tasks per second; bursty: factor on its two loads; of an average station

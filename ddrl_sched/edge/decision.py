@@ -1,8 +1,9 @@
 """Whether the arrays of a Decision fit the tasks that it is about: what a world checks before its kernel reads them."""
 
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ddrl_sched.config import shown
 from ddrl_sched.edge.types import Bools, Decision, Floats, Ints, Tasks
@@ -10,6 +11,7 @@ from ddrl_sched.edge.types import Bools, Decision, Floats, Ints, Tasks
 _MASKS = ("select", "probe")  # [R, M, E]
 _PER_SERVER = ("share", "price_s")  # [R, M, E]
 _PER_TASK = ("use_price_s", "congestion", "unseen_work_factor", "own_work_price", "min_wait_ratio")  # [R, M]
+G = TypeVar("G", bound=np.generic)
 _KINDS = {"booleans": "b", "numbers": "iuf"}  # of numpy's dtypes
 
 
@@ -48,6 +50,21 @@ def check_arrays(decision: Decision, tasks: Tasks, lo: Ints, hi: Ints, world: tu
         _check_candidates(decision.candidates, *world)
 
 
+def check_given(decision: Decision) -> None:
+    """ValueError naming the field where given servers or shares are missing, or stand beside another choice."""
+    if decision.choice == "given" and decision.select is None and decision.share is None:
+        raise ValueError("scheduler.choice: 'given' needs select, or share")
+    if (decision.split == "given") != (decision.share is not None):
+        raise ValueError("scheduler.split: 'given' and share go together")
+    if decision.split == "given" and decision.choice != "given":
+        raise ValueError(f"scheduler.split: 'given' shares need choice 'given', got {decision.choice!r}")
+
+
+def kernel_array(array: NDArray[np.generic] | None, absent: tuple[int, ...], dtype: type[G]) -> NDArray[G]:
+    """The array as a kernel reads it: contiguous, of one dtype; zeros of the shape `absent` where it was not given."""
+    return np.zeros(absent, dtype) if array is None else np.ascontiguousarray(array, dtype)
+
+
 def check_sets(select: Bools, tasks: Tasks, lo: Ints, hi: Ints) -> None:
     """ValueError for a valid task without a server in select [R, M, E]."""
     some: Bools = np.asarray(select.any(-1))
@@ -80,7 +97,7 @@ def refuse_first(key: str, wrong: Bools, why: str, tasks: Tasks, *, lo: Ints, hi
         raise ValueError(f"scheduler.{key}: task {i[found[0]]} of replica {r[found[0]]} {why}")
 
 
-def _check_form(key: str, array: Any, shape: tuple[int, ...], wanted: str) -> None:
+def _check_form(key: str, array: object, shape: tuple[int, ...], wanted: str) -> None:
     if array is None:
         return
     if type(array) is not np.ndarray or array.dtype.kind not in _KINDS[wanted]:
@@ -90,7 +107,7 @@ def _check_form(key: str, array: Any, shape: tuple[int, ...], wanted: str) -> No
         raise ValueError(f"scheduler.{key}: expected shape {list(shape)}, got {list(array.shape)}")
 
 
-def _check_candidates(candidates: Any, n_stations: int, n_servers: int) -> None:
+def _check_candidates(candidates: Bools, n_stations: int, n_servers: int) -> None:
     shape = (n_stations, 1, n_servers)  # at least one set
     try:
         _check_form("candidates", candidates, shape, "booleans")

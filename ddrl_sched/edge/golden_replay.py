@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 
 from ddrl_sched.config import InputError
 from ddrl_sched.edge import published
+from ddrl_sched.edge.env_settings import SINGLE_RULES
 from ddrl_sched.edge.physics import empty_outcome
 from ddrl_sched.edge.published_kernel import LOCAL_AND_ONE
 from ddrl_sched.edge.types import Bools, Decision, Floats, Ints, Scenario, Tasks
 from ddrl_sched.saving import write_bytes
 
-SINGLE = ("dedgeai", "opt_ts")
 SPLITS = {"CWA": "cwa", "HECWA": "hecwa", "SE": "cwa", "HEWA": "hecwa"}
 SLOT_S = 1.0
 _DAMAGED = (  # what reading a damaged archive raises
@@ -62,7 +62,7 @@ def replay(in_path: str | Path, out_path: str | Path) -> None:
     write_bytes(out_path, archive.getbuffer())
 
 
-def play(case: Case) -> dict[str, NDArray[Any]]:
+def play(case: Case) -> dict[str, NDArray[np.generic]]:
     """The outputs of all slots but the last, which holds no decisions."""
     n_slots, n_stations, _ = case.size_mbit.shape
     present = case.size_mbit > 0.0
@@ -79,7 +79,7 @@ def play(case: Case) -> dict[str, NDArray[Any]]:
         decision = _decision(case, chosen[:, int(lo[0]) : int(hi[0])])
         state = published.place(scenario, state, tasks, decision, lo=lo, hi=hi, outcome=outcome)
         queue[t], work[t], uplink[t] = state.queue_gcycle[0], state.slot_work_gcycle[0], state.uplink_s[0]
-    if case.rule in SINGLE:
+    if case.rule in SINGLE_RULES:
         delay_s = dense(outcome.delay_s[0], present, np.nan)
         return {"delay_s": delay_s, "queue_gcycle": queue, "slot_work_gcycle": work}
     return {
@@ -136,7 +136,7 @@ def tasks_of(case: Case, present: Bools) -> Tasks:
     )
 
 
-def dense(values: NDArray[Any], present: Bools, fill: float) -> NDArray[Any]:
+def dense(values: NDArray[np.generic], present: Bools, fill: float) -> NDArray[np.generic]:
     """Values [n] of the tasks of present[T, B, N], spread to [T, B, N]; `fill` where there is no task."""
     out = np.full(present.shape, fill, dtype=np.result_type(values, type(fill)))
     out[present] = values
@@ -153,7 +153,7 @@ def read_case(path: Path) -> Case:
     """A checked Case. Raises InputError naming the file and the key."""
     arrays = _Arrays(path)
     rule = arrays.word("rule", tuple(published.RULES))
-    if rule in SINGLE:
+    if rule in SINGLE_RULES:
         return _read_single(arrays, rule)
     return _read_multi(arrays, rule)
 
@@ -324,7 +324,7 @@ class _Arrays:
             raise InputError(f"{self.path}: {key}: not a readable array ({error})") from None
         return array
 
-    def _check_shape(self, key: str, array: NDArray[Any], shape: tuple[int | None, ...]) -> None:
+    def _check_shape(self, key: str, array: NDArray[np.generic], shape: tuple[int | None, ...]) -> None:
         fits = array.ndim == len(shape) and all(
             have == want if want is not None else have > 0 for have, want in zip(array.shape, shape, strict=True)
         )

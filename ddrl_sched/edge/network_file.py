@@ -5,12 +5,13 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import NoReturn, TypeAlias
 from xml.etree import ElementTree
 from xml.parsers import expat
 
 Attributes = dict[str, object]  # a key that a node or link states twice holds the list of its values
-Block = list[tuple[str, Any]]  # of gml: keys with a number, a text or a Block
+Value = int | float | str
+Block: TypeAlias = "list[tuple[str, Value | Block]]"  # of gml: keys with a number, a text or a Block
 
 MAX_DEPTH = 100  # blocks of gml within blocks
 
@@ -44,8 +45,8 @@ def _text(content: bytes) -> str:
         return content.decode("latin-1")
 
 
-def _network(directed: bool, nodes: list[Attributes], links: list[tuple[Any, Any, Attributes]]) -> NetworkFile:
-    place: dict[Any, int] = {}
+def _network(directed: bool, nodes: list[Attributes], links: list[tuple[object, object, Attributes]]) -> NetworkFile:
+    place: dict[object, int] = {}
     for i, node in enumerate(nodes):
         if not isinstance(node.get("id"), int | str):
             raise NetworkFileError(f"node {i + 1} of the file has no id (one number or text)")
@@ -89,10 +90,11 @@ def _gml_blocks(text: str) -> Block:
         if not key and kind == "close" and len(stack) > 1:
             stack.pop()
         elif not key and kind == "word":
-            key = value
+            key = str(value)
         elif key and kind == "open" and len(stack) < MAX_DEPTH:
-            stack[-1].append((key, []))
-            stack.append(stack[-1][-1][1])
+            inner: Block = []
+            stack[-1].append((key, inner))
+            stack.append(inner)
             key = ""
         elif key and kind in ("text", "number"):
             stack[-1].append((key, value))
@@ -104,7 +106,7 @@ def _gml_blocks(text: str) -> Block:
     return stack[0]
 
 
-def _tokens(text: str) -> Iterator[tuple[str, Any, int]]:
+def _tokens(text: str) -> Iterator[tuple[str, Value, int]]:
     at = 0
     while at < len(text):
         found = _TOKEN.match(text, at)
@@ -132,10 +134,10 @@ def _fail(text: str, at: int, fault: str) -> NoReturn:
     raise NetworkFileError(f"line {text.count(chr(10), 0, at) + 1}: {fault}")
 
 
-def _attributes(block: Any) -> Attributes:
+def _attributes(block: object) -> Attributes:
     if not isinstance(block, list):
         raise NetworkFileError(f"a node or edge must be a block '[ ... ]', got {block!r}")
-    values: dict[str, list[Any]] = {}
+    values: dict[str, list[object]] = {}
     for key, value in block:
         values.setdefault(key, []).append(value)
     return {key: several[0] if len(several) == 1 else several for key, several in values.items()}
@@ -190,7 +192,7 @@ def _children(element: ElementTree.Element, tag: str) -> list[ElementTree.Elemen
     return [child for child in element if _tag(child) == tag]
 
 
-def _link(edge: ElementTree.Element, keys: Keys, directed: bool) -> tuple[Any, Any, Attributes]:
+def _link(edge: ElementTree.Element, keys: Keys, directed: bool) -> tuple[object, object, Attributes]:
     own = edge.get("directed", str(directed).lower())
     if own not in (("true", "1") if directed else ("false", "0")):
         raise NetworkFileError("links with a direction beside links without one are not read")
@@ -209,7 +211,7 @@ def _keys(root: ElementTree.Element, kind: str) -> Keys:
 
 def _data(element: ElementTree.Element, keys: Keys) -> Attributes:
     """What a node or link states, and the defaults of the keys that it leaves out. An empty text is no statement."""
-    stated: dict[str, list[Any]] = {}
+    stated: dict[str, list[object]] = {}
     for data in _children(element, "data"):
         if data.get("key") not in keys:
             raise NetworkFileError(f"a {_tag(element)} has data of {data.get('key')!r}, which no <key> declares")

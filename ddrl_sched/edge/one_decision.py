@@ -63,14 +63,14 @@ def simulated_quote(
 ) -> TaskQuote:
     """The quote of the task at `place` (replica, number), as a station of class `info` has it; `state` at its arrival.
 
-    probed: [E] servers that were asked: their waits are exact with info "probed", and dispatch waits for the answers.
+    probed: [E] servers that were probed: their waits are exact with info "probed", and dispatch waits for the answers.
     """
     (r, i), world = place, physics.numbers_of(scenario)
-    asked = np.zeros(scenario.n_servers, np.bool_) if probed is None else np.asarray(probed, np.bool_)
+    exact = np.zeros(scenario.n_servers, np.bool_) if probed is None else np.asarray(probed, np.bool_)
     b = int(tasks.origin[r, i])
     filled = quote_of(b, world, scratch(scenario.n_servers))
-    dispatch, _ = dispatch_s(b, asked, world)
-    fill_quote(r, i, dispatch, INFOS[info], 1.0, 0.0, asked, world, state, tasks, filled)
+    dispatch, _ = dispatch_s(b, exact, world)
+    fill_quote(r, i, dispatch, INFOS[info], 1.0, 0.0, exact, world, state, tasks, filled)
     task = window_of(tasks.replicas(slice(r, r + 1)), np.array([i]), np.array([i + 1]))
     own, since = state.own_gcycle[r, b].copy(), state.since_gcycle[r, b].copy()
     return TaskQuote(scenario, task, filled, own, since, state.announced_s[r].copy())

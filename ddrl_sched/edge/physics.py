@@ -5,12 +5,12 @@ its results return. A share that is still on its way may be overtaken by one tha
 earlier, so shares wait in a small in-flight list per server until no later decision can come before them.
 """
 
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 
 from ddrl_sched.edge import split
-from ddrl_sched.edge.decision import check_arrays, check_sets, check_shares
+from ddrl_sched.edge.decision import check_arrays, check_given, check_sets, check_shares, kernel_array
 from ddrl_sched.edge.physics_kernel import estimate, run
 from ddrl_sched.edge.physics_resolve import CHOICES, INFOS, DecisionCodes
 from ddrl_sched.edge.physics_state import State, World
@@ -38,9 +38,9 @@ def initial_state(scenario: Scenario, n_replicas: int) -> State:
     )
 
 
-def state_of(arrays: dict[str, Any]) -> State:
+def state_of(arrays: Mapping[str, object]) -> State:
     """The state with these arrays by the names of its fields."""
-    return State(**arrays)
+    return State._make(arrays[name] for name in State._fields)
 
 
 def settled(state: State, outcome: Outcome) -> Bools:
@@ -160,12 +160,7 @@ def checked_codes(scenario: Scenario, decision: Decision, tasks: Tasks, lo: Ints
     """The Decision for the kernel, which reads its arrays without looking at their bounds."""
     _check_words(decision)
     check_arrays(decision, tasks, lo, hi, scenario.link_mbps.shape)
-    if decision.choice == "given" and decision.select is None and decision.share is None:
-        raise ValueError("scheduler.choice: 'given' needs select, or share")
-    if (decision.split == "given") != (decision.share is not None):
-        raise ValueError("scheduler.split: 'given' and share go together")
-    if decision.split == "given" and decision.choice != "given":
-        raise ValueError(f"scheduler.split: 'given' shares need choice 'given', got {decision.choice!r}")
+    check_given(decision)
     if decision.select is not None:
         check_sets(decision.select, tasks, lo, hi)
     if decision.share is not None:
@@ -189,9 +184,7 @@ def _check_words(decision: Decision) -> None:
 
 
 def _codes(decision: Decision, n_servers: int) -> DecisionCodes:
-    none3, none2 = np.zeros((0, 1, n_servers)), np.zeros((0, 1))
-    bools = np.zeros((0, 1, n_servers), np.bool_)
-    select, shares = decision.select, decision.share
+    per_server, per_task = (0, 1, n_servers), (0, 1)
     return DecisionCodes(
         CHOICES[decision.choice],
         INFOS[decision.info],
@@ -201,12 +194,12 @@ def _codes(decision: Decision, n_servers: int) -> DecisionCodes:
         decision.weight == "quota",
         bool(decision.probe_selected),
         float(decision.mean_work_gcycle),
-        bools if select is None else _full(select, np.bool_),
-        none3 if shares is None else _full(shares, np.float64),
-        np.zeros((0, 0, n_servers), np.bool_) if decision.candidates is None else _full(decision.candidates, np.bool_),
-        bools if decision.probe is None else _full(decision.probe, np.bool_),
-        none3 if decision.price_s is None else _full(decision.price_s, np.float64),
-        *[none2 if a is None else _full(a, np.float64) for a in _per_task(decision)],
+        kernel_array(decision.select, per_server, np.bool_),
+        kernel_array(decision.share, per_server, np.float64),
+        kernel_array(decision.candidates, (0, 0, n_servers), np.bool_),
+        kernel_array(decision.probe, per_server, np.bool_),
+        kernel_array(decision.price_s, per_server, np.float64),
+        *[kernel_array(array, per_task, np.float64) for array in _per_task(decision)],
     )
 
 
@@ -218,7 +211,3 @@ def _per_task(decision: Decision) -> tuple[Floats | None, ...]:
         decision.own_work_price,
         decision.min_wait_ratio,
     )
-
-
-def _full(array: Any, dtype: Any) -> Any:
-    return np.ascontiguousarray(array, dtype=dtype)

@@ -30,8 +30,8 @@ def run(
             for s in range(n_servers):
                 if state.n_flight[r, s] >= space:
                     return True
-            dispatch, asked = resolve(r, i, i - lo[r], world, codes, state, tasks, room)
-            outcome.probes[r, i] = asked
+            dispatch, n_probed = resolve(r, i, i - lo[r], world, codes, state, tasks, room)
+            outcome.probes[r, i] = n_probed
             place_shares(r, i, dispatch, room.share, world, state, tasks, outcome)
             at[r] += 1
         if until_s[r] > -np.inf:

@@ -62,7 +62,7 @@ class Scratch(NamedTuple):
     price_s: Floats  # [E] of a unit share
     trial: Floats  # [E] shares that are compared
     allowed: Bools  # [E] servers that may be chosen
-    probed: Bools  # [E] servers that were asked
+    probed: Bools  # [E] servers that were probed
     selected: Bools  # [E] the chosen set
     share: Floats  # [E] the answer
 
@@ -258,13 +258,13 @@ def _least_objective(q: Quote, rule: int, sets: Bools, priced: bool, use_price_s
 
 @njit(cache=True, error_model="numpy", inline="always")
 def dispatch_s(b: int, probed: Bools, world: World) -> tuple[float, int]:
-    """Seconds until the probed servers have answered, and how many were asked."""
-    asked, farthest = 0, 0.0
+    """Seconds until the probed servers have answered, and how many they are."""
+    n_probed, farthest = 0, 0.0
     for s in range(len(probed)):
         if probed[s] and s != world.own[b]:
-            asked += 1
+            n_probed += 1
             farthest = max(farthest, world.latency_s[b, s] + world.return_latency_s[b, s])
-    return farthest + asked * world.probe_s, asked
+    return farthest + n_probed * world.probe_s, n_probed
 
 
 @njit(cache=True, error_model="numpy", inline="always")
@@ -296,25 +296,25 @@ def resolve(
 ) -> tuple[float, int]:
     """Choose servers and shares of task (r, i), row j of the Decision: they stand in room.selected and room.share.
 
-    Returns the seconds until it is dispatched, and how many servers were asked for their backlog.
+    Returns the seconds until it is dispatched, and how many servers were probed.
     """
     b = tasks.origin[r, i]
     q = quote_of(b, world, room)
     room.probed[:] = False
     if len(codes.probe) > 0:
         room.probed[:] = codes.probe[r, j]
-    dispatch, asked = dispatch_s(b, room.probed, world)
+    dispatch, n_probed = dispatch_s(b, room.probed, world)
     unseen = codes.unseen_work_factor[r, j] if len(codes.unseen_work_factor) > 0 else 1.0
     least_ratio = codes.min_wait_ratio[r, j] if len(codes.min_wait_ratio) > 0 else 0.0
     fill_quote(r, i, dispatch, codes.info, unseen, least_ratio, room.probed, world, state, tasks, q)
     priced, use_price_s = select_servers(r, i, j, q, codes, world, state, tasks, room)
     if codes.probe_selected:
         room.probed[:] = room.selected
-        dispatch, asked = dispatch_s(b, room.probed, world)
+        dispatch, n_probed = dispatch_s(b, room.probed, world)
     if codes.probe_selected or codes.split_info != codes.info:
         fill_quote(r, i, dispatch, codes.split_info, unseen, least_ratio, room.probed, world, state, tasks, q)
     split_work(r, i, j, q, codes, tasks, priced, use_price_s, room)
-    return dispatch, asked
+    return dispatch, n_probed
 
 
 @njit(cache=True, error_model="numpy", inline="always")

@@ -8,16 +8,15 @@ The state drains lazily: when a task of a later slot is placed. Probing, latency
 information is free, and a task that asks for more than a rule knows is refused.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
 from itertools import combinations
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ddrl_sched.edge import published_kernel as kernel
-from ddrl_sched.edge.decision import check_arrays
+from ddrl_sched.edge.decision import check_arrays, check_given, kernel_array
 from ddrl_sched.edge.published_kernel import ANY_SET, LOCAL_AND_ONE, ONE_SERVER, DecisionCodes, RuleSet, State, World
 from ddrl_sched.edge.types import Bools, Decision, Floats, Ints, Outcome, Scenario, Tasks
 
@@ -67,9 +66,9 @@ def initial_state(scenario: Scenario, n_replicas: int) -> State:
     )
 
 
-def state_of(arrays: dict[str, Any]) -> State:
+def state_of(arrays: Mapping[str, object]) -> State:
     """The state with these arrays by the names of its fields."""
-    return State(**arrays)
+    return State._make(arrays[name] for name in State._fields)
 
 
 def settled(state: State, outcome: Outcome) -> Bools:
@@ -224,8 +223,8 @@ def _codes(scenario: Scenario, decision: Decision, tasks: Tasks, lo: Ints, hi: I
     check_arrays(decision, tasks, lo, hi, (e, e))
     sets = ONE_SERVER if split == kernel.WHOLE else RULES[scenario.rule].sets
     candidates = decision.candidates
-    if candidates is None:
-        candidates = all_sets(sets, e) if choice == kernel.BEST else np.zeros((0, 0, e), np.bool_)
+    if candidates is None and choice == kernel.BEST:
+        candidates = all_sets(sets, e)
     return DecisionCodes(
         choice,
         _code(decision.info, _INFOS, "info"),
@@ -233,11 +232,11 @@ def _codes(scenario: Scenario, decision: Decision, tasks: Tasks, lo: Ints, hi: I
         _code(decision.split_info or "running", _INFOS, "split_info"),
         _code(decision.objective, {"finish": 0, "wait": 1}, "objective") == 1,
         _code(decision.weight, {"own": 0, "quota": 1}, "weight") == 1,
-        _full(decision.select, 3, np.bool_),
-        _full(decision.share, 3, np.float64),
-        np.ascontiguousarray(candidates, np.bool_),
-        _full(decision.price_s, 3, np.float64),
-        _full(decision.use_price_s, 2, np.float64),
+        kernel_array(decision.select, (0, 1, e), np.bool_),
+        kernel_array(decision.share, (0, 1, e), np.float64),
+        kernel_array(candidates, (0, 0, e), np.bool_),
+        kernel_array(decision.price_s, (0, 1, e), np.float64),
+        kernel_array(decision.use_price_s, (0, 1), np.float64),
     )
 
 
@@ -245,22 +244,10 @@ def _check_decision(decision: Decision, choice: int, split: int, rules: RuleSet)
     priced = decision.price_s is not None or decision.use_price_s is not None
     if rules.sets == ONE_SERVER and split != kernel.WHOLE:
         raise ValueError(f"scheduler.split: a single-server rule sends tasks whole, got {decision.split!r}")
-    if choice == kernel.GIVEN and decision.select is None and decision.share is None:
-        raise ValueError("scheduler.choice: 'given' needs select, or share")
-    if (split == kernel.GIVEN_SHARES) != (decision.share is not None):
-        raise ValueError("scheduler.split: 'given' and share go together")
-    if choice != kernel.GIVEN and split == kernel.GIVEN_SHARES:
-        raise ValueError(f"scheduler.split: 'given' shares need choice 'given', got {decision.choice!r}")
+    check_given(decision)
     if choice == kernel.WRR and (split != kernel.WHOLE or priced):
         raise ValueError("scheduler.choice: 'wrr' picks one server without prices: the split must be 'whole'")
     if choice == kernel.GIVEN and (decision.use_price_s is not None or (priced and split != kernel.WATER_FILLING)):
         raise ValueError("scheduler.price_s: with choice 'given' only split 'water_filling' weighs prices per share")
     if decision.objective == "wait" and priced:
         raise ValueError("scheduler.objective: 'wait' weighs no prices")
-
-
-def _full(array: NDArray[Any] | None, n_axes: int, dtype: type) -> NDArray[Any]:
-    """The array of the decision as the kernel wants it; length 0 along its first axis if it was not given."""
-    if array is None:
-        return np.zeros((0,) + (1,) * (n_axes - 1), dtype)
-    return np.ascontiguousarray(array, dtype)

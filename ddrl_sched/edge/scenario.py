@@ -96,15 +96,15 @@ def horizon_s(env: EnvSettings, demand: Demand, speed_gcps: Floats) -> float:
     The automatic one is a whole number of slots, unless a trace file's windows are shorter. Raises InputError where
     slotted tasks meet a horizon that is no whole number of slots.
     """
-    slot_s, asked = env.clock.slot_s, env.clock.horizon_s
-    longest_s = env.clock.auto_horizon.cap_s if asked == "auto" and env.clock.auto_horizon else asked
+    slot_s, given = env.clock.slot_s, env.clock.horizon_s
+    longest_s = env.clock.auto_horizon.cap_s if given == "auto" and env.clock.auto_horizon else given
     if longest_s != "auto" and longest_s / slot_s > MAX_SLOTS:
         raise InputError(f"env.clock.slot_s: {slot_s:.6g} s is too short for a horizon of up to {longest_s:.6g} s")
-    if asked != "auto":
-        check_slots(asked, slot_s)
-        if demand.slotted and abs(asked / slot_s - round(asked / slot_s)) > 1e-9:
-            raise InputError(f"env.clock.horizon_s: must be a whole number of slots of {slot_s:.6g} s, got {asked:.6g}")
-        return float(asked)
+    if given != "auto":
+        check_slots(given, slot_s)
+        if demand.slotted and abs(given / slot_s - round(given / slot_s)) > 1e-9:
+            raise InputError(f"env.clock.horizon_s: must be a whole number of slots of {slot_s:.6g} s, got {given:.6g}")
+        return float(given)
     auto = env.clock.auto_horizon
     assert auto is not None  # the settings see to it
     memory_s = max(relaxation_s(speed_gcps, demand.mean_work_gcycle, demand.load), demand.memory_s)

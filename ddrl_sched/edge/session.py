@@ -13,7 +13,7 @@ from ddrl_sched.edge.view import Earlier, View
 from ddrl_sched.edge.world import world_of
 
 A = TypeVar("A", Floats, Ints)
-CADENCES = ("trace", "epoch", "arrival")  # how often a scheduler is asked, see list_windows
+CADENCES = ("trace", "epoch", "arrival")  # how often a scheduler decides, see list_windows
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def _part(array: A, lo: Ints, width: int) -> A:
 
 
 def list_windows(tasks: Tasks, announce_s: float, cadence: str) -> Iterator[Window]:
-    """The windows in the order of asking.
+    """The windows in the order in which they are decided.
 
     "trace": one window; "epoch": one per announcement interval that holds a task; "arrival": each epoch in pieces in
     which no station has two tasks, so that every station knows all of its earlier placements.

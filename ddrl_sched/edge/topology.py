@@ -2,9 +2,9 @@
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from ddrl_sched.edge.input_file import MAX_GML_BYTES, content_sha256, read_bytes
 from ddrl_sched.edge.link_speed import number, stated_bps
 from ddrl_sched.edge.network_file import Attributes, NetworkFile, NetworkFileError, parse_network
 from ddrl_sched.edge.types import Floats
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 EARTH_RADIUS_KM = 6371.0
 KEY = "env.network.file"
@@ -60,7 +63,7 @@ def graph_links(network: GraphNetwork) -> tuple[Floats, Floats, str]:
     return mbps[kept], latency_s[kept], sha256
 
 
-def _fastest_links(network: GraphNetwork, file: NetworkFile) -> Any:
+def _fastest_links(network: GraphNetwork, file: NetworkFile) -> "nx.Graph":
     import networkx as nx
 
     several = nx.MultiDiGraph() if file.directed else nx.MultiGraph()
@@ -77,7 +80,7 @@ def _fastest_links(network: GraphNetwork, file: NetworkFile) -> Any:
     return graph
 
 
-def _check_connected(network: GraphNetwork, file: NetworkFile, graph: Any) -> None:
+def _check_connected(network: GraphNetwork, file: NetworkFile, graph: "nx.Graph") -> None:
     import networkx as nx
 
     where = f"{KEY}: {clean(network.file)}: node"
@@ -99,7 +102,7 @@ def _check_connected(network: GraphNetwork, file: NetworkFile, graph: Any) -> No
             )
 
 
-def _path_links(graph: Any, paths: Iterable[Any]) -> tuple[Floats, Floats]:
+def _path_links(graph: "nx.Graph", paths: Iterable[tuple[int, Mapping[int, list[int]]]]) -> tuple[Floats, Floats]:
     n, both_ways = len(graph), not graph.is_directed()
     mbps, latency_s = np.full((n, n), np.inf), np.zeros((n, n))
     for a, targets in paths:

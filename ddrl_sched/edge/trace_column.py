@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddrl_sched.config import InputError, clean, shown
-from ddrl_sched.edge.types import Bools, Floats
+from ddrl_sched.edge.types import Bools, Floats, Ints
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,7 +51,7 @@ class Column:
         """File and line (or row) of a cell."""
         return f"{self.where}, {self.unit} {row + self.first}"
 
-    def to_numeric(self) -> NDArray[Any]:
+    def to_numeric(self) -> Floats | Ints:
         """Integers (exact) where all cells are, else floats; NaN for what is no number [n]."""
         import pandas as pd  # lazy: as in edge/trace_file.py
 
@@ -62,7 +62,7 @@ class Column:
         numbers: NDArray[Any] = np.asarray(pd.to_numeric(values, errors="coerce"))
         if numbers.dtype.kind == "u":
             fits = numbers.max(initial=0) <= np.iinfo(np.int64).max
-            return numbers.astype(np.int64 if fits else np.float64)
+            return numbers.astype(np.int64) if fits else numbers.astype(np.float64)
         return numbers if numbers.dtype == np.int64 else numbers.astype(np.float64)
 
     def numbers(self, bounds: Bounds) -> Floats:

@@ -3,13 +3,13 @@
 import io
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from ddrl_sched.config import InputError, clean, shown
 from ddrl_sched.edge.input_file import MAX_TRACE_BYTES, first_line
@@ -87,7 +87,7 @@ def _column(name: str, cells: pa.ChunkedArray, where: str) -> Column:
     return Column(name, pd.Series(values, dtype=values.dtype), aware, where, "row", 1)
 
 
-def _values(name: str, cells: pa.ChunkedArray, where: str) -> tuple[Any, bool]:
+def _values(name: str, cells: pa.ChunkedArray, where: str) -> tuple[NDArray[np.generic], bool]:
     """Cells as numpy array: numbers, texts (object) or datetime64; whether the last had a time zone."""
     if pa.types.is_dictionary(cells.type):
         if pa.types.is_string(cells.type.value_type) or pa.types.is_large_string(cells.type.value_type):
@@ -103,7 +103,7 @@ def _values(name: str, cells: pa.ChunkedArray, where: str) -> tuple[Any, bool]:
     return cells.to_numpy(), False
 
 
-def _texts(name: str, cells: pa.ChunkedArray, where: str) -> Any:
+def _texts(name: str, cells: pa.ChunkedArray, where: str) -> NDArray[np.object_]:
     chunk = cells.chunk(0) if isinstance(cells, pa.ChunkedArray) else cells
     words = chunk.dictionary
     at = chunk.indices.to_numpy()

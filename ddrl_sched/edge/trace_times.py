@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -71,7 +70,7 @@ def _words(name: str) -> list[str]:
     return [word.lower() for word in re.findall(r"[A-Z]?[a-zµμ]+|[A-Z]+(?![a-z])|\d+", name)]
 
 
-def _ticks(column: Column, unit: str | None) -> tuple[NDArray[Any], int]:
+def _ticks(column: Column, unit: str | None) -> tuple[Floats | Ints, int]:
     """Moments [n] as numbers (integers where they can be exact), and how many of them make a second."""
     if not column.is_time and (column.cells.dtype.kind in "iuf" or _is_number(column.cells.iloc[0])):
         return _numbers(column, unit)
@@ -88,7 +87,7 @@ def _is_number(cell: str) -> bool:
 # ---- numbers ---------------------------------------------------------------------------------------------------------
 
 
-def _numbers(column: Column, unit: str | None) -> tuple[NDArray[Any], int]:
+def _numbers(column: Column, unit: str | None) -> tuple[Floats | Ints, int]:
     values = column.to_numeric()
     if unit is None:
         _refuse_dates(column, values)
@@ -126,15 +125,15 @@ def _likely_unit(value: float) -> str:
     return f" ({KEY} says which unit)"
 
 
-def _refuse_dates(column: Column, values: NDArray[Any]) -> None:
+def _refuse_dates(column: Column, values: Floats | Ints) -> None:
     """InputError for whole numbers that can all be read as dates: 20240510 is hardly meant as a number of seconds."""
     if values.dtype.kind != "i":
         whole = np.isfinite(values) & (values == np.floor(values)) & (np.abs(values) < 2.0**53)
         if not whole.all():
             return
-        values = values.astype(np.int64)
-    digits = len(str(int(values[0])))
-    if digits in DATES and _are_dates(values, digits).all():
+    numbers = values.astype(np.int64)
+    digits = len(str(int(numbers[0])))
+    if digits in DATES and _are_dates(numbers, digits).all():
         form = "2024-05-10" if digits == 8 else "20240510T000000"
         hint = f"; write {form}, or say {KEY} if it is a number of that unit"
         column.refuse(np.ones(len(values), np.bool_), f"looks like a date ({DATES[digits]})", hint)
@@ -158,7 +157,7 @@ def _moments_ns(column: Column) -> Ints:
     return moments.astype("datetime64[ns]").astype(np.int64)
 
 
-def _refuse_outside(column: Column, moments: NDArray[Any]) -> None:
+def _refuse_outside(column: Column, moments: NDArray[np.datetime64]) -> None:
     """Nanoseconds of 64 bits would wrap round."""
     unit = np.datetime_data(moments.dtype)[0]
     outside = (moments < EARLIEST.astype(f"datetime64[{unit}]")) | (moments > LATEST.astype(f"datetime64[{unit}]"))

@@ -17,6 +17,7 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 T = TypeVar("T")
+G = TypeVar("G", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Scenario:
     port: str  # "shared": one FIFO port per station; "per_link": a FIFO link of its own to every server
     slot_s: float  # unit of time of discounting and of slotted workloads
     announce_s: float  # all servers publish their promised work at every multiple of this
-    probe_s: float  # cost of asking one server for its exact backlog, beside the round trip
+    probe_s: float  # cost of probing one server (querying its exact backlog), beside the round trip
     warm_up_s: float  # tasks that arrive earlier are served, not counted
     horizon_s: float  # no task arrives later; counted tasks are followed to their end
     network_sha256: str = ""  # content of the file that the links come from; "" where they come from none
@@ -119,8 +120,8 @@ class Decision:
     share: Floats | None = None  # [R, N, E] for split "given": non-negative, sums to one
     candidates: Bools | None = None  # [B, S, E] sets that "best" compares, per station
     objective: str = "finish"  # "finish" (make-span estimate + prices) or "wait" (least backlog: JSQ)
-    probe: Bools | None = None  # [R, N, E] servers asked for their exact backlog before the choice
-    probe_selected: bool = False  # ask the selected servers before the split
+    probe: Bools | None = None  # [R, N, E] servers probed before the choice
+    probe_selected: bool = False  # probe the selected servers before the split
     price_s: Floats | None = None  # [R, N, E] price of a unit share on a server
     use_price_s: Floats | None = None  # [R, N] price of every used share
     congestion: Floats | None = None  # [R, N] kappa: use price kappa x overhead / F x (1 + backlog / mean_work_gcycle)
@@ -148,10 +149,10 @@ class Outcome(NamedTuple):
     return_s: Floats  # [R, N]
     delay_s: Floats  # [R, N]
     late: Bools  # [R, N] delay_s > deadline_s
-    probes: Ints  # [R, N] servers asked
+    probes: Ints  # [R, N] servers probed
 
 
-def locked(array: NDArray[Any]) -> NDArray[Any]:
+def locked(array: NDArray[G]) -> NDArray[G]:
     """The same numbers, not copied, as an array that cannot be written to, nor be made writable (ValueError)."""
     return np.asarray(array.data.toreadonly())  # of a mere read-only view numpy would unlock the owner
 

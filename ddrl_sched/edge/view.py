@@ -1,4 +1,4 @@
-"""What a scheduler may see when it is asked."""
+"""What a scheduler may see when it decides."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -16,7 +16,7 @@ class Earlier(NamedTuple):
 
 @dataclass(frozen=True)
 class View:
-    """What a scheduler may see when it is asked. Read only. M is the width of the window it is asked about."""
+    """What a scheduler may see when it decides. Read only. M is the width of the window that it decides about."""
 
     scenario: Scenario  # capacities, rates, latencies
     tasks: Tasks  # [R, M] the tasks to decide: a whole trace, an epoch, or one task per station (see `cadence`)

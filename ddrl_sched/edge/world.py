@@ -1,5 +1,6 @@
 """The one face of the two physics: what computes delays in a scenario."""
 
+from collections.abc import Mapping
 from typing import Any, Protocol, TypeVar
 
 from ddrl_sched.edge import physics, published
@@ -15,7 +16,7 @@ class World(Protocol[S]):
         """Nothing was placed yet."""
         ...
 
-    def state_of(self, arrays: dict[str, Any]) -> S:
+    def state_of(self, arrays: Mapping[str, object]) -> S:
         """The state with these arrays by the names of its fields."""
         ...
 

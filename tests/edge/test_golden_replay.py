@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from ddrl_sched.config import InputError
 from ddrl_sched.edge import golden_replay, published
+from ddrl_sched.edge.env_settings import SINGLE_RULES
 from ddrl_sched.edge.published_kernel import ONE_SERVER
 from tests.paths import DATA
 
@@ -395,4 +396,4 @@ def test_other_sizes_agree_with_the_papers_text(rule, split, data):
 
 
 def test_single_server_rules_are_known_to_the_replay():
-    assert {rule for rule, facts in published.RULES.items() if facts.sets == ONE_SERVER} == set(golden_replay.SINGLE)
+    assert {rule for rule, facts in published.RULES.items() if facts.sets == ONE_SERVER} == set(SINGLE_RULES)
