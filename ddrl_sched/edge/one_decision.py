@@ -59,18 +59,27 @@ def quote(
 
 
 def simulated_quote(
-    scenario: Scenario, state: State, tasks: Tasks, place: tuple[int, int], *, info: str, probed: Bools | None = None
+    scenario: Scenario,
+    state: State,
+    tasks: Tasks,
+    place: tuple[int, int],
+    *,
+    info: str,
+    probed: Bools | None = None,
+    unseen_work_factor: float = 1.0,
+    min_wait_ratio: float = 0.0,
 ) -> TaskQuote:
     """The quote of the task at `place` (replica, number), as a station of class `info` has it; `state` at its arrival.
 
     probed: [E] servers that were probed: their waits are exact with info "probed", and dispatch waits for the answers.
+    unseen_work_factor, min_wait_ratio: as the fields of Decision, for this task.
     """
     (r, i), world = place, physics.numbers_of(scenario)
     exact = np.zeros(scenario.n_servers, np.bool_) if probed is None else np.asarray(probed, np.bool_)
     b = int(tasks.origin[r, i])
     filled = quote_of(b, world, scratch(scenario.n_servers))
     dispatch, _ = dispatch_s(b, exact, world)
-    fill_quote(r, i, dispatch, INFOS[info], 1.0, 0.0, exact, world, state, tasks, filled)
+    fill_quote(r, i, dispatch, INFOS[info], unseen_work_factor, min_wait_ratio, exact, world, state, tasks, filled)
     task = window_of(tasks.replicas(slice(r, r + 1)), np.array([i]), np.array([i + 1]))
     own, since = state.own_gcycle[r, b].copy(), state.since_gcycle[r, b].copy()
     return TaskQuote(scenario, task, filled, own, since, state.announced_s[r].copy())

@@ -28,6 +28,8 @@ DECISIONS = {
     "priced": Decision("best", "probed", "equal_finish", candidates=SETS, probe=PROBED, price_s=PRICES),
     "own work": Decision("best", "own", "equal_finish", candidates=SETS, own_work_price=np.full((1, 1), 0.3)),
     "congestion": Decision("best", "running", "equal_finish", candidates=SETS, congestion=np.full((1, 1), 2.0)),
+    "unseen": Decision("best", "tracked", "equal_finish", candidates=SETS, unseen_work_factor=np.full((1, 1), 2.5)),
+    "at least": Decision("best", "own", "equal_finish", candidates=SETS, min_wait_ratio=np.full((1, 1), 0.8)),
     "given": Decision("given", "static", "given", select=PROBED, share=np.array([[[0.1, 0.2, 0.3, 0.4]]])),
 }
 LATER = {
@@ -50,6 +52,12 @@ def played(seed, decision, nominal=False):
     return scenario, tasks, states, outcome.share[0]
 
 
+def factors(decision):
+    """What a decision says of waits that its station cannot know exactly."""
+    given = {key: getattr(decision, key) for key in ("unseen_work_factor", "min_wait_ratio")}
+    return {key: float(array[0, 0]) for key, array in given.items() if array is not None}
+
+
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("name", [*DECISIONS, *LATER])
 def test_a_task_alone_gets_the_shares_of_the_simulation(name, seed):
@@ -63,7 +71,7 @@ def test_a_task_alone_gets_the_shares_of_the_simulation(name, seed):
             asked = selected if decision.probe_selected else None
             return simulated_quote(*at, info=decision.split_info, probed=asked)
 
-        known = simulated_quote(*at, info=decision.info, probed=probed)
+        known = simulated_quote(*at, info=decision.info, probed=probed, **factors(decision))
         found = resolve(known, decision, after if name in LATER else None)
         np.testing.assert_array_equal(found, shares[i])
 
