@@ -128,7 +128,9 @@ def evaluate(
 @with_shared_options
 def sweep(shared: Shared, dry_run: DryRun = False) -> None:
     """Train and evaluate every combination of a=1,2 b=3,4, of an experiment or a study. Finished jobs are skipped."""
-    if any(word.startswith("study=") for word in shared.overrides):
+    from ddrl_sched.key_value import key_value
+
+    if any(key_value(word).key == "study" for word in shared.overrides):
         _study(shared, dry_run=dry_run)
     _launch("sweep", shared, multirun=True, dry_run=dry_run)
 

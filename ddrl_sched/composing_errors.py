@@ -16,6 +16,7 @@ from ddrl_sched.overrides import GROUPS
 from ddrl_sched.yaml_files import check, place
 
 NOT_COMPOSED = ("family", "study")  # folders of conf/ that no word of a command chooses for a job
+MAX_INSIDE = 8  # options of a folder that an error names
 MAX_NESTED_DEFAULTS = 20  # more than this without an end are a circle
 
 
@@ -71,8 +72,23 @@ def _missing_option(error: MissingConfigException) -> str:
     if not group:
         return said
     known = list(choices(group, CheckedFiles.folders))
-    hint = near(name, known) or _hint(name, [option for option in known if "/" not in option])
+    flat = [option for option in known if "/" not in option]
+    hint = _inside_folder(name, known) or _reordered(name, known) or near(name, known) or _hint(name, flat)
     return f"{group}: there is no {name!r}{hint}{_where(name)}"
+
+
+def _inside_folder(name: str, known: list[str]) -> str:
+    """What stands in a folder of the group, where the name is that of a folder."""
+    inside = [option for option in known if option.startswith(f"{name}/")]
+    more = ", ..." * (len(inside) > MAX_INSIDE)
+    return f"; that is a folder: {', '.join(inside[:MAX_INSIDE])}{more}" if inside else ""
+
+
+def _reordered(name: str, known: list[str]) -> str:
+    """The one option of the same words in another order: tuned/dqn_ts for dqn_ts_tuned."""
+    words = sorted(re.split("[_/]", name))
+    same = [option for option in known if sorted(re.split("[_/]", option)) == words]
+    return f"; did you mean {same[0]!r}?" if len(same) == 1 else ""
 
 
 def _where(word: str, then: str = "") -> str:
@@ -96,6 +112,8 @@ def _bad_override(error: ConfigCompositionException) -> str:
     if isinstance(cause, OmegaConfBaseException):
         return f"{message}: {_bad_key(cause)}" if message else _bad_key(cause)
     named = re.search(r"Could not override '([^']+)'", message)
+    if there := re.search(r"Could not append to config\. An item is already at '([^']+)'", message):
+        return f"{there[1]}: has a value already; without + it gets another"
     if message.startswith("Ambiguous value"):
         return f"{message}: several values need `ddrl sweep` or --multirun"
     if named:

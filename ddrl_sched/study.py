@@ -22,12 +22,12 @@ from ddrl_sched.display import count, duration
 from ddrl_sched.failures import BAD_INPUT, DONE, FAILED, explain
 from ddrl_sched.jobs.request import Flags
 from ddrl_sched.key_value import key_value
-from ddrl_sched.launch import launch
+from ddrl_sched.launch import SHOWS, launch
 from ddrl_sched.listing import choices, conf_dir, config_folder
-from ddrl_sched.overrides import parsed
+from ddrl_sched.overrides import has_several, parsed
 from ddrl_sched.yaml_files import check, place, read, unreadable
 
-STUDY = "study="  # begins the word that names one
+STUDY = "study"  # key of the word that names one
 MAX_STEPS = 1000
 
 
@@ -39,7 +39,15 @@ def _has_key(word: str) -> str:
 
 Word = Annotated[str, Field(max_length=10_000), AfterValidator(_has_key)]
 Words = Annotated[list[Word], Field(max_length=100)]
-Lines = Annotated[list[Text], Field(min_length=1, max_length=MAX_STEPS)]
+
+
+def _has_keys(line: str) -> str:
+    for word in line.split():
+        _has_key(word)
+    return line
+
+
+Lines = Annotated[list[Annotated[Text, AfterValidator(_has_keys)]], Field(min_length=1, max_length=MAX_STEPS)]
 
 
 class Step(Settings):
@@ -91,6 +99,13 @@ def run_study(words: Sequence[str], hydra_flags: Sequence[str], flags: Flags, *,
     Raises InputError for a study that does not exist or cannot be read.
     """
     study, given = _study_of(words, hydra_flags)
+    if shown_only := [flag for flag in hydra_flags if flag in SHOWS]:
+        raise InputError(f"{shown_only[0]}: not with study, which has many configs; add it to one of its sweeps")
+    for key in ("name", "runs_dir"):
+        _value(given, key, "")
+    for step in study.steps:
+        if step.trained_in not in (None, study.name):
+            trained(_runs_dir(given) / str(step.trained_in))
     statuses = []
     for number, step in enumerate(study.steps, 1):
         time = duration(60 * step.cpu_minutes)
@@ -119,8 +134,8 @@ def _status(statuses: Sequence[int]) -> int:
 
 def _study_of(words: Sequence[str], flags: Sequence[str]) -> tuple[Study, list[str]]:
     """The study that words name, and the other words."""
-    names = [word.removeprefix(STUDY) for word in words if word.startswith(STUDY)]
-    given = [word for word in words if not word.startswith(STUDY)]
+    names = [key_value(word).value for word in words if key_value(word).key == STUDY]
+    given = [word for word in words if key_value(word).key != STUDY]
     if len(names) > 1:
         raise InputError(f"study: given {len(names)} times; one at a time")
     if any(key_value(word).key == "experiment" for word in given):
@@ -186,7 +201,10 @@ def trained(results: Path) -> list[Path]:
         if job["learned"] and job["status"] == "done" and (file.parent / WEIGHTS).exists():
             first.setdefault(job["scheduler"], file.parent)
     if not first:
-        raise InputError(f"{clean(results)}: no trained scheduler; run `ddrl sweep study={clean(results.name)}` first")
+        raise InputError(
+            f"{clean(results)}: no trained scheduler; run "
+            f"`ddrl sweep study={clean(results.name)} runs_dir={clean(results.parent)}` first"
+        )
     return list(first.values())
 
 
@@ -212,5 +230,8 @@ def _runs_dir(given: Sequence[str]) -> Path:
 
 def _value(words: Sequence[str], key: str, default: str) -> str:
     """What the last word of a key says."""
+    several = [word for word in words if key_value(word).key == key and (has_several(word) or word.startswith("~"))]
+    if several:
+        raise InputError(f"{key}: one value expected with study, got {shown(several[0])}")
     overrides = [parsed(word) for word in words if key_value(word).key == key]
     return str(overrides[-1].value()) if overrides and overrides[-1] is not None else default

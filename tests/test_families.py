@@ -6,6 +6,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from ddrl_sched.config import InputError
 from ddrl_sched.jobs.request import Flags
 from ddrl_sched.launch import launch
 from tests.conf_files import CONF, inherited, names, plain, stated
@@ -100,3 +101,18 @@ def test_a_value_that_the_agent_gives_anyway_is_no_change(tmp_path, capsys, word
     words = ["scheduler=dqn_ts", f"runs_dir={tmp_path}", "env.clock.horizon_s=5", "train=tiny", *words]
     assert launch("sweep", words, ["--config-dir", str(own.parent)], Flags(), multirun=True, dry_run=True) == 0
     assert label in capsys.readouterr().out.split()
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("scheduler=ddrl_amsa_tuned", "did you mean 'tuned/ddrl_amsa'"),
+        ("scheduler=settled", "that is a folder: settled/drlcoedge, settled/smcoedge"),
+        ("experiment=amsa", "that is a folder: amsa/edge5, "),
+        ("+scheduler.stream=x", "scheduler.stream: has a value already"),
+        ("+scheduler.published_rule=clean", "scheduler.published_rule"),
+    ],
+)
+def test_names_of_folders_and_older_names_are_told_apart(word, said):
+    with pytest.raises(InputError, match=re.escape(said)):
+        launch("sweep", ["scheduler=eft", word] if word[0] == "+" else [word], [], Flags(), multirun=True, dry_run=True)

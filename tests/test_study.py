@@ -149,7 +149,10 @@ def test_what_was_not_trained_cannot_be_evaluated(own, tmp_path):
     study = {**STUDY, "steps": [STUDY["steps"][3] | {"trained_in": "amsa"}]}
     done = ddrl(*own(study))
     assert done.exit_code == 2
-    assert f"{tmp_path / 'runs/amsa'}: no trained scheduler; run `ddrl sweep study=amsa` first" in done.stderr
+    runs = tmp_path / "runs"
+    said = f"{runs / 'amsa'}: no trained scheduler; run `ddrl sweep study=amsa runs_dir={runs}` first"
+    assert said in done.stderr.replace("\n", " ")
+    assert done.stdout == ""  # told before the first step
 
 
 def test_trained_leaves_out_what_is_no_job(tmp_path):
@@ -173,6 +176,10 @@ def test_a_given_word_replaces_that_of_its_key():
         (["study=zzz"], "study: there is no 'zzz'; known: ablation, amsa, "),
         (["study=ats"], "study: there is no 'ats'; `ddrl sweep experiment=ats` is one sweep"),
         (["study=amsa", "study=asking"], "study: given 2 times"),
+        (["study=amsa", "name=a,b"], "name: one value expected with study, got 'name=a,b'"),
+        (["study=amsa", "runs_dir=a,b"], "runs_dir: one value expected with study, got 'runs_dir=a,b'"),
+        (["study=amsa", "--cfg", "job"], "--cfg: not with study"),
+        (["+study=zzz"], "study: there is no 'zzz'"),
         (["study=amsa", "experiment=ats"], "experiment: not with study, whose steps name their experiments"),
     ],
 )
@@ -195,6 +202,7 @@ def test_only_a_sweep_runs_a_study():
         (("steps", 0, "sweep", ["eft"]), r"steps\[0\]\.sweep\[0\]: must be KEY=VALUE, got 'eft'"),
         (("steps", 0, "sweep", None), r"steps\[0\]: one of sweep and eval must be given"),
         (("steps", 3, "trained_in", None), r"steps\[3\]\.trained_in: must be given with eval"),
+        (("steps", 1, "each", ["--help"]), r"steps\[1\]\.each\[0\]: must be KEY=VALUE, got '--help'"),
         (("steps", 3, "each", ["a=1"]), r"steps\[3\]\.each: only with sweep"),
         (("steps", 1, "cpu_minuts", 3), r"steps\[1\]\.cpu_minuts: unknown key; did you mean 'cpu_minutes'\?"),
         (("steps", []), r"steps: must have at least 1 entries"),

@@ -31,7 +31,7 @@ from ddrl_sched.jobs.strict_json import check_plain
 from ddrl_sched.jobs.training import resumed
 from ddrl_sched.key_value import key_value
 from ddrl_sched.labels import GYM_AGENT
-from ddrl_sched.provenance import Provenance
+from ddrl_sched.provenance import Provenance, without_claims
 from ddrl_sched.run.cartpole import (
     Budget,
     EvalPoint,
@@ -131,7 +131,10 @@ def resolve(request: Request) -> JobSpec[GymSettings]:
     check_label(request.label)
     _check_budget(settings)
     _learners(settings)
-    identity = {"settings": settings.model_dump(exclude={"name", "baselines"}), "label": request.label}
+    identity = {
+        "settings": without_claims(settings.model_dump(exclude={"name", "baselines"})),
+        "label": request.label,
+    }
     name = job_id(identity, {})
     return JobSpec(
         kind="cartpole",
@@ -156,7 +159,8 @@ def _refuse_foreign(request: Request) -> None:
             raise InputError(f"{shown(word)}: has no meaning with env.kind gym")
     given = request.data.get("scheduler")
     if not isinstance(given, Mapping) or given.get("name") != GYM_AGENT:
-        raise InputError(f"scheduler: env.kind gym needs one of the schedulers named cartpole_..., got {request.label}")
+        known = "one of the schedulers in cartpole/ (`ddrl list scheduler cartpole`)"
+        raise InputError(f"scheduler: env.kind gym needs {known}, got {request.label}")
 
 
 def check(spec: JobSpec[GymSettings]) -> None:

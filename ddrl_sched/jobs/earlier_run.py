@@ -39,6 +39,7 @@ class Trained:
 def settings_of_run(source: Path, composed: Mapping[str, object], overrides: Sequence[str]) -> Trained:
     """What a finished run folder says of its training, with what the command line changes. InputError names keys."""
     try:
+        source = records.trained_folder(source)
         job, manifest = records.read_finished(source)
         _check_trained(source, manifest)
     except (OSError, ValueError) as error:

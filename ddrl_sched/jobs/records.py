@@ -128,6 +128,13 @@ def read_finished(folder: Path | str) -> tuple[JobRecord, dict[str, str]]:
     return job, manifest
 
 
+def trained_folder(folder: Path | str) -> Path:
+    """The folder, or the only one inside it with weights. ValueError where there is none, or more than one."""
+    folder = Path(folder)
+    inside = sorted(file.parent for file in folder.glob("*/weights.safetensors"))
+    return inside[0] if len(inside) == 1 and not (folder / "job.json").exists() else run_folder(folder)
+
+
 def run_folder(folder: Path | str) -> Path:
     """The folder; ValueError if there is none, or if it holds run folders and is none."""
     folder = Path(folder)

@@ -16,7 +16,7 @@ from ddrl_sched.jobs.earlier_run import command_of_begun, merged, settings_of_be
 from ddrl_sched.jobs.request import Command, JobSpec, Request, Weights, World, check_label, job_id
 from ddrl_sched.jobs.strict_json import check_plain
 from ddrl_sched.labels import GYM_AGENT, LEARNED
-from ddrl_sched.provenance import provenance_of
+from ddrl_sched.provenance import provenance_of, without_claims
 from ddrl_sched.run.inputs import by_content, input_files, read_inputs
 from ddrl_sched.run.settings import JobSettings, SavingSettings
 from ddrl_sched.schedulers.table import own_source
@@ -102,7 +102,7 @@ def _identity(settings: JobSettings, stated: _Stated, drawn_as: str, command: Co
     """What the result depends on, beside input files and code: without learning, neither training nor its seeds."""
     plain = settings.model_dump(exclude={"name", "baselines"} | (set() if learns_by(settings) else {"train"}))
     identity: dict[str, object] = {
-        "settings": by_content(plain),
+        "settings": by_content(without_claims(plain)),
         "label": stated.label,
         "weights": stated.weights.sha256 if stated.weights else None,
         "what": "train" if command == "train" else "evaluate",

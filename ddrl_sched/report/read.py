@@ -115,6 +115,8 @@ def _provenance(job: JobRecord) -> dict[str, object]:
     except InputError:
         said = Provenance()
     name, bracket, changes = clean(job["scheduler"]).partition("(")
+    if bracket:  # nothing was published of a method with other settings
+        said = said.model_copy(update={"published_delay_s": None, "published_gain_pct": None})
     return {
         "stream": f"{clean(said.stream or name)}{bracket}{changes}",
         "published_as": clean(said.published_as or ""),

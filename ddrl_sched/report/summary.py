@@ -27,6 +27,8 @@ def summary(folder: Path) -> str:
         rules = dict.fromkeys(tables["eval"]["rule"].tolist())
         lines = [_evaluated(_where(tables["eval"], tables["eval"]["rule"] == rule)) for rule in rules]
         return "\n".join([*lines, f"results: {place}"])
+    if "returns" in tables:
+        return "\n".join([_returned(tables["returns"]), f"results: {place}"])
     again = shlex.join(["ddrl", "eval", "--run", place, *_own_files(folder)])
     return "\n".join([_trained(tables["curves"]), f"results: {place}", f"evaluate: {again}"])
 
@@ -54,6 +56,14 @@ def _evaluated(rows: Columns) -> str:
     rule = "" if rows["rule"][0] == "clean" else f" under the rule {rows['rule'][0]}"
     late = f"late {100 * task_mean(rows, 'late_rate'):.3g} %"
     return f"mean delay {scale * mean.value:.4g} {unit}{interval} over {traces}, {late}{rule}"
+
+
+def _returned(rows: Columns) -> str:
+    """CartPole: the greedy policies after the last steps."""
+    steps = rows["steps"].max()
+    greedy = rows["final_greedy"][rows["steps"] == steps]
+    seeds = f"{len(greedy)} seed{'s' * (len(greedy) != 1)}"
+    return f"mean greedy return {greedy.mean():.4g} over {seeds} after {steps:,} steps"
 
 
 def _trained(curves: Columns) -> str:

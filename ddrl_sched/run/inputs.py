@@ -11,6 +11,7 @@ from ddrl_sched.edge.env_settings import EnvSettings
 from ddrl_sched.edge.input_file import MAX_GML_BYTES, MAX_TRACE_BYTES, content_sha256, read_bytes
 from ddrl_sched.edge.workload_settings import WorkloadSettings
 from ddrl_sched.fingerprint import canonical_hash
+from ddrl_sched.provenance import without_claims
 
 TRACE_FILE, NETWORK_FILE = INPUT_KEYS = ("workload.path", "env.network.file")  # settings that name a file
 
@@ -70,7 +71,7 @@ def training_settings(settings: Mapping[str, object], inputs: Inputs) -> dict[st
 
     An input file whose content is not in `inputs` counts by its path. The settings may be a stranger's.
     """
-    known: Mapping[str, object] = by_content(settings, inputs)
+    known: Mapping[str, object] = by_content(without_claims(settings), inputs)
     if value_at(known, "train.loads"):
         known = _without(known, ["workload", "load"])
     groups = {key: known.get(key) for key in ("seed", "env", "workload", "scheduler", "train")}

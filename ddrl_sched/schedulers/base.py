@@ -118,7 +118,9 @@ def traits_of(scheduler: Scheduler) -> Traits:
         cadence = _word("cadence", getattr(scheduler, "cadence", None), CADENCES, name)
         choose_info = _word("choose_info", getattr(scheduler, "choose_info", info), INFO_CLASSES, name)
         memory_s = _seconds("rate_memory_s", getattr(scheduler, "rate_memory_s", None), name)
-        draws = bool(getattr(scheduler, "draws", False))
+        draws = getattr(scheduler, "draws", False)
+    if not isinstance(draws, bool):
+        raise InputError(f"scheduler.draws: expected True or False, got {shown(draws)} ({name})")
     traits = Traits(name, info, cadence, choose_info, memory_s, draws)
     check_use(traits, "choose_info", traits.choose_info)
     return traits

@@ -628,3 +628,19 @@ def test_a_damaged_training_is_not_taken_over(tmp_path, monkeypatch):
     monkeypatch.setattr("ddrl_sched.jobs.training._train", lambda *_: pytest.fail("trained again"))
     with pytest.raises(pytest.fail.Exception, match="trained again"):
         run_job({**data, "workload": {**data["workload"], "load": 0.5}}, "sweep", NO_OPTIONS)
+
+
+def test_the_only_training_of_a_folder_is_evaluated(tmp_path):
+    data = settings(tmp_path) | {"scheduler": learned("tuned/dqn_ts"), "label": "tuned/dqn_ts"}
+    data["scheduler"]["learning"] |= {"start_slots": 1, "batch": 4}
+    assert run_job(data, "train") == "done"
+    assert run_job(data, "eval", {"run": str(tmp_path / "jobs")}) == "done"
+    assert run_job(data, "eval", {"run": str(tmp_path / "jobs")}) == "skipped"  # an evaluation beside it has no weights
+
+
+def test_what_was_published_of_a_scheduler_is_no_part_of_its_job(tmp_path):
+    data = settings(tmp_path, "amcoedge") | {"scheduler": learned("tuned/amcoedge")}
+    claims = {"published_delay_s": 0.5, "family": "another"}
+    one, other = (ask(data | {"scheduler": data["scheduler"] | change}) for change in ({}, claims))
+    assert one.job_id == other.job_id
+    assert one.settings != other.settings
