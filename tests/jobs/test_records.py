@@ -290,7 +290,8 @@ def test_code_version_follows_content_and_name(tmp_path):
 def test_records_never_load_torch_numba_or_the_world():
     code = (
         "import sys, ddrl_sched.jobs.records, ddrl_sched.fingerprint as f; f.numerics(); f.package_versions(); "
-        "light = ('ddrl_sched.edge', 'ddrl_sched.edge.input_file', 'ddrl_sched.edge.settings'); "
+        "light = {'ddrl_sched.edge'} | {f'ddrl_sched.edge.{n}_settings' for n in ('env', 'workload')}; "
+        "light.add('ddrl_sched.edge.input_file'); "
         "world = [m for m in sys.modules if m.startswith('ddrl_sched.edge') and m not in light]; "
         "print([m for m in sys.modules if m.split('.')[0] in ('torch', 'numba')] + world)"
     )

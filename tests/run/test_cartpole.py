@@ -178,7 +178,7 @@ def test_jobs_of_all_agents_and_their_report(tmp_path, capsys):
     [
         ({}, "eval", "ddrl eval"),
         ({"overrides": ["workload.load=0.3"]}, "train", "workload.load=0.3"),
-        ({"scheduler": {"name": "least_of"}}, "train", "needs one of the schedulers named cartpole_"),
+        ({"scheduler": {"name": "least_of"}}, "train", "needs one of the schedulers in cartpole/"),
         (
             {
                 "train": {
