@@ -12,7 +12,8 @@ from tests.conf_files import CONF, names, stated
 
 ALL = names("scheduler")
 KINDS = ("optimal", "rand_coedge", "jsq2", "smcoedge", "tuned/ddrl_amsa", "ddrl_amsa_price", "ablation/set_mlp")
-AGENTS = ("cartpole/dqn", "cartpole/dsac_tuned", "ablation/cartpole_x0")
+AGENTS = [name for name in ALL if name.startswith(("cartpole/", "ablation/cartpole_"))]
+OF_EDGE = [name for name in ALL if name not in (*AGENTS, "best_k")]  # which has no k of its own
 MULTI = ("optimal", "rand_coedge", "equal_finish", "best_set")  # with numbers of their own rule
 RULES = ("random", "capacity_proportional", "jsq2", "round_robin", "eft", "priced")
 
@@ -40,21 +41,23 @@ def composed(copies, names, *words):
     return {job.label: job.spec for job in jobs}
 
 
-def test_no_setting_depends_on_what_a_yaml_is_called(copies):
-    words = ("env=published_multi", "workload=published_multi", "env.rule=own")
-    data = composed(copies, [*KINDS, *map(renamed, KINDS)], *words)
-    assert len(data) == 2 * len(KINDS)
-    for name in KINDS:
+@pytest.mark.parametrize(
+    ("schedulers", "words"),
+    [
+        (OF_EDGE, ["env=edge5", "workload=poisson"]),
+        (KINDS, ["env=published_multi", "workload=published_multi", "env.rule=own"]),
+        (AGENTS, ["env=cartpole", "train=cartpole"]),
+    ],
+)
+def test_no_setting_depends_on_what_a_yaml_is_called(copies, schedulers, words):
+    data = composed(copies, [*schedulers, *map(renamed, schedulers)], *words)
+    assert len(data) == 2 * len(schedulers)
+    for name in schedulers:
         one, other = (data[label] for label in (name, renamed(name)))
         assert one.settings == other.settings
-        assert one.drawn_as == other.drawn_as
+        assert (one.drawn_as, one.learns, one.world) == (other.drawn_as, other.learns, other.world)
+        assert {**one.identity, "label": ""} == {**other.identity, "label": ""}
         assert (one.label, other.label) == (name, renamed(name))
-
-
-def test_agents_of_cartpole_neither(copies):
-    data = composed(copies, [*AGENTS, *map(renamed, AGENTS)], "env=cartpole", "train=cartpole")
-    for name in AGENTS:
-        assert data[name].settings == data[renamed(name)].settings
 
 
 @pytest.mark.parametrize(
