@@ -253,11 +253,13 @@ def test_a_wrong_folder_or_world_for_weights_is_named(tmp_path):
     data = settings(tmp_path) | {"scheduler": learned("tuned/ddrl_amsa"), "label": "tuned/ddrl_amsa"}
     table_of(tmp_path, data)
     folder = tmp_path / "jobs" / plan_job(data, "sweep", NO_OPTIONS)["job_id"]
+    shutil.copytree(folder, tmp_path / "jobs" / "another")  # of several trainings none is meant
+    first = min(folder.name, "another")
     for key, command in (("run", "eval"), ("resume", "train")):
         with pytest.raises(InputError, match=rf"--{key} .*nowhere: there is no such folder"):
             ask(data, command, NO_OPTIONS | {key: str(tmp_path / "nowhere")})
         with pytest.raises(
-            InputError, match=rf"--{key} .*jobs: expected one run folder; this holds 1, {folder.name} for"
+            InputError, match=rf"--{key} .*jobs: expected one run folder; this holds 2, {first} for"
         ):
             ask(data, command, NO_OPTIONS | {key: str(tmp_path / "jobs")})
     world = plain("env", "edge5")
