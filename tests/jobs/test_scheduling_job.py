@@ -258,9 +258,7 @@ def test_a_wrong_folder_or_world_for_weights_is_named(tmp_path):
     for key, command in (("run", "eval"), ("resume", "train")):
         with pytest.raises(InputError, match=rf"--{key} .*nowhere: there is no such folder"):
             ask(data, command, NO_OPTIONS | {key: str(tmp_path / "nowhere")})
-        with pytest.raises(
-            InputError, match=rf"--{key} .*jobs: expected one run folder; this holds 2, {first} for"
-        ):
+        with pytest.raises(InputError, match=rf"--{key} .*jobs: expected one run folder; this holds 2, {first} for"):
             ask(data, command, NO_OPTIONS | {key: str(tmp_path / "jobs")})
     world = plain("env", "edge5")
     speeds = world["servers"]["speed_gcps"][:4]
