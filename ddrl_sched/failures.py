@@ -3,7 +3,7 @@
 import sys
 import sysconfig
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,6 +12,12 @@ from ddrl_sched.config import InputError, clean
 
 PACKAGE = Path(__file__).resolve().parent
 DONE, FAILED, BAD_INPUT, IO_ERROR, INTERRUPTED = 0, 1, 2, 4, 130
+
+
+def status_of(codes: Iterable[int]) -> int:
+    """0, or the one status of all that failed, or 1 where they failed in several ways."""
+    failed = set(codes) - {DONE}
+    return DONE if not failed else failed.pop() if len(failed) == 1 else FAILED
 
 
 class ExplainedError(Exception):

@@ -14,7 +14,7 @@ from ddrl_sched.compose import Job, compose, hydra_main, is_of_launcher
 from ddrl_sched.config import InputError, clean
 from ddrl_sched.display import count
 from ddrl_sched.dry_run import REFUSED, plan_table, refused
-from ddrl_sched.failures import BAD_INPUT, DONE, FAILED, ExplainedError
+from ddrl_sched.failures import BAD_INPUT, DONE, ExplainedError, status_of
 from ddrl_sched.jobs import kinds
 from ddrl_sched.jobs.request import Command, Flags, Plan, Result
 from ddrl_sched.jobs.state import done_folder
@@ -63,7 +63,7 @@ def launch(
     if not multirun and len(jobs) == 1:
         return _tell(jobs[0])
     print(sweep_summary(jobs), flush=True)
-    return _exit_status(jobs)
+    return status_of(_result(job).code for job in jobs)
 
 
 def plan(command: Command, overrides: Sequence[str], hydra_flags: Sequence[str], flags: Flags) -> list[Job]:
@@ -179,12 +179,6 @@ def sweep_summary(jobs: Sequence[Job]) -> str:
     for message, names in failed.items():
         lines += [*names, *[indent(f"error: {message}", "  ")] * bool(message)]
     return "\n".join(lines)
-
-
-def _exit_status(jobs: Sequence[Job]) -> int:
-    """0, or the one status of all that failed, or 1 where they failed in several ways."""
-    codes = {_result(job).code for job in jobs} - {DONE}
-    return DONE if not codes else codes.pop() if len(codes) == 1 else FAILED
 
 
 def _tell(job: Job) -> int:

@@ -19,7 +19,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from ddrl_sched.config import InputError, Name, Positive, Settings, Text, clean, near, shown, validate
 from ddrl_sched.display import count, duration
-from ddrl_sched.failures import BAD_INPUT, DONE, FAILED, explain
+from ddrl_sched.failures import BAD_INPUT, DONE, explain, status_of
 from ddrl_sched.jobs.request import Flags
 from ddrl_sched.key_value import key_value
 from ddrl_sched.launch import SHOWS, launch
@@ -123,13 +123,7 @@ def run_study(words: Sequence[str], hydra_flags: Sequence[str], flags: Flags, *,
     folder = _runs_dir(given) / _value(given, "name", study.name)
     for report in study.reports:
         print("tables: " + shlex.join(["ddrl", "report", clean(folder), *report]), flush=True)
-    return _status(statuses)
-
-
-def _status(statuses: Sequence[int]) -> int:
-    """0, or the one status of all commands that failed, or 1 where they failed in several ways."""
-    codes = {status for status in statuses if status != DONE}
-    return DONE if not codes else codes.pop() if len(codes) == 1 else FAILED
+    return status_of(statuses)
 
 
 def _study_of(words: Sequence[str], flags: Sequence[str]) -> tuple[Study, list[str]]:
