@@ -4,6 +4,7 @@ Nothing of it is executed, instantiated, resolved or unpickled. JSON is limited 
 schema of `jobs.records` and fit the manifest; links, pipes and devices are not followed; text loses control characters.
 """
 
+import hashlib
 import math
 import os
 from collections import defaultdict
@@ -37,6 +38,7 @@ from ddrl_sched.provenance import Provenance, provenance_of
 from ddrl_sched.report.settings_diff import FlatSettings, flatten
 from ddrl_sched.report.worlds import override_changes, world_of_training
 from ddrl_sched.run.inputs import by_content, input_files, training_settings
+from ddrl_sched.run.metrics import ELAPSED_METRIC
 
 NOT_IDENTITY = ("name", "baselines", "seeds")  # settings in which two runs of one scheduler may differ
 MAX_NAMED_SEEDS = 10  # in a remark
@@ -92,8 +94,9 @@ def read_folder(folder: Path, wanted: Wanted, most: int | None = None, most_bins
         room = {"curves": None, "delays": most_bins}.get(name, most)  # most rows of curves are other metrics
         table = parse_table(records.read_verified(folder, file, manifest, MAX_TABLE_BYTES), schema, file, room)
         if name == "curves":
+            training = _curve_hash(table)
             table = _of_metrics(table, wanted.curves, most)
-            about |= _training_columns(job, about["settings"], manifest[file])
+            about |= _training_columns(job, about["settings"], training)
         else:
             check_table(name, table, clean(job["scheduler"]))
         if name == "delays":
@@ -150,7 +153,7 @@ def _provenance(job: JobRecord) -> dict[str, object]:
     }
 
 
-def _training_columns(job: JobRecord, of_job: FlatSettings, curves_sha256: str) -> dict[str, object]:
+def _training_columns(job: JobRecord, of_job: FlatSettings, curve_hash: str) -> dict[str, object]:
     """Further columns of curves: the `world` trained in, hashes of the settings and of the curves."""
     inputs = _own_inputs(job)
     budget = training_settings(job["settings"], inputs)
@@ -159,8 +162,18 @@ def _training_columns(job: JobRecord, of_job: FlatSettings, curves_sha256: str) 
         "scheduler": clean(job["scheduler"]),
         "world": world_of_training(job, of_job, inputs),
         "budget": canonical_hash(budget),
-        "training": curves_sha256,
+        "training": curve_hash,
     }
+
+
+def _curve_hash(table: Columns) -> str:
+    """Hash of all that a training measured but its time: a copy of it, or the same made again, has the same."""
+    timed = table["metric"] == ELAPSED_METRIC
+    digest = hashlib.sha256()
+    for column in table.values():
+        kept = column[~timed]
+        digest.update("\n".join(kept).encode() if kept.dtype == object else kept.tobytes())
+    return digest.hexdigest()
 
 
 def _own_inputs(job: JobRecord) -> dict[str, str]:
