@@ -174,6 +174,31 @@ def report(
         raise typer.Exit(tables(paths, baseline or [], format, out, strict, wide=wide))
 
 
+@app.command()
+def show(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
+    debug: Debug = False,
+) -> None:
+    """Look into one run: state, results, training curve, settings, files."""
+    with _plain_errors(debug):
+        from ddrl_sched.report.show import main as overview
+
+        raise typer.Exit(overview(run))
+
+
+@app.command()
+def diff(
+    one: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
+    other: Annotated[Path, typer.Argument(metavar="RUN", help="Another one.")],
+    debug: Debug = False,
+) -> None:
+    """What sets two runs apart: settings, versions, results."""
+    with _plain_errors(debug):
+        from ddrl_sched.report.run_diff import main as differences
+
+        raise typer.Exit(differences(one, other))
+
+
 @app.command(name="list")
 def list_choices(
     group: Annotated[str | None, typer.Argument(metavar="GROUP", help="scheduler, env, workload, ...")] = None,
