@@ -12,7 +12,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import pyarrow as pa
 
 from ddrl_sched.config import InputError, clean
 from ddrl_sched.fingerprint import canonical_hash
@@ -20,7 +22,9 @@ from ddrl_sched.jobs import records
 from ddrl_sched.jobs.reading import (
     MAX_REPORT_ROWS,
     MAX_TABLE_BYTES,
+    SCHEMAS,
     Columns,
+    check_counts,
     check_delays,
     check_table,
     learnt_nothing,
@@ -28,7 +32,7 @@ from ddrl_sched.jobs.reading import (
     of_metrics,
     parse_table,
 )
-from ddrl_sched.jobs.schemas import CURVES_SCHEMA, EVAL_SCHEMA, RETURNS_SCHEMA, JobRecord
+from ddrl_sched.jobs.schemas import JobRecord
 from ddrl_sched.labels import LEARNS_THE_SAME
 from ddrl_sched.provenance import Provenance, provenance_of
 from ddrl_sched.report.settings_diff import FlatSettings, flatten
@@ -42,7 +46,7 @@ MAX_NAMED_SEEDS = 10  # in a remark
 
 @dataclass(frozen=True)
 class Folder:
-    """A finished run. `tables`: columns of "eval", "returns" and "curves", those it has."""
+    """A finished run. `tables`: columns of "eval", "returns", ... (jobs.reading.SCHEMAS), those it has."""
 
     scheduler: str
     about: Mapping[str, Any]  # a value per column that all its rows share
@@ -51,34 +55,54 @@ class Folder:
 
     @property
     def n_rows(self) -> int:
-        """Of all its tables."""
-        return sum(map(n_rows, self.tables.values()))
+        """Of all its tables, except histograms."""
+        return sum(n_rows(table) for name, table in self.tables.items() if name != "delays")
+
+    @property
+    def n_bins(self) -> int:
+        """Rows of its histograms."""
+        return n_rows(self.tables["delays"]) if "delays" in self.tables else 0
 
 
-def read_folder(
-    folder: Path, curves: Collection[str] = (), most: int | None = None, *, evaluations: bool = True
-) -> Folder:
-    """A run folder with rows of these metrics of its curves. ValueError, OSError say why it cannot be read.
+class Wanted(NamedTuple):
+    """What a report needs of run folders. `curves`: these metrics of them."""
 
-    `most`: rows that a report still has room for; a folder of more is refused before it is unpacked.
+    curves: Collection[str] = ()
+    evaluations: bool = True
+    delays: bool = False  # histograms
+    timelines: bool = False
+
+    def schemas(self) -> dict[str, pa.Schema]:
+        """{name of a table: its schema}."""
+        names = ["eval", "returns"] * self.evaluations + ["delays"] * self.delays + ["timeline"] * self.timelines
+        return {name: SCHEMAS[name] for name in [*names, *(["curves"] if self.curves else [])]}
+
+
+def read_folder(folder: Path, wanted: Wanted, most: int | None = None, most_bins: int | None = None) -> Folder:
+    """A run folder with the tables that are wanted. ValueError, OSError say why it cannot be read.
+
+    `most`: rows, and `most_bins` rows of histograms, that a report still has room for; a folder of more is refused
+    before it is unpacked.
     """
     job, manifest = records.read_finished(folder)
-    wanted = {"eval": EVAL_SCHEMA, "returns": RETURNS_SCHEMA} if evaluations else {}
-    wanted |= {"curves": CURVES_SCHEMA} if curves else {}
-    about, tables = _shared_columns(job, folder), {}
-    for name, schema in wanted.items():
+    about = _shared_columns(job, folder)
+    tables: dict[str, Columns] = {}
+    for name, schema in wanted.schemas().items():
         file = f"{name}.parquet"
         if file not in manifest and not os.path.lexists(folder / file):
             continue
-        room = None if name == "curves" else most  # most of its rows are other metrics
+        room = {"curves": None, "delays": most_bins}.get(name, most)  # most rows of curves are other metrics
         table = parse_table(records.read_verified(folder, file, manifest, MAX_TABLE_BYTES), schema, file, room)
         if name == "curves":
             training = _curve_hash(table)
-            table = _of_metrics(table, curves, most)
+            table = _of_metrics(table, wanted.curves, most)
             about |= _training_columns(job, about["settings"], training)
         else:
             check_table(name, table, clean(job["scheduler"]))
-        most = None if most is None else most - n_rows(table)
+        if name == "delays":
+            check_counts(tables["eval"], table)
+        elif most is not None:
+            most -= n_rows(table)
         tables[name] = table
     remark = _remark(folder, job, manifest) if "returns" not in tables else ""
     return Folder(clean(job["scheduler"]), about, tables, remark)
