@@ -141,7 +141,25 @@ JOB_FIELDS: dict[str, str] = {  # key of job.json -> its type
     "duration_s": "float?",
     "cpu_s": "float?",
     "error": "str?",
+    "training": "training?",  # of weights that were trained before; null: none, or trained by the job itself
 }
+TRAINING_FIELDS = {
+    "job_id": "name",
+    "overrides": "list[str]",  # of its command
+    "created": "time",
+    "cpu_s": "float?",
+    "code_version": "name",
+}
+
+
+class TrainingRecord(TypedDict):
+    """Where trained weights come from: what their job.json says."""
+
+    job_id: str
+    overrides: list[str]
+    created: str
+    cpu_s: float | None
+    code_version: str
 
 
 class JobRecord(TypedDict):
@@ -166,6 +184,7 @@ class JobRecord(TypedDict):
     duration_s: float | None
     cpu_s: float | None
     error: str | None
+    training: TrainingRecord | None
 
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -195,6 +214,7 @@ def check_job(job: object) -> None:
     for key, kind in JOB_FIELDS.items():
         if not _is_of(job[key], kind):
             wanted = kind.replace("name", f"text of at most {MAX_NAME} characters")
+            wanted = wanted.replace("training?", f"null or {', '.join(TRAINING_FIELDS)} of a training")
             wanted = wanted.replace("inputs", f"sha256 of {' and '.join(INPUT_KEYS)}")
             raise ValueError(f"job.json: {key} is not {wanted}")
     if len(job["baselines"]) > MAX_BASELINES:
@@ -208,6 +228,12 @@ def _is_of(value: object, kind: str) -> bool:
         return value is None or _is_of(value, kind[:-1])
     if kind.startswith("list["):
         return isinstance(value, list) and all(_is_of(v, kind[5:-1]) for v in value)
+    if kind == "training":
+        return (
+            isinstance(value, dict)
+            and value.keys() == TRAINING_FIELDS.keys()
+            and all(_is_of(value[key], of) for key, of in TRAINING_FIELDS.items())
+        )
     if not isinstance(value, _PLAIN[kind]) or (isinstance(value, bool) and kind != "bool"):
         return False
     if isinstance(value, str):

@@ -160,9 +160,9 @@ def test_results_are_of_the_scenario_of_their_job(tmp_path, rows, fits):
 
 def test_a_job_whose_table_no_report_reads_fails(tmp_path, monkeypatch):
     data = settings(tmp_path)
-    monkeypatch.setattr(
-        "ddrl_sched.jobs.scheduling.evaluate", lambda *_, **__: eval_frame(2, late_rate=7.0).to_dict("records")
-    )
+    rows = eval_frame(2, late_rate=7.0).to_dict("records")
+    found = Evaluation(rows, {"row": [0, 1], "bin": [5, 5], "count": [1, 1]}, None)
+    monkeypatch.setattr("ddrl_sched.jobs.scheduling.evaluate", lambda *_, **__: found)
     with pytest.raises(InputError, match="no report would read them"):
         run_job(data, "eval", NO_OPTIONS)
     assert records.read_job(ask(data, "eval", NO_OPTIONS).folder)["status"] == "failed"
