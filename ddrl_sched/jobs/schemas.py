@@ -94,6 +94,7 @@ TASKS_SCHEMA = _schema(
     latency_s=_FLOAT,  # one way
     unit_s=_FLOAT,  # computing the whole task and returning its result
     fixed_s=_FLOAT,  # the overhead of a used share and the latency of its return
+    asking_s=_FLOAT,  # that asking took, the same for all servers
     own=_FLAG,  # the station's own server
     asked=_FLAG,  # for its exact backlog
     chosen=_FLAG,

@@ -41,7 +41,7 @@ class Evaluation(NamedTuple):
     rows: Rows
     delays: dict[str, Ints]
     timeline: dict[str, Ints | Floats] | None  # None under a published rule, which knows no service in time
-    tasks: task_record.Columns | None  # of tasks.parquet; None unless asked for
+    tasks: task_record.Columns | None = None  # of tasks.parquet; None unless asked for
 
 
 @dataclass(frozen=True)

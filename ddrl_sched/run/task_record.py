@@ -11,6 +11,7 @@ import numpy as np
 
 from ddrl_sched.edge import physics
 from ddrl_sched.edge.one_decision import TaskQuote, resolve, simulated_quote
+from ddrl_sched.edge.physics_resolve import dispatch_s
 from ddrl_sched.edge.physics_state import State
 from ddrl_sched.edge.session import Traces, Window
 from ddrl_sched.edge.types import Bools, Decision, Floats, Ints, Outcome, Scenario, Tasks
@@ -39,6 +40,7 @@ class Seen(NamedTuple):
     latency_s: Floats
     unit_s: Floats  # computing the whole task, and returning its result
     fixed_s: Floats  # the overhead of a used share, and the latency of its return
+    asking_s: Floats  # that asking takes, the same for all servers
     own: Bools  # the station's own server
     asked: Bools
     chosen: Bools
@@ -127,7 +129,8 @@ def _seen(scenario: Scenario, state: State, tasks: Tasks, i: int, one: Decision)
     splits = by_split[0] if by_split else known
     waits = (known.quote.free_s, splits.quote.free_s, exact.free_s)
     rest = (exact.port_s, exact.send_s, exact.latency_s, exact.unit_s, exact.fixed_s)
-    return Seen(*waits, *rest, own, asked[0] & ~own, chosen)
+    asking_s, _ = dispatch_s(int(tasks.origin[0, i]), asked[0], physics.numbers_of(scenario))
+    return Seen(*waits, *rest, np.full(scenario.n_servers, asking_s), own, asked[0] & ~own, chosen)
 
 
 def _columns(tasks: Tasks, outcome: Outcome, seen: list[Seen]) -> Columns:

@@ -12,6 +12,7 @@ from ddrl_sched.config import InputError
 from ddrl_sched.jobs import reading, records, schemas
 from ddrl_sched.jobs.strict_json import LARGEST, MAX_JSON_BYTES, check_plain
 from ddrl_sched.report.load import load
+from ddrl_sched.run.evaluate import Evaluation
 from tests.conf_files import plain
 from tests.jobs.test_records import curves_frame, eval_frame, job
 from tests.jobs.test_scheduling_job import NO_OPTIONS, settings
