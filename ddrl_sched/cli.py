@@ -168,6 +168,54 @@ def report(
         raise typer.Exit(tables(paths, baseline or [], format, out, strict, wide=wide, kind=kind))
 
 
+@app.command()
+def show(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
+    task: Annotated[int | None, typer.Option("--task", help="Tell one decision: number of a task.")] = None,
+    gantt: Annotated[
+        str | None, typer.Option("--gantt", metavar="FROM:TO", help="Draw servers and ports in these seconds.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="With --gantt: .svg, .pdf or .png.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="With --task or --gantt: of several.")] = None,
+    trace: Annotated[int | None, typer.Option("--trace", help="With --task or --gantt: of several.")] = None,
+    debug: Debug = False,
+) -> None:
+    """Look into one run: state, results, training curve, settings, files; or one task; or servers over time."""
+    with _plain_errors(debug):
+        from ddrl_sched.config import InputError
+
+        if task is not None and gantt is not None:
+            raise InputError("--task: not with --gantt, which is a picture of many")
+        if out is not None and gantt is None:
+            raise InputError("--out: only with --gantt FROM:TO")
+        if task is not None:
+            from ddrl_sched.explain_task import main as explain
+
+            raise typer.Exit(explain(run, task, seed, trace))
+        if gantt is not None:
+            from ddrl_sched.report.gantt import main as draw
+
+            raise typer.Exit(draw(run, gantt, out, seed, trace))
+        if seed is not None or trace is not None:
+            raise InputError("--seed, --trace: only with --task N or --gantt FROM:TO")
+        from ddrl_sched.report.show import main as overview
+
+        raise typer.Exit(overview(run))
+
+
+@app.command()
+def diff(
+    one: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
+    other: Annotated[Path, typer.Argument(metavar="RUN", help="Another one.")],
+    debug: Debug = False,
+) -> None:
+    """What sets two runs apart: settings, versions, results."""
+    with _plain_errors(debug):
+        from ddrl_sched.report.run_diff import main as differences
+
+        raise typer.Exit(differences(one, other))
+
+
 @app.command(name="list")
 def list_choices(
     group: Annotated[str | None, typer.Argument(metavar="GROUP", help="scheduler, env, workload, ...")] = None,
