@@ -179,6 +179,24 @@ def report(
         raise typer.Exit(tables(paths, baseline or [], format, out, strict, wide=wide))
 
 
+@app.command()
+def pack(
+    sources: Annotated[list[Path], typer.Argument(metavar="SRC...", help="Run folders, or folders of them.")],
+    target: Annotated[Path, typer.Argument(metavar="DST", help="Where the copies go: a folder of their own.")],
+    weights_below: Annotated[
+        str, typer.Option("--weights-below", metavar="SIZE", help="Keep the weights of runs where they are smaller.")
+    ] = "1MB",
+    debug: Debug = False,
+) -> None:
+    """Copy what a report needs of finished runs."""
+    with _plain_errors(debug):
+        with stopping.postponed():
+            from ddrl_sched.jobs.pack import pack as copy
+            from ddrl_sched.jobs.pack import size_of
+
+        typer.echo(copy(sources, target, size_of(weights_below, "--weights-below")))
+
+
 @app.command(name="list")
 def list_choices(
     group: Annotated[
