@@ -31,7 +31,7 @@ def read(paths: Paths, kind: ReportKind) -> Loaded:
     """What a report of this kind needs of the run folders. InputError if a path is missing."""
     if kind == "training":
         return load(paths, curves=(VALIDATION_METRIC,), evaluations=False)
-    return load(paths)
+    return load(paths, delays=kind == "results")
 
 
 def report_of(found: Loaded, paths: Paths, baselines: Sequence[str], kind: ReportKind) -> Report:
@@ -47,8 +47,9 @@ def _results(found: Loaded, where: str, baselines: Sequence[str]) -> Report:
         raise InputError(f"no finished evaluation {where}: {why_nothing(found)}")
     of_returns = set(found.returns.scheduler)
     check_baselines(baselines, sorted({*found.rows.scheduler, *of_returns}))
-    rows = report_rows(found.rows, [name for name in baselines if name not in of_returns], found.notes)
-    means, published = over_loads(rows), published_rows(found.rows, found.notes)
+    of_rows = [name for name in baselines if name not in of_returns]
+    rows = report_rows(found.rows, of_rows, found.notes, found.delays)
+    means, published = over_loads(rows, found.notes), published_rows(found.rows, found.notes)
     returns, gains = return_rows(found.returns), gain_rows(found.returns, baselines)
     tables = (
         *comparison_tables(rows, captions(found.rows)),
