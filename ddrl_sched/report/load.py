@@ -13,7 +13,14 @@ from ddrl_sched.config import InputError, clean
 from ddrl_sched.display import note
 from ddrl_sched.jobs import records
 from ddrl_sched.jobs.reading import CURVE_KEY, MAX_REPORT_BINS, MAX_REPORT_ROWS, ROW_KEY, Columns, n_rows
-from ddrl_sched.jobs.schemas import CURVES_SCHEMA, DELAYS_SCHEMA, EVAL_SCHEMA, RETURNS_SCHEMA, TIMELINE_SCHEMA
+from ddrl_sched.jobs.schemas import (
+    CURVES_SCHEMA,
+    DELAYS_SCHEMA,
+    EVAL_SCHEMA,
+    RETURNS_SCHEMA,
+    TIMELINE_SCHEMA,
+    JobRecord,
+)
 from ddrl_sched.report.read import Folder, Wanted, read_folder
 from ddrl_sched.report.settings_diff import diff_text
 from ddrl_sched.report.worlds import (
@@ -60,6 +67,7 @@ class Loaded:
     notes: list[str] = field(default_factory=list)
     n_read: int = 0  # folders
     n_learned: int = 0  # those of a scheduler that learns
+    jobs: dict[str, JobRecord] = field(default_factory=dict)  # by folder, of those whose rows or curves count
 
 
 def load(
@@ -103,7 +111,9 @@ def load(
     found.returns = _newest_returns(folders, found.notes)
     found.curves = _trainings(folders)
     used = {*found.rows.folder, *found.curves.folder, *found.returns.get("folder", ())}
-    found.notes += _remarks([folder for folder in folders if folder.about["folder"] in used])
+    counted = [folder for folder in folders if folder.about["folder"] in used]
+    found.jobs = {str(folder.about["folder"]): folder.job for folder in counted}
+    found.notes += _remarks(counted)
     return found
 
 
