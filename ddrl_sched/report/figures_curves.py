@@ -23,11 +23,15 @@ def learning_curves(material: Material) -> Iterator[Chart]:
     if looks.empty:
         return
     yield from _chart(
-        material, looks, "tasks_seen", "learning-by-tasks", "Learning over simulated tasks", "tasks seen per seed"
-    )
+        material, looks, "tasks_seen", name="learning-by-tasks", title="Learning over simulated tasks",
+        label="tasks seen per seed",
+    )  # fmt: skip
     timed = looks[looks.elapsed_s.notna()]
     timed = timed.assign(minutes=timed.elapsed_s / 60)
-    yield from _chart(material, timed, "minutes", "learning-by-time", "Learning over wall time", "wall time, minutes")
+    yield from _chart(
+        material, timed, "minutes", name="learning-by-time", title="Learning over wall time",
+        label="wall time, minutes",
+    )  # fmt: skip
 
 
 def _newest(curves: pd.DataFrame) -> pd.DataFrame:
@@ -43,7 +47,7 @@ def _newest(curves: pd.DataFrame) -> pd.DataFrame:
     return looks.merge(clock, on=key, how="left")
 
 
-def _chart(material: Material, looks: pd.DataFrame, x: str, name: str, title: str, label: str) -> Iterator[Chart]:
+def _chart(material: Material, looks: pd.DataFrame, x: str, *, name: str, title: str, label: str) -> Iterator[Chart]:
     if looks.empty:
         return
     every = list(dict.fromkeys(looks.scheduler))
