@@ -20,6 +20,7 @@ GROUPS = {
     "studies": "study",
     "agents": "agent",
     "families": "family",
+    "capacities": "capacity",
 }
 Row = Callable[[str, str, int, int | None], str]  # (name, text, width of names, columns) -> lines
 CHOSEN_AS = {  # how an option is written, where that is not GROUP=NAME
