@@ -27,7 +27,7 @@ from ddrl_sched.jobs.reading import (
     of_metrics,
     parse_table,
 )
-from ddrl_sched.jobs.schemas import CURVES_SCHEMA, EVAL_SCHEMA, RETURNS_SCHEMA, JobRecord
+from ddrl_sched.jobs.schemas import CAPACITY_SCHEMA, CURVES_SCHEMA, EVAL_SCHEMA, RETURNS_SCHEMA, JobRecord
 from ddrl_sched.labels import LEARNS_THE_SAME
 from ddrl_sched.provenance import Provenance, provenance_of
 from ddrl_sched.report.settings_diff import FlatSettings, flatten
@@ -40,7 +40,7 @@ MAX_NAMED_SEEDS = 10  # in a remark
 
 @dataclass(frozen=True)
 class Folder:
-    """A finished run. `tables`: columns of "eval", "returns" and "curves", those it has."""
+    """A finished run. `tables`: columns of "eval", "returns", "capacity" and "curves", those it has."""
 
     scheduler: str
     about: Mapping[str, Any]  # a value per column that all its rows share
@@ -61,7 +61,7 @@ def read_folder(
     `most`: rows that a report still has room for; a folder of more is refused before it is unpacked.
     """
     job, manifest = records.read_finished(folder)
-    wanted = {"eval": EVAL_SCHEMA, "returns": RETURNS_SCHEMA} if evaluations else {}
+    wanted = {"eval": EVAL_SCHEMA, "returns": RETURNS_SCHEMA, "capacity": CAPACITY_SCHEMA} if evaluations else {}
     wanted |= {"curves": CURVES_SCHEMA} if curves else {}
     about, tables = _shared_columns(job, folder), {}
     for name, schema in wanted.items():
