@@ -13,6 +13,7 @@ import torch
 
 from ddrl_sched import saving
 from ddrl_sched.jobs import records
+from ddrl_sched.run.metrics import ELAPSED_METRIC
 from tests.conf_files import plain
 from tests.jobs.test_scheduling_job import settings
 from tests.jobs_by_hand import plan_job, run_job
@@ -48,7 +49,7 @@ def folder_of(data, command="sweep") -> Path:
 
 
 def outcome(folder: Path) -> dict[str, object]:
-    """What of a finished run folder must repeat bit for bit; the time of a decision does not."""
+    """What of a finished run folder must repeat bit for bit; the time of a decision and of a training does not."""
     records.is_done(folder) or sys.exit(f"{folder} is not done")
     found: dict[str, object] = {}
     for name in COMPARED:
@@ -57,7 +58,14 @@ def outcome(folder: Path) -> dict[str, object]:
         found[name] = (folder / name).read_bytes()
         if name == "eval.parquet":
             found[name] = pd.read_parquet(folder / name).drop(columns="decide_us").to_csv()
+        if name == "curves.parquet":
+            found[name] = without_time(pd.read_parquet(folder / name)).to_csv()
     return found
+
+
+def without_time(curves: pd.DataFrame) -> pd.DataFrame:
+    """Curves without the seconds that the training took."""
+    return curves[curves.metric != ELAPSED_METRIC].reset_index(drop=True)
 
 
 def child(act: Callable[[], object]) -> int:

@@ -7,7 +7,8 @@
 
 The set holds every family of schedulers in both physics, every form of network and of arrivals, and the training of
 every learner. Compared are all numbers of eval.parquet, curves.parquet and returns.parquet but the time that decisions
-took. Runs of one machine and one set of libraries can be compared, no others. About ten minutes a checkout.
+and trainings took. Runs of one machine and one set of libraries can be compared, no others. About ten minutes a
+checkout.
 """
 
 import argparse
@@ -141,6 +142,8 @@ def table(out: Path, case: str, file: str) -> pd.DataFrame:
     frames = []
     for path in sorted((out / case).glob(f"*/{file}")):
         frame = pd.read_parquet(path)
+        if "metric" in frame:
+            frame = frame[frame["metric"] != "elapsed_s"].reset_index(drop=True)
         if "scheduler" not in frame:  # curves: the job says whose they are
             frame["scheduler"] = pd.read_json(path.with_name("job.json"), typ="series")["scheduler"]
         frames.append(frame)

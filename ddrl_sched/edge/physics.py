@@ -56,12 +56,17 @@ def translated(decision: Decision) -> Decision:
     return decision
 
 
-def empty_outcome(tasks: Tasks, n_servers: int) -> Outcome:
-    """An Outcome to be filled by `place` and `finish`: NaN delays, no shares."""
+def empty_outcome(tasks: Tasks, n_servers: int, *, timing: bool = False, n_parts: int = 0) -> Outcome:
+    """An Outcome to be filled by `place` and `finish`: NaN delays, no shares.
+
+    timing: keep the moments of every share; n_parts: parts of the horizon for which occupancy is kept (0: none).
+    """
     r, n = tasks.shape
+    timing_s = np.full((r, n, n_servers, 4) if timing else (0, 0, 0, 4), np.nan)
+    occupancy_s = np.zeros((r, n_servers, n_parts, 2) if n_parts else (0, 0, 0, 2))
     share, late, probes = np.zeros((r, n, n_servers)), np.zeros((r, n), np.bool_), np.zeros((r, n), np.int64)
     wait_s, transfer_s, compute_s, return_s, delay_s = np.full((5, r, n), np.nan)
-    return Outcome(share, wait_s, transfer_s, compute_s, return_s, delay_s, late, probes)
+    return Outcome(share, wait_s, transfer_s, compute_s, return_s, delay_s, late, probes, timing_s, occupancy_s)
 
 
 def place(
@@ -153,6 +158,7 @@ def numbers_of(scenario: Scenario) -> World:
         scenario.port == "shared",
         scenario.announce_s,
         scenario.probe_s,
+        scenario.horizon_s,
     )
 
 

@@ -21,6 +21,7 @@ class World(NamedTuple):
     shared: bool  # one port per station
     announce_s: float
     probe_s: float
+    horizon_s: float
 
 
 class State(NamedTuple):
@@ -79,6 +80,34 @@ def _remaining_s(change_s: Floats, factor: Floats, free_s: float, at_s: float) -
     return total + (free_s - start_s) * factor[piece] / now
 
 
+@njit(cache=True, error_model="numpy", inline="always")
+def _keep_record(
+    r: int,
+    s: int,
+    i: int,
+    before: float,
+    arrive: float,
+    start: float,
+    end: float,
+    world: World,
+    tasks: Tasks,
+    outcome: Outcome,
+) -> None:
+    """Write what `empty_outcome` was asked to keep of a share of task (r, i) that is served from start to end."""
+    if len(outcome.timing_s) > 0:
+        moments = outcome.timing_s[r, i, s]
+        moments[0], moments[1], moments[2], moments[3] = tasks.arrive_s[r, i] + before, arrive, start, end
+    if len(outcome.occupancy_s) > 0:
+        parts = outcome.occupancy_s[r, s]
+        width = world.horizon_s / len(parts)
+        for part in range(int(arrive / width), len(parts)):
+            begin, until = part * width, (part + 1) * width
+            if begin >= end:
+                break
+            parts[part, 0] += max(min(end, until) - max(start, begin), 0.0)
+            parts[part, 1] += min(end, until) - max(arrive, begin)
+
+
 @njit(cache=True, error_model="numpy")
 def _settle(r: int, s: int, until_s: float, world: World, state: State, tasks: Tasks, outcome: Outcome) -> None:
     """Serve the shares that have arrived at server s by until_s and write the delays that end with them."""
@@ -93,6 +122,7 @@ def _settle(r: int, s: int, until_s: float, world: World, state: State, tasks: T
         server_free_s[r, s] = end
         at = task[r, s, done]
         before, transfer, back = times_s[r, s, done]
+        _keep_record(r, s, at, before, arrive_s[r, s, done], start, end, world, tasks, outcome)
         delay = end + back - tasks.arrive_s[r, at]
         if not outcome.delay_s[r, at] >= delay:
             outcome.wait_s[r, at] = before + start - arrive_s[r, s, done]

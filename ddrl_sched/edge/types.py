@@ -140,6 +140,7 @@ class Outcome(NamedTuple):
     """What became of the tasks. Times in seconds after arrival; delay = wait + transfer + compute + return.
 
     The four parts are those of the share that ended last. NaN on padding and on tasks that were not decided yet.
+    The last two fields are a record that is kept on request, of clean worlds; of size 0 otherwise.
     """
 
     share: Floats  # [R, N, E]
@@ -150,6 +151,8 @@ class Outcome(NamedTuple):
     delay_s: Floats  # [R, N]
     late: Bools  # [R, N] delay_s > deadline_s
     probes: Ints  # [R, N] servers probed
+    timing_s: Floats  # [R, N, E, 4] moments of each used share: sent, at the server, served from, to; or of size 0
+    occupancy_s: Floats  # [R, E, T, 2] seconds in T equal parts of the horizon: serving, and summed over shares there
 
 
 def locked(array: NDArray[G]) -> NDArray[G]:

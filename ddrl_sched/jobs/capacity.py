@@ -87,7 +87,7 @@ class CapacityJob:
             "deadline_s": np.nan if deadline_s is None else deadline_s,
             "load": load,
         }
-        return [{**{key: row[key] for key in TAKEN}, **about, "n_late": _n_late(row)} for row in found]
+        return [{**{key: row[key] for key in TAKEN}, **about, "n_late": _n_late(row)} for row in found.rows]
 
     @property
     def _kept(self) -> Path:

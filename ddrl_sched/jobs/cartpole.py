@@ -2,10 +2,12 @@
 
 import math
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import pandas as pd
 import torch
 from pydantic import Field, model_validator
@@ -43,6 +45,7 @@ from ddrl_sched.run.cartpole import (
     step_mean,
 )
 from ddrl_sched.run.cartpole_env import ID, SOLVED
+from ddrl_sched.run.metrics import ELAPSED_METRIC
 from ddrl_sched.run.settings import Baselines, SavingSettings
 from ddrl_sched.schedulers.learned_settings import agent_settings
 from ddrl_sched.seeding import stream
@@ -243,6 +246,7 @@ class Seen:
 
     def __init__(self, horizons: list[int]) -> None:
         self._horizons = horizons
+        self._began = time.monotonic()
         self._solved: list[float] | None = None
         self.returns: list[Row] = []
         self.curve: list[Row] = []
@@ -251,18 +255,21 @@ class Seen:
     def add(self, point: EvalPoint) -> None:
         """Take in a point of the learning curve."""
         self._solved = first_solved(point, self._solved)
-        self.curve += _curve_rows(point)
+        self.curve += _curve_rows(point, time.monotonic() - self._began)
         self.log.append(f"step {point.steps} greedy {point.greedy.mean():.1f} worst {point.greedy.min():.1f}")
         if point.steps in self._horizons:
             self.returns += return_rows(point, self._solved)
 
     def state_dict(self) -> dict[str, Any]:
         """All of it."""
-        return {"solved": self._solved, "returns": self.returns, "curve": self.curve, "log": self.log}
+        elapsed_s = time.monotonic() - self._began
+        curve = {"returns": self.returns, "curve": self.curve, "log": self.log}
+        return {"solved": self._solved, "elapsed_s": elapsed_s, **curve}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from what `state_dict` gave."""
         self._solved, self.returns = state["solved"], state["returns"]
+        self._began = time.monotonic() - state["elapsed_s"]
         self.curve, self.log = state["curve"], state["log"]
 
 
@@ -289,8 +296,9 @@ def return_rows(point: EvalPoint, solved: list[float]) -> Iterator[Row]:
         }
 
 
-def _curve_rows(point: EvalPoint) -> Iterator[Row]:
-    for metric, values in {"greedy_return": point.greedy, **point.metrics}.items():
+def _curve_rows(point: EvalPoint, elapsed_s: float) -> Iterator[Row]:
+    elapsed = np.full(len(point.greedy), elapsed_s)
+    for metric, values in {"greedy_return": point.greedy, **point.metrics, ELAPSED_METRIC: elapsed}.items():
         for seed, value in enumerate(values):
             row = {"seed": seed, "tasks_seen": point.steps, "update": point.updates}
             yield {**row, "metric": metric, "value": float(value)}

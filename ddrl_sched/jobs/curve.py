@@ -7,6 +7,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from ddrl_sched.run.metrics import ELAPSED_METRIC
 from ddrl_sched.run.train import Progress
 
 Array = NDArray[Any]
@@ -58,4 +59,6 @@ class Curve:
         self._metrics, self.log = list(state["metrics"]), list(state["log"])
 
     def _values(self, progress: Progress) -> dict[str, Array]:
-        return {"delay_s": progress.delay_s, "late_rate": progress.late_rate, **progress.metrics}
+        elapsed_s = np.full(len(progress.tasks_seen), progress.elapsed_s)
+        measured = {"delay_s": progress.delay_s, "late_rate": progress.late_rate, **progress.metrics}
+        return measured | {ELAPSED_METRIC: elapsed_s}

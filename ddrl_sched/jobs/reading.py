@@ -21,11 +21,14 @@ from ddrl_sched.jobs import records
 from ddrl_sched.jobs.schemas import (
     CAPACITY_SCHEMA,
     CURVES_SCHEMA,
+    DELAYS_SCHEMA,
     EVAL_SCHEMA,
     RETURNS_SCHEMA,
     SCHEMA_VERSION,
+    TIMELINE_SCHEMA,
     JobRecord,
 )
+from ddrl_sched.run.histogram import HIGHEST_BIN, LOWEST_BIN
 from ddrl_sched.run.inputs import value_at
 from ddrl_sched.run.metrics import LARGEST_S, SMALLEST_S, VALIDATION_METRIC
 from ddrl_sched.run.settings import MAX_NAME
@@ -34,12 +37,20 @@ MAX_TABLE_BYTES = 128_000_000  # of a parquet file, which is read whole
 MAX_UNPACKED_BYTES = 256_000_000
 MAX_ROWS = 1_000_000  # of one file
 MAX_REPORT_ROWS = 300_000  # of all files of one report, which are held at once; real runs have some hundred each
+MAX_REPORT_BINS = 20_000_000  # rows of delays.parquet of one report
 MAX_SEEDS = 1000  # of one run
 MAX_SCENARIOS = 8  # in the rows of one run: its own, and the rule under which decisions were placed again
 LARGEST_COUNT = 10**12  # tasks, updates
 LARGEST_RETURN = 1e6  # steps of an episode
 
-SCHEMAS = {"eval": EVAL_SCHEMA, "capacity": CAPACITY_SCHEMA, "returns": RETURNS_SCHEMA, "curves": CURVES_SCHEMA}
+SCHEMAS = {
+    "eval": EVAL_SCHEMA,
+    "delays": DELAYS_SCHEMA,
+    "timeline": TIMELINE_SCHEMA,
+    "capacity": CAPACITY_SCHEMA,
+    "returns": RETURNS_SCHEMA,
+    "curves": CURVES_SCHEMA,
+}
 DELAYS = ("delay_s", VALIDATION_METRIC)  # metrics of curves that reports show
 LEARNT_NOTHING = (("tasks_seen", "saw no task"), ("update", "made 0 updates"))  # counts that stay 0, what is missing
 CURVE_KEY = ["scheduler", "scenario_hash"]  # what one curve or one line of a table stands for
@@ -78,6 +89,10 @@ def check_written(folder: Path, job: JobRecord) -> None:
         except ValueError as error:
             raise InputError(f"these results cannot be kept, no report would read them: {error}") from None
         _check_scenario(path.name, table, job)
+        if name == "eval":
+            evaluated = table
+        elif name == "delays":
+            check_counts(evaluated, table)
 
 
 def _check_scenario(file: str, table: Columns, job: JobRecord) -> None:
@@ -95,13 +110,17 @@ def _check_scenario(file: str, table: Columns, job: JobRecord) -> None:
 
 
 def check_table(name: str, table: Columns, scheduler: str) -> None:
-    """ValueError if the rows of "eval", "capacity", "returns", "curves" are not of this scheduler or have no mean."""
+    """ValueError if the rows of a table of SCHEMAS are not of this scheduler, or cannot be averaged."""
     if name == "eval":
         _check_eval(table, scheduler)
     elif name == "capacity":
         _check_capacity(table, scheduler)
     elif name == "returns":
         _check_returns(table, scheduler)
+    elif name == "delays":
+        _check_histograms(table)
+    elif name == "timeline":
+        _check_timeline(table)
     else:
         for metric in DELAYS:
             check_delays(of_metrics(table, (metric,)))
@@ -179,6 +198,7 @@ def _check_eval(rows: Columns, scheduler: str) -> None:
         "trace": ("not negative", rows["trace"] >= 0),
         "cluster": ("not negative", rows["cluster"] >= 0),
         "late_rate": ("between 0 and 1", _between(late_rate, 0, 1)),
+        "caused_load": ("finite and not negative", np.isfinite(rows["caused_load"]) & (rows["caused_load"] >= 0)),
     }
     _check_rules("eval.parquet", rows, rules)
     if _n_distinct(rows, ROW_KEY) < n_rows(rows):
@@ -216,6 +236,38 @@ def _check_capacity(rows: Columns, scheduler: str) -> None:
     n_cells = math.prod(_n_distinct(rows, names) for names in axes)
     if not n_cells == n_rows(rows) == _n_distinct(rows, [name for names in axes for name in names]):
         raise ValueError("capacity.parquet: expected one row for each load, seed and trace")
+
+
+def _check_histograms(table: Columns) -> None:
+    """ValueError unless bins ascend in every row of eval.parquet and hold some tasks."""
+    row, bin_, count = table["row"], table["bin"], table["count"]
+    fits = _between(row, 0, MAX_ROWS) & _between(bin_, LOWEST_BIN, HIGHEST_BIN) & _between(count, 1, LARGEST_COUNT)
+    if not fits.all():
+        bad = int(np.flatnonzero(~fits)[0])
+        raise ValueError(f"delays.parquet: row {row[bad]}, bin {bin_[bad]}, count {count[bad]} is out of range")
+    ascend = (np.diff(row) > 0) | ((np.diff(row) == 0) & (np.diff(bin_) > 0))
+    if not ascend.all():
+        raise ValueError("delays.parquet: rows and bins are not in ascending order")
+
+
+def check_counts(eval_rows: Columns, delays: Columns) -> None:
+    """ValueError unless the histograms hold as many tasks as the rows of eval.parquet they belong to."""
+    n_tasks = eval_rows["n_tasks"]
+    if (delays["row"] >= len(n_tasks)).any():
+        raise ValueError(f"delays.parquet: a histogram of row {delays['row'].max()}, eval.parquet has {len(n_tasks)}")
+    counted = np.bincount(delays["row"], delays["count"], minlength=len(n_tasks))
+    if not np.array_equal(counted, n_tasks):
+        row = int(np.flatnonzero(counted != n_tasks)[0])
+        raise ValueError(f"delays.parquet: {counted[row]:.0f} tasks of row {row}, eval.parquet has {n_tasks[row]}")
+
+
+def _check_timeline(table: Columns) -> None:
+    """ValueError unless servers, times, busy and queue are in range."""
+    begin_s, end_s = table["begin_s"], table["end_s"]
+    fits = _between(table["server"], 0, MAX_ROWS) & (begin_s >= 0) & (begin_s < end_s) & (end_s <= LARGEST_S)
+    fits &= _between(table["busy"], 0, 1 + 1e-9) & (table["queue"] >= 0) & np.isfinite(table["queue"])
+    if not fits.all():
+        raise ValueError(f"timeline.parquet: row {int(np.flatnonzero(~fits)[0])} is out of range")
 
 
 def of_metrics(table: Columns, metrics: Collection[str]) -> Columns:

@@ -14,9 +14,9 @@ from ddrl_sched.jobs import records
 from ddrl_sched.jobs.estimate import durations_s, rule_s
 from ddrl_sched.jobs.lifecycle import Clock, carry_out, stamp
 from ddrl_sched.jobs.lock import is_locked, lock
-from ddrl_sched.jobs.reading import check_n_rows
+from ddrl_sched.jobs.reading import MAX_ROWS, check_n_rows
 from ddrl_sched.jobs.request import Ending, JobSpec, Plan
-from ddrl_sched.jobs.schemas import EVAL_SCHEMA, JobRecord
+from ddrl_sched.jobs.schemas import DELAYS_SCHEMA, EVAL_SCHEMA, TIMELINE_SCHEMA, JobRecord
 from ddrl_sched.jobs.state import is_finished, state
 from ddrl_sched.run.evaluate import check_replay, check_rows, check_size, evaluate
 from ddrl_sched.run.inputs import training_hash
@@ -111,7 +111,7 @@ class SchedulingJob:
         spec, evaluation = self.spec, self.spec.settings.evaluate
         if spec.command == "train":
             return
-        rows = evaluate(
+        found = evaluate(
             self.problem,
             self.scheduler,
             spec.label,
@@ -121,9 +121,13 @@ class SchedulingJob:
             replay_rule=evaluation.replay_rule,
             drawn_as=spec.drawn_as,
         )
-        check_rows(rows, spec.settings.env)
-        columns = {name: [row[name] for row in rows] for name in rows[0]}
+        check_rows(found.rows, spec.settings.env)
+        columns = {name: [row[name] for row in found.rows] for name in found.rows[0]}
         records.write_table(spec.folder / "eval.parquet", columns, EVAL_SCHEMA)
+        if len(found.delays["row"]) <= MAX_ROWS:  # else too many traces: reports do without percentiles of all tasks
+            records.write_table(spec.folder / "delays.parquet", found.delays, DELAYS_SCHEMA)
+        if found.timeline is not None:
+            records.write_table(spec.folder / "timeline.parquet", found.timeline, TIMELINE_SCHEMA)
 
 
 def check(spec: JobSpec[JobSettings]) -> None:

@@ -12,7 +12,7 @@ from ddrl_sched.config import shown
 from ddrl_sched.run.inputs import INPUT_KEYS
 from ddrl_sched.run.settings import MAX_BASELINES, MAX_NAME
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _TEXT, _COUNT, _FLOAT = pa.string(), pa.int64(), pa.float64()
 
@@ -48,6 +48,21 @@ EVAL_SCHEMA = _schema(
     probes_per_task=_FLOAT,
     decide_us=_FLOAT,
     time_scale=_FLOAT,  # factor by which a real trace was stretched; 1 for synthetic arrivals
+    caused_load=_FLOAT,  # offered load with the overhead of every used share, as this scheduler causes it
+    queue_early=_FLOAT,  # shares at all servers, mean of the second quarter of the horizon; NaN under published rules
+    queue_late=_FLOAT,  # the same of the last quarter
+)
+
+# Histograms of the delays of the counted tasks, one for each row of eval.parquet (bins: run/histogram.py).
+DELAYS_SCHEMA = _schema(row=_COUNT, bin=_COUNT, count=_COUNT)
+
+# Clean worlds: what servers did in each part of the horizon, mean over seeds and traces.
+TIMELINE_SCHEMA = _schema(
+    server=_COUNT,
+    begin_s=_FLOAT,
+    end_s=_FLOAT,
+    busy=_FLOAT,  # part of the time in which the server serves
+    queue=_FLOAT,  # mean number of shares that wait there or are served
 )
 
 # Long form: one row per seed, moment of training and metric.

@@ -12,9 +12,16 @@ import pandas as pd
 from ddrl_sched.config import InputError, clean
 from ddrl_sched.display import note
 from ddrl_sched.jobs import records
-from ddrl_sched.jobs.reading import CURVE_KEY, MAX_REPORT_ROWS, ROW_KEY, Columns, n_rows
-from ddrl_sched.jobs.schemas import CAPACITY_SCHEMA, CURVES_SCHEMA, EVAL_SCHEMA, RETURNS_SCHEMA
-from ddrl_sched.report.read import Folder, read_folder
+from ddrl_sched.jobs.reading import CURVE_KEY, MAX_REPORT_BINS, MAX_REPORT_ROWS, ROW_KEY, Columns, n_rows
+from ddrl_sched.jobs.schemas import (
+    CAPACITY_SCHEMA,
+    CURVES_SCHEMA,
+    DELAYS_SCHEMA,
+    EVAL_SCHEMA,
+    RETURNS_SCHEMA,
+    TIMELINE_SCHEMA,
+)
+from ddrl_sched.report.read import Folder, Wanted, read_folder
 from ddrl_sched.report.settings_diff import diff_text
 from ddrl_sched.report.worlds import (
     SCENARIO,
@@ -34,6 +41,7 @@ TRAINING_COLUMNS = ["scheduler", "trained_on", "budget", "training"]
 JOB_COLUMNS = ["job_id", "experiment", "learned", "baselines", "code_version", "created", "folder"]
 # columns that serve to choose and name rows and are dropped then
 SELECTION_COLUMNS = ["variant", "trained_by", "settings", "inputs", "changes"]
+TIMELINE_COLUMNS = ["scheduler", *SCENARIO, *TIMELINE_SCHEMA.names, "folder"]
 GYM_SCENARIO = "CartPole-v1"
 GYM_KEYS = (
     ("env.", "seed", "train."),
@@ -46,11 +54,15 @@ class Loaded:
     """What `load` has read.
 
     `rows`: columns of eval.parquet and JOB_COLUMNS. `curves`: likewise, with TRAINING_COLUMNS; empty unless asked for.
-    `returns`: columns of returns.parquet (CartPole) and JOB_COLUMNS; `capacities`: likewise of capacity.parquet.
+    `returns`: columns of returns.parquet (CartPole) and JOB_COLUMNS. `delays`: histograms of `rows`, where `row` is the
+    index of a row there. `timelines`: TIMELINE_COLUMNS. Both are empty unless asked for. `capacities`: columns of
+    capacity.parquet and JOB_COLUMNS.
     """
 
     rows: pd.DataFrame
     curves: pd.DataFrame
+    delays: pd.DataFrame = field(default_factory=lambda: _concatenated([], DELAYS_SCHEMA.names))
+    timelines: pd.DataFrame = field(default_factory=lambda: _concatenated([], TIMELINE_COLUMNS))
     returns: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=RETURNS_SCHEMA.names))
     capacities: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=CAPACITY_SCHEMA.names))
     skipped: list[tuple[str, str]] = field(default_factory=list)  # (folder, reason)
@@ -59,10 +71,18 @@ class Loaded:
     n_learned: int = 0  # those of a scheduler that learns
 
 
-def load(paths: Sequence[Path | str], curves: Collection[str] = (), *, evaluations: bool = True) -> Loaded:
+def load(
+    paths: Sequence[Path | str],
+    curves: Collection[str] = (),
+    *,
+    evaluations: bool = True,
+    delays: bool = False,
+    timelines: bool = False,
+) -> Loaded:
     """Read every run folder at or below `paths`. InputError if a path does not exist or is no folder.
 
-    Of curves these metrics are read; evaluations and returns are left alone if not wanted.
+    Of curves these metrics are read; evaluations and returns are left alone if not wanted, histograms of delays and
+    timelines unless they are wanted.
 
     A scenario is named after its yaml file and what was changed about it: edge5(probe_s=0.005). No two scenarios of
     one load have the same names.
@@ -72,19 +92,23 @@ def load(paths: Sequence[Path | str], curves: Collection[str] = (), *, evaluatio
     """
     found = Loaded(pd.DataFrame(), pd.DataFrame())
     folders: list[Folder] = []
-    left = MAX_REPORT_ROWS
+    left, left_bins = MAX_REPORT_ROWS, MAX_REPORT_BINS
+    wanted = Wanted(curves, evaluations, delays and evaluations, timelines and evaluations)
     for path in _run_folders(paths, found.skipped):
         try:
-            folder = read_folder(path, curves, left, evaluations=evaluations)
+            folder = read_folder(path, wanted, left, left_bins)
         except Exception as error:  # any failure to read a stranger's bytes is a reason to skip them
             found.skipped.append((clean(path), _error_text(error)))
             continue
-        left -= folder.n_rows
+        left, left_bins = left - folder.n_rows, left_bins - folder.n_bins
         folders.append(folder)
         if evaluations and not {"eval", "returns", "capacity"} & folder.tables.keys():
             found.notes.append(f"{clean(path)}: trained, not evaluated: nothing to compare")
     found.n_read, found.n_learned = len(folders), sum(bool(folder.about["learned"]) for folder in folders)
     found.rows = _newest_evaluations(folders, found.notes)
+    if len(found.rows):
+        found.delays, found.timelines = _delays(folders, found.rows), _timelines(folders, found.rows)
+    found.rows = found.rows.drop(columns="eval_row", errors="ignore")
     found.returns = _newest_returns(folders, found.notes)
     found.capacities = _newest_capacities(folders, found.notes)
     found.curves = _trainings(folders)
@@ -162,12 +186,45 @@ def _concatenate(folders: Sequence[Folder], name: str) -> pd.DataFrame:
     some.sort(key=lambda folder: (folder.about["created"], folder.about["folder"]))
     tables: list[Columns] = [folder.tables[name] for folder in some]
     columns = {column: np.concatenate([table[column] for table in tables]) for column in tables[0]}
-    of_row = np.repeat(np.arange(len(some)), [n_rows(table) for table in tables])
+    n_of = [n_rows(table) for table in tables]
+    of_row = np.repeat(np.arange(len(some)), n_of)
+    if name == "eval":
+        columns["eval_row"] = np.concatenate([np.arange(n) for n in n_of])  # position in its own table
     for column in some[0].about:
         values = np.empty(len(some), dtype=object)
         values[:] = [folder.about[column] for folder in some]
         columns[column] = values[of_row]
     return pd.DataFrame(columns).astype({"created": float, "learned": bool})
+
+
+def _delays(folders: Sequence[Folder], rows: pd.DataFrame) -> pd.DataFrame:
+    """Histograms of the rows that count: `row` is their index."""
+    parts = []
+    by_folder = rows.groupby("folder").eval_row
+    for folder in folders:
+        if "delays" not in folder.tables or folder.about["folder"] not in by_folder.groups:
+            continue
+        of_folder = by_folder.get_group(folder.about["folder"])
+        index = np.full(n_rows(folder.tables["eval"]), -1)
+        index[of_folder.to_numpy()] = of_folder.index
+        table = folder.tables["delays"] | {"row": index[folder.tables["delays"]["row"]]}
+        parts.append(pd.DataFrame(table)[table["row"] >= 0])
+    return _concatenated(parts, DELAYS_SCHEMA.names)
+
+
+def _timelines(folders: Sequence[Folder], rows: pd.DataFrame) -> pd.DataFrame:
+    """Timelines of the folders of which rows count, under the names of their scenario."""
+    names = rows.drop_duplicates("folder").set_index("folder")[["scheduler", *SCENARIO]]
+    parts = [
+        pd.DataFrame(folder.tables["timeline"]).assign(**names.loc[place].to_dict(), folder=place)
+        for folder in folders
+        if "timeline" in folder.tables and (place := folder.about["folder"]) in names.index
+    ]
+    return _concatenated(parts, TIMELINE_COLUMNS)
+
+
+def _concatenated(parts: Sequence[pd.DataFrame], columns: Sequence[str]) -> pd.DataFrame:
+    return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
 
 
 def _newest_returns(folders: Sequence[Folder], notes: list[str]) -> pd.DataFrame:

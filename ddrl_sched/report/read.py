@@ -4,6 +4,7 @@ Nothing of it is executed, instantiated, resolved or unpickled. JSON is limited 
 schema of `jobs.records` and fit the manifest; links, pipes and devices are not followed; text loses control characters.
 """
 
+import hashlib
 import math
 import os
 from collections import defaultdict
@@ -11,7 +12,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import pyarrow as pa
 
 from ddrl_sched.config import InputError, clean
 from ddrl_sched.fingerprint import canonical_hash
@@ -19,7 +22,9 @@ from ddrl_sched.jobs import records
 from ddrl_sched.jobs.reading import (
     MAX_REPORT_ROWS,
     MAX_TABLE_BYTES,
+    SCHEMAS,
     Columns,
+    check_counts,
     check_delays,
     check_table,
     learnt_nothing,
@@ -27,12 +32,13 @@ from ddrl_sched.jobs.reading import (
     of_metrics,
     parse_table,
 )
-from ddrl_sched.jobs.schemas import CAPACITY_SCHEMA, CURVES_SCHEMA, EVAL_SCHEMA, RETURNS_SCHEMA, JobRecord
+from ddrl_sched.jobs.schemas import JobRecord
 from ddrl_sched.labels import LEARNS_THE_SAME
 from ddrl_sched.provenance import Provenance, provenance_of
 from ddrl_sched.report.settings_diff import FlatSettings, flatten
 from ddrl_sched.report.worlds import override_changes, world_of_training
 from ddrl_sched.run.inputs import by_content, input_files, training_settings
+from ddrl_sched.run.metrics import ELAPSED_METRIC
 
 NOT_IDENTITY = ("name", "baselines", "seeds")  # settings in which two runs of one scheduler may differ
 MAX_NAMED_SEEDS = 10  # in a remark
@@ -40,7 +46,7 @@ MAX_NAMED_SEEDS = 10  # in a remark
 
 @dataclass(frozen=True)
 class Folder:
-    """A finished run. `tables`: columns of "eval", "returns", "capacity" and "curves", those it has."""
+    """A finished run. `tables`: columns of "eval", "returns", ... (jobs.reading.SCHEMAS), those it has."""
 
     scheduler: str
     about: Mapping[str, Any]  # a value per column that all its rows share
@@ -49,33 +55,58 @@ class Folder:
 
     @property
     def n_rows(self) -> int:
-        """Of all its tables."""
-        return sum(map(n_rows, self.tables.values()))
+        """Of all its tables, except histograms."""
+        return sum(n_rows(table) for name, table in self.tables.items() if name != "delays")
+
+    @property
+    def n_bins(self) -> int:
+        """Rows of its histograms."""
+        return n_rows(self.tables["delays"]) if "delays" in self.tables else 0
 
 
-def read_folder(
-    folder: Path, curves: Collection[str] = (), most: int | None = None, *, evaluations: bool = True
-) -> Folder:
-    """A run folder with rows of these metrics of its curves. ValueError, OSError say why it cannot be read.
+class Wanted(NamedTuple):
+    """What a report needs of run folders. `curves`: these metrics of them."""
 
-    `most`: rows that a report still has room for; a folder of more is refused before it is unpacked.
+    curves: Collection[str] = ()
+    evaluations: bool = True
+    delays: bool = False  # histograms
+    timelines: bool = False
+
+    def schemas(self) -> dict[str, pa.Schema]:
+        """{name of a table: its schema}."""
+        names = (
+            ["eval", "capacity", "returns"] * self.evaluations
+            + ["delays"] * self.delays
+            + ["timeline"] * self.timelines
+        )
+        return {name: SCHEMAS[name] for name in [*names, *(["curves"] if self.curves else [])]}
+
+
+def read_folder(folder: Path, wanted: Wanted, most: int | None = None, most_bins: int | None = None) -> Folder:
+    """A run folder with the tables that are wanted. ValueError, OSError say why it cannot be read.
+
+    `most`: rows, and `most_bins` rows of histograms, that a report still has room for; a folder of more is refused
+    before it is unpacked.
     """
     job, manifest = records.read_finished(folder)
-    wanted = {"eval": EVAL_SCHEMA, "returns": RETURNS_SCHEMA, "capacity": CAPACITY_SCHEMA} if evaluations else {}
-    wanted |= {"curves": CURVES_SCHEMA} if curves else {}
-    about, tables = _shared_columns(job, folder), {}
-    for name, schema in wanted.items():
+    about = _shared_columns(job, folder)
+    tables: dict[str, Columns] = {}
+    for name, schema in wanted.schemas().items():
         file = f"{name}.parquet"
         if file not in manifest and not os.path.lexists(folder / file):
             continue
-        room = None if name == "curves" else most  # most of its rows are other metrics
+        room = {"curves": None, "delays": most_bins}.get(name, most)  # most rows of curves are other metrics
         table = parse_table(records.read_verified(folder, file, manifest, MAX_TABLE_BYTES), schema, file, room)
         if name == "curves":
-            table = _of_metrics(table, curves, most)
-            about |= _training_columns(job, about["settings"], manifest[file])
+            training = _curve_hash(table)
+            table = _of_metrics(table, wanted.curves, most)
+            about |= _training_columns(job, about["settings"], training)
         else:
             check_table(name, table, clean(job["scheduler"]))
-        most = None if most is None else most - n_rows(table)
+        if name == "delays":
+            check_counts(tables["eval"], table)
+        elif most is not None:
+            most -= n_rows(table)
         tables[name] = table
     remark = _remark(folder, job, manifest) if "returns" not in tables else ""
     return Folder(clean(job["scheduler"]), about, tables, remark)
@@ -126,7 +157,7 @@ def _provenance(job: JobRecord) -> dict[str, object]:
     }
 
 
-def _training_columns(job: JobRecord, of_job: FlatSettings, curves_sha256: str) -> dict[str, object]:
+def _training_columns(job: JobRecord, of_job: FlatSettings, curve_hash: str) -> dict[str, object]:
     """Further columns of curves: the `world` trained in, hashes of the settings and of the curves."""
     inputs = _own_inputs(job)
     budget = training_settings(job["settings"], inputs)
@@ -135,8 +166,18 @@ def _training_columns(job: JobRecord, of_job: FlatSettings, curves_sha256: str) 
         "scheduler": clean(job["scheduler"]),
         "world": world_of_training(job, of_job, inputs),
         "budget": canonical_hash(budget),
-        "training": curves_sha256,
+        "training": curve_hash,
     }
+
+
+def _curve_hash(table: Columns) -> str:
+    """Hash of all that a training measured but its time: a copy of it, or the same made again, has the same."""
+    timed = table["metric"] == ELAPSED_METRIC
+    digest = hashlib.sha256()
+    for column in table.values():
+        kept = column[~timed]
+        digest.update("\n".join(kept).encode() if kept.dtype == object else kept.tobytes())
+    return digest.hexdigest()
 
 
 def _own_inputs(job: JobRecord) -> dict[str, str]:

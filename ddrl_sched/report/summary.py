@@ -16,14 +16,14 @@ from ddrl_sched.jobs import records
 from ddrl_sched.jobs.reading import Columns
 from ddrl_sched.report.capacity import capacity, late_counts
 from ddrl_sched.report.numbers import unit_of
-from ddrl_sched.report.read import read_folder
+from ddrl_sched.report.read import Wanted, read_folder
 from ddrl_sched.report.statistics import delay_sums, mean_delay_s, task_mean
 from ddrl_sched.run.inputs import input_files
 
 
 def summary(folder: Path) -> str:
     """Result and place of a finished run folder. ValueError or OSError if it cannot be read."""
-    tables = read_folder(folder, curves=("delay_s",)).tables
+    tables = read_folder(folder, Wanted(curves=("delay_s",))).tables
     place = clean(_from_here(folder))
     if "eval" in tables:
         rules = dict.fromkeys(tables["eval"]["rule"].tolist())

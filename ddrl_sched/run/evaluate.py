@@ -1,7 +1,8 @@
 """Evaluation: any scheduler on the held-out traces of a problem, as rows of eval.parquet."""
 
+import math
 from collections.abc import Iterator
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -9,12 +10,13 @@ import numpy as np
 from ddrl_sched.config import InputError
 from ddrl_sched.edge import physics
 from ddrl_sched.edge.env_settings import EnvSettings
-from ddrl_sched.edge.session import Traces
+from ddrl_sched.edge.session import Halt, Traces
 from ddrl_sched.edge.sizes import MAX_SPEEDS, n_speeds
-from ddrl_sched.edge.types import Decision, Floats, Ints, Outcome
+from ddrl_sched.edge.types import Decision, Floats, Ints, Outcome, Scenario, Tasks
 from ddrl_sched.edge.workload import TraceFacts
 from ddrl_sched.edge.world import world_of
 from ddrl_sched.failures import blamed_on
+from ddrl_sched.run import histogram
 from ddrl_sched.run.metrics import LARGEST_S
 from ddrl_sched.run.problem import Problem
 from ddrl_sched.run.rollout import Step, rollout
@@ -29,6 +31,80 @@ _MOST_CELLS = 400_000_000  # the same where one trace has more: replicas x (task
 _MAX_STATE = 400_000_000  # replicas x stations x servers, of the several arrays of a state
 _OF_A_TASK = 20  # numbers beside its shares
 _PERCENTILES = (50, 95, 99)
+_N_PARTS = 20  # of the horizon, in which the occupancy of servers is told
+_EARLY, _LATE = slice(5, 10), slice(15, 20)  # of them, of which the queues are compared
+
+
+class Evaluation(NamedTuple):
+    """What was measured, as columns of eval.parquet, delays.parquet and timeline.parquet."""
+
+    rows: Rows
+    delays: dict[str, Ints]
+    timeline: dict[str, Ints | Floats] | None  # None under a published rule, which knows no service in time
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Grows by a chunk of traces at a time."""
+
+    rows: Rows
+    bins: list[Ints]  # of each row
+    counts: list[Ints]  # likewise
+    occupancy_s: list[Floats]  # [E, T, 2] of each replica
+
+    def add(self, about: Row, where: "Where", traces: Traces, outcome: Outcome) -> None:
+        """Take in the replicas of `traces`. ValueError naming env.clock.horizon_s where no task of one is counted."""
+        tasks, scenario = traces.tasks, traces.scenario
+        caused = caused_load(tasks, outcome.share, scenario)
+        for r in range(len(where.seed)):
+            counted = tasks.valid[r] & (tasks.arrive_s[r] >= scenario.warm_up_s)
+            if not counted.any():
+                text = f"trace {where.trace[r]} has no task after the warm-up of {scenario.warm_up_s:g} s"
+                raise ValueError(f"env.clock.horizon_s: {text}")
+            place = {key: value[r].item() for key, value in where._asdict().items()}
+            queues = _queues(outcome.occupancy_s[r], scenario) if len(outcome.occupancy_s) else _NO_QUEUES
+            summary = summarise(outcome, r, counted)
+            self.rows.append({**about, **place, **summary, "caused_load": float(caused[r]), **queues})
+            bins, counts = histogram.counts_of(outcome.delay_s[r, counted])
+            self.bins.append(bins)
+            self.counts.append(counts)
+        self.occupancy_s.extend(outcome.occupancy_s)
+
+    def evaluation(self, scenario: Scenario) -> Evaluation:
+        """Everything so far."""
+        row = np.repeat(np.arange(len(self.rows)), [len(bins) for bins in self.bins])
+        delays = {"row": row, "bin": np.concatenate(self.bins), "count": np.concatenate(self.counts)}
+        timeline = _timeline(np.mean(self.occupancy_s, axis=0), scenario) if self.occupancy_s else None
+        return Evaluation(self.rows, delays, timeline)
+
+
+def caused_load(tasks: Tasks, share: Floats, scenario: Scenario) -> Floats:
+    """[R] work of all tasks with the overhead of every used share, over what the servers can do in the horizon."""
+    work = np.where(tasks.valid, tasks.work_gcycle + (share > 0).sum(2) * tasks.overhead_gcycle, 0.0).sum(1)
+    caused: Floats = work / (scenario.speed_gcps.sum() * scenario.horizon_s)
+    return caused
+
+
+def _queues(occupancy_s: Floats, scenario: Scenario) -> dict[str, float]:
+    """Mean number of shares at all servers in the second and in the last quarter of the horizon."""
+    at_servers = occupancy_s[:, :, 1].sum(0) * _N_PARTS / scenario.horizon_s  # [T]
+    return {"queue_early": float(at_servers[_EARLY].mean()), "queue_late": float(at_servers[_LATE].mean())}
+
+
+_NO_QUEUES = {"queue_early": math.nan, "queue_late": math.nan}
+
+
+def _timeline(occupancy_s: Floats, scenario: Scenario) -> dict[str, Ints | Floats]:
+    """Columns of timeline.parquet from [E, T, 2], the mean over replicas."""
+    n_servers, width_s = len(occupancy_s), scenario.horizon_s / _N_PARTS
+    begin_s = np.tile(np.arange(_N_PARTS) * width_s, n_servers)
+    return {
+        "server": np.repeat(np.arange(n_servers), _N_PARTS),
+        "begin_s": begin_s,
+        "end_s": begin_s + width_s,
+        "busy": occupancy_s[:, :, 0].ravel() / width_s,
+        "queue": occupancy_s[:, :, 1].ravel() / width_s,
+    }
 
 
 def evaluate(
@@ -41,7 +117,7 @@ def evaluate(
     traits: Traits,
     replay_rule: str | None = None,
     drawn_as: str | None = None,
-) -> Rows:
+) -> Evaluation:
     """Run `scheduler` on every held-out trace once per seed and summarise; one row per seed and trace.
 
     n_seeds counts the training seeds of a learner, the repetitions of a scheduler that draws random numbers, else it
@@ -52,7 +128,7 @@ def evaluate(
     """
     drawn_as = label if drawn_as is None else drawn_as
     _compile(problem, scheduler, traits)
-    rows: Rows = []
+    found = _Found([], [], [], [])
     for traces in _chunks(problem, n_seeds, n_traces):
         made, where, facts = _crossed(problem, traces, n_seeds)
         if is_trained(scheduler):
@@ -64,13 +140,13 @@ def evaluate(
         about = _about(problem, label, traits, facts) | {
             "decide_us": 1e6 * decide_s / max(1, int(made.tasks.valid.sum()))
         }
-        rows += _rows(about, where, made, outcome)
+        found.add(about, where, made, outcome)
         if replay_rule is not None and replay_rule != made.scenario.rule:
             again = replace(made, scenario=replace(made.scenario, rule=replay_rule))
             placed = _place_again(again, decided)
             about |= {"rule": replay_rule, "scenario_hash": with_rule(problem, replay_rule).scenario_hash}
-            rows += _rows(about, where, again, placed)
-    return rows
+            found.add(about, where, again, placed)
+    return found.evaluation(problem.scenario)
 
 
 def with_rule(problem: Problem, rule: str) -> Problem:
@@ -146,8 +222,11 @@ def _run(
 ) -> tuple[Outcome, list[Decided], float]:
     """(outcome, decisions if they are to be kept, CPU seconds of deciding and placing)."""
     decided: list[Decided] = []
-    decide_s, outcome = 0.0, physics.empty_outcome(made.tasks, made.scenario.n_servers)
-    for step in rollout(made, scheduler, rng, traits=traits):
+    scenario, tasks = made.scenario, made.tasks
+    n_parts = 0 if scenario.published else _N_PARTS
+    decide_s, outcome = 0.0, physics.empty_outcome(tasks, scenario.n_servers, n_parts=n_parts)
+    begin = Halt(0, world_of(scenario).initial_state(scenario, tasks.shape[0]), outcome)
+    for step in rollout(made, scheduler, rng, begin, traits=traits):
         decide_s += step.decide_s
         outcome = step.outcome
         if keep:
@@ -201,19 +280,6 @@ def _about(problem: Problem, label: str, traits: Traits, facts: TraceFacts) -> R
         "info": traits.info,
         "time_scale": facts.time_scale,
     }
-
-
-def _rows(about: Row, where: Where, traces: Traces, outcome: Outcome) -> Rows:
-    """A row per replica. ValueError naming env.clock.horizon_s where no task is counted."""
-    rows, tasks, warm_up_s = [], traces.tasks, traces.scenario.warm_up_s
-    for r in range(len(where.seed)):
-        counted = tasks.valid[r] & (tasks.arrive_s[r] >= warm_up_s)
-        if not counted.any():
-            text = f"trace {where.trace[r]} has no task after the warm-up of {warm_up_s:g} s"
-            raise ValueError(f"env.clock.horizon_s: {text}")
-        place = {key: value[r].item() for key, value in where._asdict().items()}
-        rows.append({**about, **place, **summarise(outcome, r, counted)})
-    return rows
 
 
 def summarise(outcome: Outcome, replica: int, counted: np.ndarray) -> dict[str, float]:

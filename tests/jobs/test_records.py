@@ -50,7 +50,7 @@ def test_columns_are_those_of_the_record():
     columns = """
         scenario workload rule scenario_hash load realised_load scheduler info seed trace cluster n_tasks
         mean_delay_s p50_delay_s p95_delay_s p99_delay_s late_rate wait_s transfer_s compute_s return_s
-        mean_servers probes_per_task decide_us time_scale"""
+        mean_servers probes_per_task decide_us time_scale caused_load queue_early queue_late"""
     assert schemas.EVAL_SCHEMA.names == columns.split()
     assert schemas.CURVES_SCHEMA.names == ["seed", "tasks_seen", "update", "metric", "value"]
 
@@ -99,7 +99,7 @@ def test_page_checksums_are_written(tmp_path):
         ({"status": "finished"}, "status is 'finished'"),
         ({"seeds": [0, True]}, "seeds is not"),
         ({"duration_s": float("nan")}, "duration_s is not"),
-        ({"schema_version": 2}, "schema_version is 2"),
+        ({"schema_version": 1}, "schema_version is 1"),
         ({"created": "yesterday"}, "created is not time"),
         ({"mood": "good"}, "unknown key mood"),
         ({"settings": {"load": float("inf")}}, "JSON"),
@@ -268,7 +268,7 @@ def test_job_id_changes_with_each_of_its_causes(monkeypatch):
     base = ({"load": 0.5}, {"workload.path": "trace"}, "code")
     others = [({"load": 0.6}, *base[1:]), (base[0], {"workload.path": "t"}, "code"), (*base[:2], "c")]
     ids = [job_id(*arguments) for arguments in [base, *others]]
-    monkeypatch.setattr("ddrl_sched.jobs.request.SCHEMA_VERSION", 2)
+    monkeypatch.setattr("ddrl_sched.jobs.request.SCHEMA_VERSION", 3)
     ids.append(job_id(*base))
     assert len(set(ids)) == 5
     assert all(len(i) == 16 and int(i, 16) >= 0 for i in ids)

@@ -28,7 +28,7 @@ from tests.jobs_by_hand import ask, plan_job, prepare, run_job
 from tests.paths import DATA
 
 NO_OPTIONS = {"debug": True}
-GOLDEN = DATA / "runs_v1"
+GOLDEN = DATA / "runs_v2"
 
 
 def settings(tmp_path, scheduler="eft", **change):

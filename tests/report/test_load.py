@@ -1,5 +1,7 @@
 """Loading run folders: good ones come back as written, anything else is named with a reason and never executed."""
 
+import json
+import math
 import os
 import random
 import shutil
@@ -13,9 +15,11 @@ import pytest
 
 from ddrl_sched.config import InputError, clean
 from ddrl_sched.jobs import records, schemas
+from ddrl_sched.jobs.schemas import DELAYS_SCHEMA, EVAL_SCHEMA, TIMELINE_SCHEMA
 from ddrl_sched.report.load import load
 from ddrl_sched.report.settings_diff import diff_text, flatten
 from ddrl_sched.report.tables import main as report
+from ddrl_sched.run.histogram import quantile_s
 from ddrl_sched.run.settings import MAX_NAME
 from tests.hostile_folders import HOSTILE, signed_flip, write_run
 from tests.jobs.test_records import curves_frame, eval_frame, job
@@ -302,3 +306,64 @@ def test_a_corpus_of_folders_runs_nothing(tmp_path):
         capture_output=True, text=True, check=True, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(Path.cwd())},
     )  # fmt: skip
     assert done.stdout.splitlines() == [f"3 {len(HOSTILE) - 2} []", "[]"]
+
+
+# --- histograms and timelines
+
+
+def golden(tmp_path, name="smcoedge"):
+    return shutil.copytree(Path(__file__).parents[1] / "data" / "runs_v2" / name, tmp_path / name)
+
+
+def rewritten(folder, name, schema, change):
+    records.write_table(folder / f"{name}.parquet", change(pd.read_parquet(folder / f"{name}.parquet")), schema)
+    records.write_manifest(folder)
+    return load([folder], delays=True, timelines=True).skipped
+
+
+def test_histograms_belong_to_the_rows_that_count(tmp_path):
+    golden(tmp_path, "eft")
+    old = golden(tmp_path)
+    new = shutil.copytree(old, tmp_path / "newer")
+    record = json.loads((new / "job.json").read_text())
+    (new / "job.json").write_text(json.dumps(record | {"created": "2099-01-01T00:00:00+00:00"}))
+    some = pd.read_parquet(new / "eval.parquet").iloc[[1, 4]]  # the newer run has two of six rows
+    histograms = pd.read_parquet(new / "delays.parquet")
+    kept = histograms[histograms.row.isin([1, 4])].assign(row=lambda df: df.row.map({1: 0, 4: 1}))
+    records.write_table(new / "eval.parquet", some, EVAL_SCHEMA)
+    records.write_table(new / "delays.parquet", kept, DELAYS_SCHEMA)
+    records.write_manifest(new)
+    found = load([tmp_path], delays=True, timelines=True)
+    assert found.skipped == []
+    assert found.rows.groupby("folder").size().to_dict() == {str(new): 2, str(old): 4, str(tmp_path / "eft"): 3}
+    counted = found.delays.groupby("row")["count"].sum()
+    assert counted.to_dict() == found.rows.n_tasks.to_dict()
+    for row, of_row in found.delays.groupby("row"):
+        p95_s = quantile_s(of_row["bin"].to_numpy(), of_row["count"].to_numpy(float), 0.95)
+        assert p95_s == pytest.approx(found.rows.p95_delay_s[row], rel=0.02)
+    assert set(found.timelines.scheduler) == {"eft", "smcoedge"}
+    assert "eval_row" not in found.rows
+    assert load([tmp_path]).delays.empty
+    assert load([tmp_path]).timelines.empty
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda df: df.assign(count=-df["count"]), "out of range"),
+        (lambda df: df.assign(bin=10**9), "out of range"),
+        (lambda df: df[::-1], "not in ascending order"),
+        (lambda df: df.assign(count=df["count"] + 1), "eval.parquet has"),
+        (lambda df: df.assign(row=df.row + 100), "a histogram of row"),
+        (lambda df: df[df.row > 0], "0 tasks of row 0"),
+    ],
+)
+def test_histograms_that_cannot_be_are_refused(tmp_path, change, reason):
+    ((_, found),) = rewritten(golden(tmp_path), "delays", DELAYS_SCHEMA, change)
+    assert reason in found
+
+
+@pytest.mark.parametrize(("column", "value"), [("busy", 1.5), ("queue", math.inf), ("server", -1), ("end_s", 0.0)])
+def test_timelines_that_cannot_be_are_refused(tmp_path, column, value):
+    ((_, found),) = rewritten(golden(tmp_path), "timeline", TIMELINE_SCHEMA, lambda df: df.assign(**{column: value}))
+    assert "timeline.parquet: row 0 is out of range" in found

@@ -29,9 +29,10 @@ def looks(delays, *, metric=VALIDATION_METRIC):
     return pd.DataFrame(columns | {"metric": metric, "value": np.ravel(delays)})
 
 
-def write_training(folder, delays, **changes):
+def write_training(folder, delays, elapsed_s=1.0, **changes):
     write_run(folder, rows=eval_frame(3, scheduler="mine"), **changes)
-    frame = pd.concat([looks(delays), looks(np.ones((3, 2)), metric="loss_critic")])
+    elapsed = looks(np.full(np.shape(delays), elapsed_s), metric="elapsed_s")
+    frame = pd.concat([looks(delays), looks(np.ones((3, 2)), metric="loss_critic"), elapsed])
     records.write_table(folder / "curves.parquet", frame, schemas.CURVES_SCHEMA)
     records.write_manifest(folder)
 
@@ -280,3 +281,13 @@ def test_a_seed_has_learnt_if_any_row_of_it_says_so_and_few_seeds_are_named(tmp_
     report([tmp_path], [], "csv", None)
     text = "its training made 0 updates in seeds 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, ... of 13"
     assert f"note: mine: {text} ({folder})" in capsys.readouterr().err
+
+
+def test_a_training_made_again_is_no_newer_one(tmp_path, capsys):
+    """The same but for the time that it took."""
+    write_training(tmp_path / "a", np.full((16, 2), 0.9), 1.0, created="2030-01-01T00:00:00+00:00")
+    write_training(tmp_path / "b", np.full((16, 2), 0.9), 2.0, created="2030-01-02T00:00:00+00:00")
+    main([tmp_path], "json", None)
+    said = capsys.readouterr()
+    assert len(json.loads(said.out)["training"]) == 1
+    assert "left out" not in said.err

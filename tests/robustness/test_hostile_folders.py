@@ -22,8 +22,9 @@ from tests.jobs.test_scheduling_job import settings
 from tests.jobs_by_hand import plan_job, run_job
 from tests.paths import REPOSITORY
 
-GOLDEN = REPOSITORY / "tests" / "data" / "runs_v1"
-GOLDEN_MEANS = {"eft": 0.025908723, "smcoedge": 0.020975724}
+GOLDEN = REPOSITORY / "tests" / "data" / "runs_v2"
+OLDEST = REPOSITORY / "tests" / "data" / "runs_v1"
+GOLDEN_MEANS = {"eft": 0.025908723, "smcoedge": 0.02097522}
 COSTLY = ("eval bomb", "eval wide", "job deep", "manifest deep")  # to make or to refuse: few of them
 
 
@@ -135,7 +136,7 @@ def test_five_hundred_flipped_bits_are_found(tmp_path):
     """In every published file of a trained run, by the report and by what decides whether a job is done."""
     folder = shutil.copytree(GOLDEN / "smcoedge", tmp_path / "run")
     files = sorted(folder.iterdir())
-    assert len(files) == 5
+    assert len(files) == 7
     rng, found = random.Random(500), Counter()
     for number in range(500):
         path = files[number % len(files)]
@@ -151,7 +152,15 @@ def test_five_hundred_flipped_bits_are_found(tmp_path):
 # --- formats of the past
 
 
-def test_the_golden_folders_of_the_first_format_are_reported_as_they_were():
+def test_a_golden_folder_of_the_first_format_is_refused_by_name():
+    found = load([OLDEST])
+    assert found.rows.empty
+    ((path, reason),) = found.skipped
+    assert path == str(OLDEST / "eft")
+    assert "schema_version is 1, expected 2" in reason
+
+
+def test_the_golden_folders_of_this_format_are_reported_as_they_were():
     rows = load([GOLDEN]).rows.set_index(["scheduler", "seed", "trace"])
     assert load([GOLDEN]).skipped == []
     assert len(rows) == 9
@@ -160,7 +169,7 @@ def test_the_golden_folders_of_the_first_format_are_reported_as_they_were():
     assert means == GOLDEN_MEANS
 
 
-@pytest.mark.parametrize("version", [0, 2, None, "1", 10**30])
+@pytest.mark.parametrize("version", [0, 1, 3, None, "1", 10**30])
 def test_another_format_is_refused_by_name(tmp_path, version):
     folder = shutil.copytree(GOLDEN / "eft", tmp_path / "run")
     job = json.loads((folder / "job.json").read_text())

@@ -16,7 +16,7 @@ from ddrl_sched.jobs.request import Flags
 from ddrl_sched.launch import plan
 from tests.paths import REPOSITORY
 
-GOLDEN = REPOSITORY / "tests" / "data" / "runs_v1"
+GOLDEN = REPOSITORY / "tests" / "data" / "runs_v2"
 CODE = [  # what Hydra's own list of forbidden targets lets pass, and what it does not
     {"_target_": "os.system", "command": "touch PWNED"},
     {"_target_": "pandas.read_pickle", "filepath_or_buffer": "PWNED.pkl"},

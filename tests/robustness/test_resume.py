@@ -30,6 +30,7 @@ from tests.resume_jobs import (
     run_until_crash,
     status_of,
     tiny,
+    without_time,
 )
 
 KILLED = -9
@@ -157,7 +158,7 @@ def finish(training, curve, learner):
     for progress in filter(None, training):
         curve.add(progress)
     weights = {name: tensor.numpy().tobytes() for name, tensor in learner.weights().items()}
-    return curve.frame().to_csv(), weights, len(curve.log)
+    return without_time(curve.frame()).to_csv(), weights, len(curve.log)
 
 
 def state_in_the_middle(data, episode, slot):
@@ -358,3 +359,24 @@ def test_a_failed_job_is_repeated_from_the_start(interrupted, whole, capsys):
     assert run_job(interrupted, "sweep", {**NO_OPTIONS, "retry_failed": True}) == "done"
     assert capsys.readouterr().err == ""
     assert outcome(folder) == whole("lad_ts")
+
+
+def test_the_time_of_a_training_goes_on_where_it_stopped(tmp_path):
+    data = tiny(tmp_path, "lad_ts", episodes=4)
+    training, curve, _ = start(data)
+    for progress in filter(None, training):
+        curve.add(progress)
+        if progress.episode == 1:
+            state = {"training": copy.deepcopy(training.state_dict()), "curve": copy.deepcopy(curve.state_dict())}
+            break
+    state["training"]["elapsed_s"] += 1000.0  # what it took until it stopped
+    training, curve, _ = start(data)
+    training.load_state_dict(state["training"])
+    curve.load_state_dict(state["curve"])
+    finish(training, curve, _)
+    elapsed = curve.frame().query("metric == 'elapsed_s'").pivot(index="tasks_seen", columns="seed", values="value")
+    for _, of_seed in elapsed.items():
+        values = of_seed.dropna().tolist()
+        assert len(values) == 4
+        assert values == sorted(values)
+        assert 0 < values[1] < 100 < 1000 < values[2] < 1100

@@ -10,7 +10,7 @@ import torch
 
 from ddrl_sched.config import InputError
 from ddrl_sched.jobs import records, schemas
-from ddrl_sched.jobs.cartpole import first_solved
+from ddrl_sched.jobs.cartpole import Seen, first_solved
 from ddrl_sched.provenance import provenance_of
 from ddrl_sched.report import returns
 from ddrl_sched.report.load import load
@@ -298,3 +298,17 @@ def test_tuned_agents_learn_to_balance(tmp_path, name):
     run_job(data, "train", {})
     folder = tmp_path / "poles" / plan_job(data, "train", {})["job_id"]
     assert pd.read_parquet(folder / "returns.parquet").final_greedy.median() > 200
+
+
+def test_the_time_of_a_training_goes_on_where_it_stopped():
+    point = EvalPoint(100, 5, [[9], [8]], np.array([9.0, 8.0]), {})
+    seen = Seen([100, 200])
+    seen.add(point)
+    state = seen.state_dict()
+    state["elapsed_s"] += 1000.0
+    again = Seen([100, 200])
+    again.load_state_dict(state)
+    again.add(point)
+    elapsed = [row["value"] for row in again.curve if row["metric"] == "elapsed_s"]
+    assert len(elapsed) == 4  # a row for both seeds at both looks
+    assert elapsed[0] == elapsed[1] < 100 < 1000 < elapsed[2] == elapsed[3] < 1100

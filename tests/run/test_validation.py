@@ -16,7 +16,7 @@ from ddrl_sched.run.validation import Validation, is_due
 from ddrl_sched.seeding import stream
 from tests.agent_builders import build, generators, random_batch
 from tests.jobs_by_hand import prepare, run_job
-from tests.resume_jobs import NO_OPTIONS, folder_of, tiny
+from tests.resume_jobs import NO_OPTIONS, folder_of, tiny, without_time
 
 LOADS = [0.1, 0.4]
 
@@ -27,7 +27,8 @@ def trained(folder, name, every, episodes=3):
     data["train"] |= {"validate_every": every, "loads": LOADS}
     assert run_job(data, "train", NO_OPTIONS) == "done"
     place = folder_of(data, "train")
-    return pd.read_parquet(place / "curves.parquet"), (place / "weights.safetensors").read_bytes(), data, place
+    curves = without_time(pd.read_parquet(place / "curves.parquet"))
+    return curves, (place / "weights.safetensors").read_bytes(), data, place
 
 
 @pytest.mark.parametrize("name", ["lad_ts", "tuned/ddrl_amsa", "tuned/dqn_ts", "ddrl_amsa_price"])
