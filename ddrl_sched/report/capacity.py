@@ -8,8 +8,9 @@ one, there is no crossing, and words say so.
 Resampling as in statistics.py: traces are drawn jointly for all schedulers and loads, seeds for each scheduler, of n
 units n - 1, each counting n / (n - 1) times; the interval is value * exp(-+ t se), with the degrees of freedom of
 traces and seeds together, here from the jackknife. A bound beyond the loads that were looked at is the last of them.
-Two schedulers are compared by the ratio of their capacities, on the traces that both have. Simulated coverage where
-late rates rise as exp(a load + a noise of the trace): see tests/report/test_capacity.py.
+Two schedulers are compared by the ratio of their capacities, on the traces that both have. Simulated coverage of whole
+searches in which every trace (and seed) has a lognormal factor on late rates: 93 - 96 % from 3 traces on. Of a single
+training it tells what these weights carry, not what another training would.
 """
 
 import math
