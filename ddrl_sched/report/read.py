@@ -74,7 +74,11 @@ class Wanted(NamedTuple):
 
     def schemas(self) -> dict[str, pa.Schema]:
         """{name of a table: its schema}."""
-        names = ["eval", "returns"] * self.evaluations + ["delays"] * self.delays + ["timeline"] * self.timelines
+        names = (
+            ["eval", "capacity", "returns"] * self.evaluations
+            + ["delays"] * self.delays
+            + ["timeline"] * self.timelines
+        )
         return {name: SCHEMAS[name] for name in [*names, *(["curves"] if self.curves else [])]}
 
 
