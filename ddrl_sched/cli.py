@@ -11,12 +11,11 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import typer
 
-from ddrl_sched import stopping
+from ddrl_sched import completion, stopping
 
 app = typer.Typer(
     help="Fair, fast benchmark of schedulers for generative AI tasks on collaborating edge servers.",
     pretty_exceptions_enable=False,
-    add_completion=False,
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -42,7 +41,10 @@ def shared_by_all(version: Version = False) -> None:
     """Fair, fast benchmark of schedulers for generative AI tasks on collaborating edge servers."""
 
 
-Overrides = Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="What differs from conf/.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="KEY=VALUE", help="What differs from conf/.", autocompletion=completion.overrides),
+]
 Cfg = Annotated[Literal["job", "hydra", "all"] | None, typer.Option("--cfg", "-c", help="Show the config only.")]
 Resolve = Annotated[bool, typer.Option("--resolve", help="With --cfg: resolve interpolations.")]
 Package = Annotated[str | None, typer.Option("--package", "-p", help="With --cfg: show only this part.")]
@@ -127,7 +129,10 @@ def evaluate(
 @app.command()
 @with_shared_options
 def sweep(shared: Shared, dry_run: DryRun = False) -> None:
-    """Train and evaluate every combination of a=1,2 b=3,4, of an experiment or a study. Finished jobs are skipped."""
+    """Train and evaluate all combinations of a=1,2 b=3,4.
+
+    Also of an experiment or a study. Finished jobs are skipped.
+    """
     from ddrl_sched.key_value import key_value
 
     if any(key_value(word).key == "study" for word in shared.overrides):
@@ -168,20 +173,93 @@ def report(
         raise typer.Exit(tables(paths, baseline or [], format, out, strict, wide=wide, kind=kind))
 
 
+@app.command()
+def show(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
+    task: Annotated[int | None, typer.Option("--task", help="Tell one decision: number of a task.")] = None,
+    gantt: Annotated[
+        str | None, typer.Option("--gantt", metavar="FROM:TO", help="Draw servers and ports in these seconds.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="With --gantt: .svg, .pdf or .png.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="With --task or --gantt: of several.")] = None,
+    trace: Annotated[int | None, typer.Option("--trace", help="With --task or --gantt: of several.")] = None,
+    debug: Debug = False,
+) -> None:
+    """Look into one run: state, results, training curve, settings, files; or one task; or servers over time."""
+    with _plain_errors(debug):
+        from ddrl_sched.config import InputError
+
+        if task is not None and gantt is not None:
+            raise InputError("--task: not with --gantt, which is a picture of many")
+        if out is not None and gantt is None:
+            raise InputError("--out: only with --gantt FROM:TO")
+        if task is not None:
+            from ddrl_sched.explain_task import main as explain
+
+            raise typer.Exit(explain(run, task, seed, trace))
+        if gantt is not None:
+            from ddrl_sched.report.gantt import main as draw
+
+            raise typer.Exit(draw(run, gantt, out, seed, trace))
+        if seed is not None or trace is not None:
+            raise InputError("--seed, --trace: only with --task N or --gantt FROM:TO")
+        from ddrl_sched.report.show import main as overview
+
+        raise typer.Exit(overview(run))
+
+
+@app.command()
+def diff(
+    one: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
+    other: Annotated[Path, typer.Argument(metavar="RUN", help="Another one.")],
+    debug: Debug = False,
+) -> None:
+    """What sets two runs apart: settings, versions, results."""
+    with _plain_errors(debug):
+        from ddrl_sched.report.run_diff import main as differences
+
+        raise typer.Exit(differences(one, other))
+
+
+@app.command()
+def pack(
+    sources: Annotated[list[Path], typer.Argument(metavar="SRC...", help="Run folders, or folders of them.")],
+    target: Annotated[Path, typer.Argument(metavar="DST", help="Where the copies go: a folder of their own.")],
+    weights_below: Annotated[
+        str, typer.Option("--weights-below", metavar="SIZE", help="Keep the weights of runs where they are smaller.")
+    ] = "1MB",
+    debug: Debug = False,
+) -> None:
+    """Copy what a report needs of finished runs."""
+    with _plain_errors(debug):
+        with stopping.postponed():
+            from ddrl_sched.jobs.pack import pack as copy
+            from ddrl_sched.jobs.pack import size_of
+
+        typer.echo(copy(sources, target, size_of(weights_below, "--weights-below")))
+
+
 @app.command(name="list")
 def list_choices(
-    group: Annotated[str | None, typer.Argument(metavar="GROUP", help="scheduler, env, workload, ...")] = None,
+    group: Annotated[
+        str | None,
+        typer.Argument(metavar="GROUP", help="scheduler, env, workload, ...", autocompletion=completion.groups),
+    ] = None,
     text: Annotated[list[str] | None, typer.Argument(metavar="TEXT", help="What name or description contain.")] = None,
     config_dir: ConfigDir = None,
     debug: Debug = False,
 ) -> None:
-    """List schedulers, scenarios, workloads, budgets of training, launchers, experiments and studies."""
+    """List what can be chosen in every group.
+
+    Schedulers, scenarios, workloads, budgets of training, launchers, experiments and studies.
+    """
     with _plain_errors(debug):
         from ddrl_sched import listing
+        from ddrl_sched.conf_folder import conf_dir
         from ddrl_sched.display import note
 
         title = listing.group_title(group) if group else None
-        folders = [listing.conf_dir(), *([listing.config_folder(config_dir)] if config_dir else [])]
+        folders = [conf_dir(), *([listing.config_folder(config_dir)] if config_dir else [])]
         unusable: list[str] = []
         typer.echo(listing.listing(folders, title, text or [], unusable, listing.terminal_columns()))
         for why in unusable:
@@ -194,7 +272,10 @@ def replay(
     out: Annotated[Path, typer.Option("--out", metavar="OUT.npz", help="Where the delays go.")],
     debug: Debug = False,
 ) -> None:
-    """Compute the delays of given decisions (of another program, in any language)."""
+    """Compute the delays of given decisions.
+
+    They may come from another program, in any language.
+    """
     with _plain_errors(debug):
         from ddrl_sched.compiling import watch
         from ddrl_sched.config import clean
@@ -209,7 +290,7 @@ def main() -> None:
     """The command line, where this module is loaded already; `ddrl_sched.__main__` heeds signals before that."""
     stopping.listen()
     with _plain_errors(debug=False):  # of typer itself, which prints the help
-        app()
+        app(prog_name="ddrl")
 
 
 def _launch(command: Literal["train", "eval", "sweep"], shared: Shared, **how: bool) -> None:

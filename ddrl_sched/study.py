@@ -17,13 +17,14 @@ from typing import Annotated, Literal
 import yaml  # type: ignore[import-untyped]
 from pydantic import AfterValidator, Field, model_validator
 
-from ddrl_sched.config import InputError, Name, Positive, Settings, Text, clean, near, shown, validate
-from ddrl_sched.display import count, duration
+from ddrl_sched.conf_folder import choices, conf_dir
+from ddrl_sched.config import InputError, Name, Positive, Seed, Settings, Text, clean, near, shown, validate
+from ddrl_sched.display import count, duration, note
 from ddrl_sched.failures import BAD_INPUT, DONE, explain, status_of
 from ddrl_sched.jobs.request import Flags
 from ddrl_sched.key_value import key_value
 from ddrl_sched.launch import SHOWS, launch
-from ddrl_sched.listing import choices, conf_dir, config_folder
+from ddrl_sched.listing import config_folder
 from ddrl_sched.overrides import has_several, parsed
 from ddrl_sched.yaml_files import check, place, read, unreadable
 
@@ -56,25 +57,33 @@ class Step(Settings):
     about: Text  # what it is for
     cpu_minutes: Positive  # measured once, or estimated by --dry-run
     sweep: Words | None = None  # words of `ddrl sweep`
-    each: Lines | None = None  # with sweep: one sweep for each line, its words beside the others
     eval: Words | None = None  # words of `ddrl eval --run FOLDER`
+    each: Lines | None = None  # one sweep or evaluation for each line, its words beside the others
     trained_in: Name | None = None  # with eval: results (below runs_dir) whose trained schedulers are the FOLDERs
+    shipped: Name | None = None  # instead of trained_in: results that come with the project, in runs/published
 
     @model_validator(mode="after")
     def _is_one_of_two(self) -> "Step":
         if (self.sweep is None) == (self.eval is None):
             raise ValueError("one of sweep and eval must be given")
-        if (self.eval is None) != (self.trained_in is None):
-            raise ValueError("trained_in: must be given with eval, and with nothing else")
-        if self.eval is not None and self.each is not None:
-            raise ValueError("each: only with sweep")
+        if (self.eval is None) == (self.trained_in is None and self.shipped is None):
+            raise ValueError("trained_in: it or shipped must be given with eval, and with nothing else")
+        if self.trained_in is not None and self.shipped is not None:
+            raise ValueError("shipped: not beside trained_in")
         return self
+
+    def trained_folders(self, runs_dir: Path) -> list[Path]:
+        """The run folders that it evaluates. InputError if there is none."""
+        if self.shipped is not None:
+            return trained(conf_dir().parent / "runs" / "published" / self.shipped)
+        return trained(runs_dir / str(self.trained_in))
 
 
 class Study(Settings):
     """What a yaml of conf/study holds."""
 
     name: Name  # of the results, below runs_dir
+    evaluate_seed: Seed | None  # of the held-out traces, stated before it is run; null where nothing is held out
     steps: Annotated[list[Step], Field(min_length=1, max_length=MAX_STEPS)]
     # flags of `ddrl report` for each table that the study is about
     reports: Annotated[list[Annotated[list[Text], Field(max_length=10)]], Field(min_length=1, max_length=10)]
@@ -104,8 +113,9 @@ def run_study(words: Sequence[str], hydra_flags: Sequence[str], flags: Flags, *,
     for key in ("name", "runs_dir"):
         _value(given, key, "")
     for step in study.steps:
-        if step.trained_in not in (None, study.name):
-            trained(_runs_dir(given) / str(step.trained_in))
+        if step.shipped is not None or step.trained_in not in (None, study.name):
+            step.trained_folders(_runs_dir(given))
+    _note_other_seed(study, given)
     statuses = []
     for number, step in enumerate(study.steps, 1):
         time = duration(60 * step.cpu_minutes)
@@ -157,19 +167,36 @@ def read_study(name: str, folders: Sequence[Path]) -> Study:
         raise InputError("\n".join(lines)) from None
 
 
+def _note_other_seed(study: Study, given: Sequence[str]) -> None:
+    """Say that results are not of the traces that the study is registered with."""
+    seed = study.evaluate_seed
+    others = [word for word in given if key_value(word).key == "evaluate.seed" and key_value(word).value != str(seed)]
+    if others and seed is not None:
+        note(f"note: {clean(others[-1])}: the held-out traces of study {study.name} are those of evaluate.seed={seed}")
+
+
 def commands(study: Study, step: Step, given: Sequence[str]) -> Iterator[Command]:
     """The commands of a step. A word that is `given` takes the place of the step's own with the same key.
 
-    InputError where a step evaluates what has not been trained.
+    An evaluation of trained weights is not given words of a training, such as train.episodes. InputError where a step
+    evaluates what has not been trained.
     """
-    name = [f"name={study.name}"]
-    if step.eval is not None and step.trained_in is not None:
-        words = with_words([*name, *step.eval], given)
-        for folder in trained(_runs_dir(given) / step.trained_in):
-            yield Command("eval", words, folder)
+    shared = [f"name={study.name}"]
+    if study.evaluate_seed is not None:
+        shared.append(f"evaluate.seed={study.evaluate_seed}")
     for line in step.each or [""]:
         if step.sweep is not None:
-            yield Command("sweep", with_words([*name, *step.sweep, *line.split()], given))
+            yield Command("sweep", with_words([*shared, *step.sweep, *line.split()], given))
+        if step.eval is not None:
+            words = with_words([*shared, *step.eval, *line.split()], of_evaluation(given))
+            yield from (Command("eval", words, folder) for folder in step.trained_folders(_runs_dir(given)))
+
+
+def of_evaluation(given: Sequence[str]) -> list[str]:
+    """The given words without those of a training, which trained weights have behind them."""
+    from ddrl_sched.jobs.earlier_run import OF_TRAINING  # lazy: torch and pyarrow come with it
+
+    return [word for word in given if key_value(word).top not in OF_TRAINING]
 
 
 def with_words(words: Sequence[str], given: Sequence[str]) -> list[str]:

@@ -8,10 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ddrl_sched import fingerprint
 from ddrl_sched.config import InputError, clean, shown
+from ddrl_sched.display import note
 from ddrl_sched.jobs import records
 from ddrl_sched.jobs.reading import MAX_TABLE_BYTES, learnt_nothing
 from ddrl_sched.jobs.request import Command, Weights, job_id
+from ddrl_sched.jobs.schemas import JobRecord, TrainingRecord
 from ddrl_sched.key_value import key_value
 from ddrl_sched.labels import with_changes
 from ddrl_sched.run.inputs import Inputs, input_files, value_at
@@ -41,9 +44,10 @@ def settings_of_run(source: Path, composed: Mapping[str, object], overrides: Seq
     try:
         source = records.trained_folder(source)
         job, manifest = records.read_finished(source)
-        _check_trained(source, manifest)
+        _check_trained(source, job, manifest)
     except (OSError, ValueError) as error:
         raise InputError(f"--run {source}: {clean(error)}") from None
+    _note_code(source, job)
     plain = {key: value for key, value in job["settings"].items() if key != "capacity"}  # asked of them once
     changes = _changed_decisions(plain, composed, overrides)
     given: set[str] = set()
@@ -58,10 +62,21 @@ def settings_of_run(source: Path, composed: Mapping[str, object], overrides: Seq
             raise InputError(f"{key}: {error}") from None
         given.add(key)
     _refuse_files(source, plain, given)
-    label, weights = clean(job["scheduler"]), Weights(source, manifest.get(WEIGHTS, ""))
+    label, weights = clean(job["scheduler"]), _weights(source, job, manifest)
     names = [clean(word) for word in job["overrides"] if len(word) <= MAX_NAME]
     kept = [word for word in names if (key := _of_world(word)) and not _is_replaced(key, given)][:MAX_KEPT]
     return Trained(label, relabelled(label, changes), plain, weights, [*kept, *overrides])
+
+
+def _weights(source: Path, job: JobRecord, manifest: Mapping[str, str]) -> Weights:
+    training: TrainingRecord = {
+        "job_id": clean(job["job_id"]),
+        "overrides": [clean(word) for word in job["overrides"] if len(word) <= MAX_NAME],
+        "created": job["created"],
+        "cpu_s": job["cpu_s"],
+        "code_version": clean(job["code_version"]),
+    }
+    return Weights(source, manifest.get(WEIGHTS, ""), training)
 
 
 def _changed_decisions(
@@ -86,8 +101,17 @@ def _refuse_of_training(key: str, top: str, plain: Mapping[str, object]) -> None
         raise InputError(f"{key}: belongs to the training; with --run only {free} can change")
 
 
-def _check_trained(source: Path, manifest: Mapping[str, str]) -> None:
-    """ValueError for a finished training of which a seed learnt nothing; OSError."""
+def _note_code(source: Path, job: JobRecord) -> None:
+    """Say that weights were trained by another version of the code: they are taken as they are."""
+    before, now = clean(job["code_version"])[:12], fingerprint.code_version()[:12]
+    if before != now:
+        note(f"note: {clean(source)}: trained by code {before}, evaluated by {now}")
+
+
+def _check_trained(source: Path, job: JobRecord, manifest: Mapping[str, str]) -> None:
+    """ValueError for a finished training without weights, or of which a seed learnt nothing; OSError."""
+    if job["learned"] and WEIGHTS not in manifest:
+        raise ValueError("its weights were left out where it was packed; ddrl pack --weights-below SIZE keeps them")
     if CURVES not in manifest:
         return
     for seed, text in learnt_nothing(records.read_verified(source, CURVES, manifest, MAX_TABLE_BYTES)).items():

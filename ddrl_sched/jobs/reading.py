@@ -9,6 +9,7 @@ A table is a dict of arrays of one length, for pandas takes longer over a folder
 import math
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from ddrl_sched.jobs.schemas import (
     EVAL_SCHEMA,
     RETURNS_SCHEMA,
     SCHEMA_VERSION,
+    TASKS_SCHEMA,
     TIMELINE_SCHEMA,
     JobRecord,
 )
@@ -38,6 +40,7 @@ MAX_UNPACKED_BYTES = 256_000_000
 MAX_ROWS = 1_000_000  # of one file
 MAX_REPORT_ROWS = 300_000  # of all files of one report, which are held at once; real runs have some hundred each
 MAX_REPORT_BINS = 20_000_000  # rows of delays.parquet of one report
+MAX_TASK_ROWS = 500_000  # of tasks.parquet: tasks times servers
 MAX_SEEDS = 1000  # of one run
 MAX_SCENARIOS = 8  # in the rows of one run: its own, and the rule under which decisions were placed again
 LARGEST_COUNT = 10**12  # tasks, updates
@@ -47,6 +50,7 @@ SCHEMAS = {
     "eval": EVAL_SCHEMA,
     "delays": DELAYS_SCHEMA,
     "timeline": TIMELINE_SCHEMA,
+    "tasks": TASKS_SCHEMA,
     "capacity": CAPACITY_SCHEMA,
     "returns": RETURNS_SCHEMA,
     "curves": CURVES_SCHEMA,
@@ -121,6 +125,8 @@ def check_table(name: str, table: Columns, scheduler: str) -> None:
         _check_histograms(table)
     elif name == "timeline":
         _check_timeline(table)
+    elif name == "tasks":
+        _check_tasks(table)
     else:
         for metric in DELAYS:
             check_delays(of_metrics(table, (metric,)))
@@ -268,6 +274,26 @@ def _check_timeline(table: Columns) -> None:
     fits &= _between(table["busy"], 0, 1 + 1e-9) & (table["queue"] >= 0) & np.isfinite(table["queue"])
     if not fits.all():
         raise ValueError(f"timeline.parquet: row {int(np.flatnonzero(~fits)[0])} is out of range")
+
+
+MOMENTS = ("sent_s", "arrived_s", "started_s", "ended_s")  # of a used share
+
+
+def _check_tasks(table: Columns) -> None:
+    """ValueError unless numbers are in range, every task has a row per server, and used shares have their moments."""
+    for column in ("seed", "trace", "task", "station", "server", "units"):
+        if not _between(table[column], 0, LARGEST_COUNT).all():
+            raise ValueError(f"tasks.parquet: {column} must lie in 0 .. 10^12")
+    for column, values in table.items():
+        if values.dtype.kind == "f" and column not in MOMENTS and not _between(values, 0, LARGEST_S).all():
+            raise ValueError(f"tasks.parquet: {column} must lie in 0 .. {LARGEST_S:g}")
+    n_servers = int(table["server"].max(initial=-1)) + 1
+    if n_rows(table) % max(n_servers, 1) or (table["server"] != np.arange(n_rows(table)) % max(n_servers, 1)).any():
+        raise ValueError("tasks.parquet: expected a row for each server of each task, in order")
+    used = table["share"] > 0
+    for early, late in (("arrive_s", "sent_s"), *pairwise(MOMENTS)):
+        if not (table[early] <= table[late] + 1e-9)[used].all() or not np.isfinite(table[late][used]).all():
+            raise ValueError(f"tasks.parquet: a share has no {late} after its {early}")
 
 
 def of_metrics(table: Columns, metrics: Collection[str]) -> Columns:

@@ -14,9 +14,9 @@ from ddrl_sched.jobs import records
 from ddrl_sched.jobs.estimate import durations_s, rule_s
 from ddrl_sched.jobs.lifecycle import Clock, carry_out, stamp
 from ddrl_sched.jobs.lock import is_locked, lock
-from ddrl_sched.jobs.reading import MAX_ROWS, check_n_rows
+from ddrl_sched.jobs.reading import MAX_ROWS, MAX_TASK_ROWS, check_n_rows
 from ddrl_sched.jobs.request import Ending, JobSpec, Plan
-from ddrl_sched.jobs.schemas import DELAYS_SCHEMA, EVAL_SCHEMA, TIMELINE_SCHEMA, JobRecord
+from ddrl_sched.jobs.schemas import DELAYS_SCHEMA, EVAL_SCHEMA, TASKS_SCHEMA, TIMELINE_SCHEMA, JobRecord
 from ddrl_sched.jobs.state import is_finished, state
 from ddrl_sched.run.evaluate import check_replay, check_rows, check_size, evaluate
 from ddrl_sched.run.inputs import training_hash
@@ -120,6 +120,7 @@ class SchedulingJob:
             traits=self.traits,
             replay_rule=evaluation.replay_rule,
             drawn_as=spec.drawn_as,
+            keep_tasks=evaluation.tasks,
         )
         check_rows(found.rows, spec.settings.env)
         columns = {name: [row[name] for row in found.rows] for name in found.rows[0]}
@@ -128,6 +129,8 @@ class SchedulingJob:
             records.write_table(spec.folder / "delays.parquet", found.delays, DELAYS_SCHEMA)
         if found.timeline is not None:
             records.write_table(spec.folder / "timeline.parquet", found.timeline, TIMELINE_SCHEMA)
+        if found.tasks is not None:
+            records.write_table(spec.folder / "tasks.parquet", found.tasks, TASKS_SCHEMA)
 
 
 def check(spec: JobSpec[JobSettings]) -> None:
@@ -221,7 +224,23 @@ def build(spec: JobSpec[JobSettings], *, try_out: bool = True) -> SchedulingJob:
     if spec.command != "train":
         per_seed = settings.evaluate.traces * (1 if settings.evaluate.replay_rule is None else 2)
         check_n_rows({"seeds, evaluate.policy_seeds, evaluate.traces": job.n_seeds * per_seed})
+        if settings.evaluate.tasks:
+            _check_tasks(problem, job.n_seeds, settings.evaluate.traces)
     return job
+
+
+def _check_tasks(problem: Problem, n_seeds: int, n_traces: int) -> None:
+    """InputError naming keys where what becomes of every task cannot be kept."""
+    scenario, demand = problem.scenario, problem.plan.demand
+    if scenario.published:
+        text = f"env.rule {scenario.rule} knows no moments at which shares are sent and served"
+        raise InputError(f"evaluate.tasks: only of clean worlds (env.rule=clean); {text}")
+    n_tasks = demand.tasks_per_s * scenario.horizon_s
+    rows = n_seeds * n_traces * n_tasks * scenario.n_servers
+    if rows > MAX_TASK_ROWS:
+        text = f"{n_seeds} seeds x {n_traces} traces x {n_tasks:,.0f} tasks x {scenario.n_servers} servers"
+        most = f"tasks.parquet can have {MAX_TASK_ROWS:,} rows"
+        raise InputError(f"evaluate.tasks: {text} are too many, {most}: evaluate.traces=1, or less env.clock.horizon_s")
 
 
 def _try_out(settings: JobSettings, problem: Problem, scheduler: Scheduler, traits: Traits) -> None:

@@ -112,8 +112,9 @@ def load(
     found.returns = _newest_returns(folders, found.notes)
     found.capacities = _newest_capacities(folders, found.notes)
     found.curves = _trainings(folders)
-    used = {*found.rows.folder, *found.capacities.get("folder", ()), *found.curves.folder}
-    found.notes += _training_remarks([folder for folder in folders if folder.about["folder"] in used])
+    used = {*found.rows.folder, *found.curves.folder}
+    used |= {*found.returns.get("folder", ()), *found.capacities.get("folder", ())}
+    found.notes += _remarks([folder for folder in folders if folder.about["folder"] in used])
     return found
 
 
@@ -167,12 +168,12 @@ def _error_text(error: Exception) -> str:
     return text if isinstance(error, ValueError | OSError) and text else f"{type(error).__name__}: {text}"
 
 
-def _training_remarks(folders: Sequence[Folder]) -> list[str]:
+def _remarks(folders: Sequence[Folder]) -> list[str]:
     """A note per scheduler and remark, with the first of its folders."""
     places: dict[str, list[str]] = defaultdict(list)
     for folder in folders:
-        if folder.remark:
-            places[f"{folder.scheduler}: {folder.remark}"].append(folder.about["folder"])
+        for remark in folder.remarks:
+            places[f"{folder.scheduler}: {remark}"].append(folder.about["folder"])
     return [
         f"{text} ({of[0]}" + (f" and {len(of) - 1} more" if len(of) > 1 else "") + ")" for text, of in places.items()
     ]
