@@ -33,7 +33,7 @@ def read(paths: Paths, kind: ReportKind) -> Loaded:
     """What a report of this kind needs of the run folders. InputError if a path is missing."""
     if kind == "training":
         return load(paths, curves=(VALIDATION_METRIC,), evaluations=False)
-    return load(paths)
+    return load(paths, delays=kind == "results")
 
 
 def report_of(found: Loaded, paths: Paths, baselines: Sequence[str], kind: ReportKind) -> Report:
@@ -50,8 +50,9 @@ def _results(found: Loaded, where: str, baselines: Sequence[str]) -> Report:
     of_returns, of_capacities = set(found.returns.scheduler), set(found.capacities.scheduler)
     check_baselines(baselines, sorted({*found.rows.scheduler, *of_returns, *of_capacities}))
     elsewhere = (of_returns | of_capacities) - set(found.rows.scheduler)
-    rows = report_rows(found.rows, [name for name in baselines if name not in elsewhere], found.notes)
-    means, published = over_loads(rows), published_rows(found.rows, found.notes)
+    of_rows = [name for name in baselines if name not in elsewhere]
+    rows = report_rows(found.rows, of_rows, found.notes, found.delays)
+    means, published = over_loads(rows, found.notes), published_rows(found.rows, found.notes)
     returns, gains = return_rows(found.returns), gain_rows(found.returns, baselines)
     capacities = capacity_rows(found.capacities, baselines)
     tables = (
