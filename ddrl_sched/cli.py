@@ -160,6 +160,7 @@ def report(
             raise typer.Exit(event_files(paths, tensorboard))
         with stopping.postponed():
             from ddrl_sched.config import InputError
+            from ddrl_sched.report.table import ReportKind
             from ddrl_sched.report.tables import main as tables
 
         if training and by_seed:
@@ -170,15 +171,8 @@ def report(
             )
         if wide and format != "table":
             raise InputError(f"--wide: not with --format {format}, which is as wide as it is")
-        if training:
-            from ddrl_sched.report.training import main as trainings
-
-            raise typer.Exit(trainings(paths, format, out, strict, wide=wide))
-        if by_seed:
-            from ddrl_sched.report.by_seed import main as seeds
-
-            raise typer.Exit(seeds(paths, format, out, strict, wide=wide))
-        raise typer.Exit(tables(paths, baseline or [], format, out, strict, wide=wide))
+        kind: ReportKind = "training" if training else "by_seed" if by_seed else "results"
+        raise typer.Exit(tables(paths, baseline or [], format, out, strict, wide=wide, kind=kind))
 
 
 @app.command()

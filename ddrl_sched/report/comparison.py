@@ -1,13 +1,12 @@
-"""Schedulers compared in the same worlds: rows of delays and of reductions against baselines, and their sheets."""
+"""Schedulers compared in the same worlds: rows of delays and of reductions against baselines."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
 from ddrl_sched.config import InputError, clean, near
-from ddrl_sched.report.sheets import Row, Sheet, number, percentage, unit_of, with_interval
 from ddrl_sched.report.statistics import (
     DelaySums,
     Estimate,
@@ -17,7 +16,7 @@ from ddrl_sched.report.statistics import (
     reduction_pct,
     task_mean,
 )
-from ddrl_sched.report.worlds import SCENARIO, ScenarioKey, load_text, title
+from ddrl_sched.report.worlds import SCENARIO, ScenarioKey, title
 
 COLUMNS = [
     *SCENARIO, "realised_load", "scheduler", "info", "n_seeds", "n_traces", "baseline", "mean_delay_s",
@@ -34,6 +33,7 @@ OVER_LOADS = [
     "reduction_hi_pct",
 ]  # fmt: skip
 AZURE = ("azure_conv", "azure_code")  # workloads whose arrivals are requests to language models
+Record = dict[str, object]  # of a frame, by column
 NO_ESTIMATE = Estimate(math.nan, math.nan, math.nan)
 
 
@@ -46,7 +46,7 @@ def report_rows(df: pd.DataFrame, baselines: Sequence[str], notes: list[str] | N
     """
     check_baselines(baselines, sorted(df.scheduler.unique()))
     remarks: dict[str, list[str]] = {}
-    rows: list[Row] = []
+    rows: list[Record] = []
     for key, group in by_load(df):
         names = list(dict.fromkeys(baselines)) or _baselines_of_jobs(group)
         rows += _scenario_rows(key, group, names, remarks)
@@ -68,7 +68,7 @@ def over_loads(rows: pd.DataFrame) -> pd.DataFrame:
     were one and the same. The scheduler with the largest mean against any baseline stands first.
     """
     ends = ["reduction_pct", "reduction_lo_pct", "reduction_hi_pct"]
-    found: list[Row] = []
+    found: list[Record] = []
     for key, group in rows[rows.baseline != ""].groupby(["scenario", "workload", "rule"], sort=False):
         loads = sorted(group.load.unique())
         if len(loads) < 2 or group.scenario_hash.nunique() != len(loads):
@@ -117,7 +117,7 @@ def _baselines_of_jobs(group: pd.DataFrame) -> list[str]:
 
 def _scenario_rows(
     scenario: ScenarioKey, group: pd.DataFrame, baselines: list[str], remarks: dict[str, list[str]]
-) -> list[Row]:
+) -> list[Record]:
     needed = [name for name in INPUT_COLUMNS if name in group]  # rows of few columns are cut out faster
     by_scheduler = {str(name): rows for name, rows in group[needed].groupby("scheduler")}
     sums = {name: delay_sums(rows) for name, rows in by_scheduler.items()}
@@ -132,7 +132,7 @@ def _scenario_rows(
     return sorted(rows, key=lambda row: (row["mean_delay_s"], row["scheduler"]))
 
 
-def _scheduler_row(rows: pd.DataFrame, sums: DelaySums) -> Row:
+def _scheduler_row(rows: pd.DataFrame, sums: DelaySums) -> Record:
     return {
         "realised_load": _realised(rows),
         "scheduler": sums.scheduler,
@@ -175,7 +175,7 @@ def _add_remarks(rows: pd.DataFrame, sums: DelaySums, where: str, remarks: dict[
     if n_clusters < 2:
         add_remark(remarks, "no interval, for all traces are of one cluster", where)
     elif n_clusters < 5:
-        add_remark(remarks, f"a rough interval, for it rests on {n_clusters} clusters of traces", where)
+        add_remark(remarks, f"rough intervals (only {n_clusters} clusters of traces)", where)
     if "learned" in rows and rows.learned.any() and sums.n_seeds == 1:
         add_remark(remarks, "one training seed, whose luck is not in the interval", where)
 
@@ -195,70 +195,3 @@ def remark_lines(remarks: dict[str, list[str]]) -> list[str]:
 def first_places(places: list[str], most: int = 4) -> str:
     """The first `most` places, and the number of the others."""
     return "; ".join(places[:most]) + (f"; and {len(places) - most} more" if len(places) > most else "")
-
-
-def sheets(rows: pd.DataFrame, captions: Mapping[str, str]) -> Iterator[Sheet]:
-    """A sheet per world and load of report_rows, under its caption."""
-    for key, group in rows.groupby(SCENARIO, sort=False):
-        scenario, workload, rule, scenario_hash, load_ = key
-        text = captions.get(str(scenario_hash)) or title(scenario, workload, rule, load_)
-        yield _scenario_sheet(group, text)
-
-
-def sheets_over_loads(rows: pd.DataFrame) -> Iterator[Sheet]:
-    """A sheet per world of over_loads."""
-    for world, group in over_loads(rows).groupby(["scenario", "workload", "rule"], sort=False):
-        of_world = rows[(rows[["scenario", "workload", "rule"]] == list(world)).all(axis=1)]
-        baselines = [name for name in dict.fromkeys(of_world.baseline) if name]
-        cells = []
-        for name, of_one in group.groupby("scheduler", sort=False):
-            gains = {
-                row.baseline: (row.reduction_pct, row.reduction_lo_pct, row.reduction_hi_pct)
-                for row in of_one.itertuples()
-            }
-            cells.append(
-                [name, *(with_interval(gains.get(baseline, [math.nan] * 3), percentage) for baseline in baselines)]
-            )
-        every = ", ".join(map(load_text, sorted(of_world.load[of_world.baseline != ""].unique())))
-        text = "{}, workload {}, rule {}".format(*world) + f": means over the loads {every}"
-        yield Sheet(text, ["scheduler", *(f"reduction vs {name}, % [95%]" for name in baselines)], cells)
-
-
-def _scenario_sheet(group: pd.DataFrame, text: str) -> Sheet:
-    """Reductions stand last, so that a narrow page has them in a table of their own."""
-    scale, unit = unit_of(group.mean_delay_s.median())
-    baselines = [name for name in dict.fromkeys(group.baseline) if name]
-    gains = {(row.scheduler, row.baseline): row for row in group.itertuples()}
-    cells = []
-    for row in group.drop_duplicates("scheduler").itertuples():
-        against = [gains[row.scheduler, name] for name in baselines]
-        cells.append(
-            [
-                row.scheduler,
-                row.info,
-                with_interval(
-                    [scale * x for x in (row.mean_delay_s, row.mean_delay_lo_s, row.mean_delay_hi_s)], number
-                ),
-                *(number(scale * x) for x in (row.p95_delay_s, row.p99_delay_s)),
-                percentage(100 * row.late_rate),
-                *(number(x) for x in (row.mean_servers, row.probes_per_task, row.decide_us)),
-                f"{row.n_seeds} x {row.n_traces}",
-                *(
-                    with_interval((g.reduction_pct, g.reduction_lo_pct, g.reduction_hi_pct), percentage)
-                    for g in against
-                ),
-            ]
-        )
-    measures = [
-        f"mean delay, {unit} [95%]",
-        f"p95, {unit}",
-        f"p99, {unit}",
-        "late, %",
-        "servers",
-        "probes",
-        "decide, us",
-    ]
-    _, p95, p99, late, *rest = measures
-    reductions = [f"reduction vs {name}, % [95%]" for name in baselines]
-    optional = late, "info", p95, "seeds x traces", p99, *rest
-    return Sheet(text, ["scheduler", "info", *measures, "seeds x traces", *reductions], cells, optional)

@@ -13,8 +13,8 @@ import numpy.typing as npt
 from ddrl_sched.config import clean
 from ddrl_sched.jobs import records
 from ddrl_sched.jobs.reading import Columns
+from ddrl_sched.report.numbers import unit_of
 from ddrl_sched.report.read import Wanted, read_folder
-from ddrl_sched.report.sheets import unit_of
 from ddrl_sched.report.statistics import delay_sums, mean_delay_s, task_mean
 from ddrl_sched.run.inputs import input_files
 

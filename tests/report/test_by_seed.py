@@ -7,10 +7,15 @@ from typer.testing import CliRunner
 
 from ddrl_sched.cli import app
 from ddrl_sched.config import InputError
-from ddrl_sched.report.by_seed import COLUMNS, main, seed_rows
+from ddrl_sched.report.by_seed import COLUMNS, seed_rows
 from ddrl_sched.report.load import load
+from ddrl_sched.report.tables import main as report
 from tests.hostile_folders import write_run
 from tests.jobs.test_records import eval_frame
+
+
+def main(paths, format, out, strict=False):
+    return report(paths, [], format, out, strict, kind="by_seed")
 
 
 def write_seeds(folder, delays, n_tasks=None, learned=True, **columns):

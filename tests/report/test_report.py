@@ -14,11 +14,14 @@ import pytest
 from ddrl_sched.config import InputError
 from ddrl_sched.jobs import records, schemas
 from ddrl_sched.provenance import provenance_of
-from ddrl_sched.report.comparison import COLUMNS, captions, report_rows
+from ddrl_sched.report.comparison import COLUMNS, captions, over_loads, report_rows
+from ddrl_sched.report.comparison_tables import comparison_tables, over_loads_tables
 from ddrl_sched.report.load import Loaded, print_notes
-from ddrl_sched.report.published_study import PUBLISHED_COLUMNS, published_rows
-from ddrl_sched.report.sheets import terminal_width, write_out
-from ddrl_sched.report.tables import main, render
+from ddrl_sched.report.published_study import PUBLISHED_COLUMNS, published_rows, published_tables
+from ddrl_sched.report.table import Report
+from ddrl_sched.report.tables import main
+from ddrl_sched.report.tables import render as rendered
+from ddrl_sched.report.terminal import Page, this_terminal, write_out
 from tests.conf_files import plain
 from tests.hostile_folders import write_run
 from tests.jobs.test_records import eval_frame, job
@@ -50,6 +53,19 @@ def line(table, scheduler, baseline=None):
     found = table[(table.scheduler == scheduler) & (True if baseline is None else table.baseline == baseline)]
     assert len(found) == 1
     return found.iloc[0]
+
+
+def render(table, form, about=None, published=None, width=None):
+    """A form of rows of report_rows, and of published_rows."""
+    means, published = over_loads(table), pd.DataFrame() if published is None else published
+    tables = (
+        *comparison_tables(table, about or {}),
+        *over_loads_tables(means, table),
+        *published_tables(published),
+    )
+    frames = {"rows": table, "over_loads": means, "published": published}
+    report = Report("results", tables, frames, Loaded(pd.DataFrame(), pd.DataFrame()))
+    return rendered(report, form, Page(width))
 
 
 def test_a_row_by_hand():
@@ -143,7 +159,7 @@ def test_notes_say_what_the_numbers_do_not():
     text = "\n".join(notes)
     for words in (
         "all traces are of one cluster: one in",
-        "rests on 3 clusters of traces: few in",
+        "rough intervals (only 3 clusters of traces): few in",
         "one training seed, whose luck is not in the interval: few in",
         "reduction over common traces only: few against base (3)",
     ):
@@ -269,11 +285,13 @@ def test_twenty_schedulers_and_two_baselines_are_never_broken_inside_a_word(widt
     frame = together(
         *(rows(n, np.linspace(0.1, 0.2, 8) * (1 + i) ** 2, baselines=["eft", MANY[-2]]) for i, n in enumerate(names))
     )
+    varied = ["p95_delay_s", "p99_delay_s", "late_rate", "mean_servers", "probes_per_task", "decide_us"]
+    frame = frame.assign(**dict.fromkeys(varied, frame.mean_delay_s / 1000))
     table = report_rows(frame, [])
     wide, text = (render(table, "table", captions(frame), width=w) for w in (None, width))
     assert max(map(len, text.splitlines())) <= width
     known = set(re.split(r"\s+|(?<=[,(])", wide))
-    tables = text.partition("not shown")[0]
+    tables = re.split("The same in every row|not shown", text)[0]
     assert {word for word in re.split(r"\s+|(?<=[,(])", tables) if not set(word) <= {"-"}} <= known
     assert tables.count("[95%]") >= 3
     left_out = text.partition("not shown at this width: ")[2]
@@ -281,6 +299,18 @@ def test_twenty_schedulers_and_two_baselines_are_never_broken_inside_a_word(widt
     assert all(name in left_out for name in {"p99", "probes", "servers", "decide"} - shown)
     assert "--wide" in left_out
     assert "not shown" not in wide
+
+
+def test_what_says_nothing_is_named_and_not_shown():
+    frame = together(rows("a", [0.1, 0.2]), rows("b", [0.3, 0.5], late_rate=0.25))
+    table = report_rows(frame, ["b"])
+    narrow, wide = (render(table, "table", width=width) for width in (120, None))
+    said = " ".join(narrow.partition("The same in every row: ")[2].split())
+    assert said.startswith("info running; p95, ms 500; p99, ms 500; servers 0.500;")
+    assert "late" in narrow.partition("The same")[0]
+    assert "probes" not in narrow.partition("The same")[0]
+    assert "The same" not in wide
+    assert "The same" not in render(report_rows(rows(), []), "table", width=120)  # one row says something
 
 
 def test_the_most_important_columns_stay():
@@ -292,10 +322,10 @@ def test_the_most_important_columns_stay():
 
 def test_the_width_is_that_of_the_terminal(monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "77")
-    assert (terminal_width(), terminal_width(wide=True)) == (77, None)
+    assert (this_terminal().width, this_terminal(wide=True).width) == (77, None)
     for wrong in ("", "0", "-3", "x", "9" * 5000):
         monkeypatch.setenv("COLUMNS", wrong)
-        assert terminal_width() is None  # standard output is no terminal here
+        assert this_terminal().width is None  # standard output is no terminal here
 
 
 def test_notes_are_as_wide_as_the_terminal_and_never_broken_inside_a_word(monkeypatch, capsys):
