@@ -11,12 +11,11 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import typer
 
-from ddrl_sched import stopping
+from ddrl_sched import completion, stopping
 
 app = typer.Typer(
     help="Fair, fast benchmark of schedulers for generative AI tasks on collaborating edge servers.",
     pretty_exceptions_enable=False,
-    add_completion=False,
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -42,7 +41,10 @@ def shared_by_all(version: Version = False) -> None:
     """Fair, fast benchmark of schedulers for generative AI tasks on collaborating edge servers."""
 
 
-Overrides = Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="What differs from conf/.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="KEY=VALUE", help="What differs from conf/.", autocompletion=completion.overrides),
+]
 Cfg = Annotated[Literal["job", "hydra", "all"] | None, typer.Option("--cfg", "-c", help="Show the config only.")]
 Resolve = Annotated[bool, typer.Option("--resolve", help="With --cfg: resolve interpolations.")]
 Package = Annotated[str | None, typer.Option("--package", "-p", help="With --cfg: show only this part.")]
@@ -127,7 +129,10 @@ def evaluate(
 @app.command()
 @with_shared_options
 def sweep(shared: Shared, dry_run: DryRun = False) -> None:
-    """Train and evaluate every combination of a=1,2 b=3,4, of an experiment or a study. Finished jobs are skipped."""
+    """Train and evaluate all combinations of a=1,2 b=3,4.
+
+    Also of an experiment or a study. Finished jobs are skipped.
+    """
     from ddrl_sched.key_value import key_value
 
     if any(key_value(word).key == "study" for word in shared.overrides):
@@ -223,20 +228,45 @@ def diff(
         raise typer.Exit(differences(one, other))
 
 
+@app.command()
+def pack(
+    sources: Annotated[list[Path], typer.Argument(metavar="SRC...", help="Run folders, or folders of them.")],
+    target: Annotated[Path, typer.Argument(metavar="DST", help="Where the copies go: a folder of their own.")],
+    weights_below: Annotated[
+        str, typer.Option("--weights-below", metavar="SIZE", help="Keep the weights of runs where they are smaller.")
+    ] = "1MB",
+    debug: Debug = False,
+) -> None:
+    """Copy what a report needs of finished runs."""
+    with _plain_errors(debug):
+        with stopping.postponed():
+            from ddrl_sched.jobs.pack import pack as copy
+            from ddrl_sched.jobs.pack import size_of
+
+        typer.echo(copy(sources, target, size_of(weights_below, "--weights-below")))
+
+
 @app.command(name="list")
 def list_choices(
-    group: Annotated[str | None, typer.Argument(metavar="GROUP", help="scheduler, env, workload, ...")] = None,
+    group: Annotated[
+        str | None,
+        typer.Argument(metavar="GROUP", help="scheduler, env, workload, ...", autocompletion=completion.groups),
+    ] = None,
     text: Annotated[list[str] | None, typer.Argument(metavar="TEXT", help="What name or description contain.")] = None,
     config_dir: ConfigDir = None,
     debug: Debug = False,
 ) -> None:
-    """List schedulers, scenarios, workloads, budgets of training, launchers, experiments and studies."""
+    """List what can be chosen in every group.
+
+    Schedulers, scenarios, workloads, budgets of training, launchers, experiments and studies.
+    """
     with _plain_errors(debug):
         from ddrl_sched import listing
+        from ddrl_sched.conf_folder import conf_dir
         from ddrl_sched.display import note
 
         title = listing.group_title(group) if group else None
-        folders = [listing.conf_dir(), *([listing.config_folder(config_dir)] if config_dir else [])]
+        folders = [conf_dir(), *([listing.config_folder(config_dir)] if config_dir else [])]
         unusable: list[str] = []
         typer.echo(listing.listing(folders, title, text or [], unusable, listing.terminal_columns()))
         for why in unusable:
@@ -249,7 +279,10 @@ def replay(
     out: Annotated[Path, typer.Option("--out", metavar="OUT.npz", help="Where the delays go.")],
     debug: Debug = False,
 ) -> None:
-    """Compute the delays of given decisions (of another program, in any language)."""
+    """Compute the delays of given decisions.
+
+    They may come from another program, in any language.
+    """
     with _plain_errors(debug):
         from ddrl_sched.compiling import watch
         from ddrl_sched.config import clean
@@ -264,7 +297,7 @@ def main() -> None:
     """The command line, where this module is loaded already; `ddrl_sched.__main__` heeds signals before that."""
     stopping.listen()
     with _plain_errors(debug=False):  # of typer itself, which prints the help
-        app()
+        app(prog_name="ddrl")
 
 
 def _launch(command: Literal["train", "eval", "sweep"], shared: Shared, **how: bool) -> None:

@@ -23,13 +23,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from ddrl_sched.checked_files import CheckedFiles
 from ddrl_sched.composing_errors import first_line, in_users_words
+from ddrl_sched.conf_folder import conf_dir
 from ddrl_sched.config import InputError, Settings
 from ddrl_sched.failures import explain
 from ddrl_sched.jobs import kinds
 from ddrl_sched.jobs.request import Command, Flags, JobSpec, Plan, Request, Result
 from ddrl_sched.key_value import key_value
 from ddrl_sched.labels import GYM_AGENT, LEARNED, label
-from ddrl_sched.listing import conf_dir
 from ddrl_sched.overrides import bound_sweeps, canonical, left_to_the_jobs, read_ranges_as_decimals, varied_budget
 from ddrl_sched.stated_values import is_default
 

@@ -10,8 +10,8 @@ from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
 from ddrl_sched.checked_files import CheckedFiles
+from ddrl_sched.conf_folder import choices, conf_dir
 from ddrl_sched.config import InputError, near
-from ddrl_sched.listing import choices, conf_dir
 from ddrl_sched.overrides import GROUPS
 from ddrl_sched.yaml_files import check, place
 

@@ -8,6 +8,7 @@ from ddrl_sched.key_value import key_value
 LEARNED = ("learned", "price_policy")  # `name:` of the schedulers that learn
 GYM_AGENT = "gym_agent"  # `name:` of those that learn in an environment of gymnasium
 LEARNS_THE_SAME = ("train.checkpoint_s", "train.validate_every")  # keys without effect on what is learned
+CLAIMED = ("scheduler.chosen_on",)  # keys that say where a scheduler comes from, and change nothing about it
 SAYS_NOTHING = ("name", "kind")  # last words of keys that choose one of several forms of their group
 
 
@@ -18,8 +19,9 @@ def label(scheduler: str, overrides: Sequence[str], command: str, varied: Collec
     the keys `varied` that count beside it. Keys are cut to their last words: "best_k(k=2)".
     """
     roots = ("scheduler.",) if command == "sweep" else ("scheduler.", "train.")
-    changes = changed(overrides, roots, LEARNS_THE_SAME)
-    changes |= {key: value for key, value in changed(overrides, ("",), LEARNS_THE_SAME).items() if key in varied}
+    beside = (*LEARNS_THE_SAME, *CLAIMED)
+    changes = changed(overrides, roots, beside)
+    changes |= {key: value for key, value in changed(overrides, ("",), beside).items() if key in varied}
     return with_changes(scheduler, changes)
 
 

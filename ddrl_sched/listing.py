@@ -1,4 +1,4 @@
-"""Finds the yaml files that come with the package and says what each one is, without Hydra."""
+"""`ddrl list`: says what each yaml file is, without Hydra."""
 
 import os
 import shutil
@@ -7,20 +7,10 @@ import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from ddrl_sched.conf_folder import GROUPS, choices
 from ddrl_sched.config import InputError, clean, near
 from ddrl_sched.yaml_files import check, read
 
-GROUPS = {
-    "schedulers": "scheduler",
-    "scenarios": "env",
-    "workloads": "workload",
-    "budgets": "train",
-    "launchers": "launcher",
-    "experiments": "experiment",
-    "studies": "study",
-    "agents": "agent",
-    "families": "family",
-}
 Row = Callable[[str, str, int, int | None], str]  # (name, text, width of names, columns) -> lines
 CHOSEN_AS = {  # how an option is written, where that is not GROUP=NAME
     "study": "ddrl sweep study={}",
@@ -29,31 +19,12 @@ CHOSEN_AS = {  # how an option is written, where that is not GROUP=NAME
 }
 
 
-def conf_dir() -> Path:
-    """Folder of the yaml files: inside an installed wheel, or beside the package in the repository."""
-    package = Path(__file__).resolve().parent
-    for folder in (package / "conf", package.parent / "conf"):
-        if (folder / "base.yaml").is_file():
-            return folder
-    raise FileNotFoundError(f"no conf/base.yaml in {package} or beside it: the installation is incomplete")
-
-
 def config_folder(path: Path | str) -> Path:
     """What --config-dir names. InputError if that is no folder."""
     if not os.path.isdir(path):
         what = "is a file, not a folder" if os.path.lexists(path) else "there is no such folder"
         raise InputError(f"--config-dir {clean(path)}: {what}")
     return Path(path)
-
-
-def choices(group: str, folders: Sequence[Path]) -> dict[str, Path]:
-    """Yaml files of a group by name, sorted, those of sub-folders ("ablation/set_mlp") last; the first folder wins."""
-    files = {
-        file.relative_to(folder / group).with_suffix("").as_posix(): file
-        for folder in reversed(folders)
-        for file in (folder / group).rglob("*.yaml")
-    }
-    return {name: files[name] for name in sorted(files, key=lambda name: (name.rpartition("/")[0], name))}
 
 
 def options(group: str, folders: Sequence[Path], unusable: list[str] | None = None) -> dict[str, str]:

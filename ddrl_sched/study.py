@@ -17,13 +17,14 @@ from typing import Annotated, Literal
 import yaml  # type: ignore[import-untyped]
 from pydantic import AfterValidator, Field, model_validator
 
-from ddrl_sched.config import InputError, Name, Positive, Settings, Text, clean, near, shown, validate
-from ddrl_sched.display import count, duration
+from ddrl_sched.conf_folder import choices, conf_dir
+from ddrl_sched.config import InputError, Name, Positive, Seed, Settings, Text, clean, near, shown, validate
+from ddrl_sched.display import count, duration, note
 from ddrl_sched.failures import BAD_INPUT, DONE, explain, status_of
 from ddrl_sched.jobs.request import Flags
 from ddrl_sched.key_value import key_value
 from ddrl_sched.launch import SHOWS, launch
-from ddrl_sched.listing import choices, conf_dir, config_folder
+from ddrl_sched.listing import config_folder
 from ddrl_sched.overrides import has_several, parsed
 from ddrl_sched.yaml_files import check, place, read, unreadable
 
@@ -82,6 +83,7 @@ class Study(Settings):
     """What a yaml of conf/study holds."""
 
     name: Name  # of the results, below runs_dir
+    evaluate_seed: Seed | None  # of the held-out traces, stated before it is run; null where nothing is held out
     steps: Annotated[list[Step], Field(min_length=1, max_length=MAX_STEPS)]
     # flags of `ddrl report` for each table that the study is about
     reports: Annotated[list[Annotated[list[Text], Field(max_length=10)]], Field(min_length=1, max_length=10)]
@@ -113,6 +115,7 @@ def run_study(words: Sequence[str], hydra_flags: Sequence[str], flags: Flags, *,
     for step in study.steps:
         if step.shipped is not None or step.trained_in not in (None, study.name):
             step.trained_folders(_runs_dir(given))
+    _note_other_seed(study, given)
     statuses = []
     for number, step in enumerate(study.steps, 1):
         time = duration(60 * step.cpu_minutes)
@@ -164,18 +167,28 @@ def read_study(name: str, folders: Sequence[Path]) -> Study:
         raise InputError("\n".join(lines)) from None
 
 
+def _note_other_seed(study: Study, given: Sequence[str]) -> None:
+    """Say that results are not of the traces that the study is registered with."""
+    seed = study.evaluate_seed
+    others = [word for word in given if key_value(word).key == "evaluate.seed" and key_value(word).value != str(seed)]
+    if others and seed is not None:
+        note(f"note: {clean(others[-1])}: the held-out traces of study {study.name} are those of evaluate.seed={seed}")
+
+
 def commands(study: Study, step: Step, given: Sequence[str]) -> Iterator[Command]:
     """The commands of a step. A word that is `given` takes the place of the step's own with the same key.
 
     An evaluation of trained weights is not given words of a training, such as train.episodes. InputError where a step
     evaluates what has not been trained.
     """
-    name = [f"name={study.name}"]
+    shared = [f"name={study.name}"]
+    if study.evaluate_seed is not None:
+        shared.append(f"evaluate.seed={study.evaluate_seed}")
     for line in step.each or [""]:
         if step.sweep is not None:
-            yield Command("sweep", with_words([*name, *step.sweep, *line.split()], given))
+            yield Command("sweep", with_words([*shared, *step.sweep, *line.split()], given))
         if step.eval is not None:
-            words = with_words([*name, *step.eval, *line.split()], of_evaluation(given))
+            words = with_words([*shared, *step.eval, *line.split()], of_evaluation(given))
             yield from (Command("eval", words, folder) for folder in step.trained_folders(_runs_dir(given)))
 
 

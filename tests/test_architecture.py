@@ -199,10 +199,12 @@ def test_no_module_runs_code_from_data(file):
 def test_cli_imports_only_typer_and_the_standard_library_at_the_top():
     tree, name = parsed(PACKAGE / "cli.py")
     top = ast.Module([n for n in tree.body if isinstance(n, ast.Import | ast.ImportFrom)], [])
-    ours = {"ddrl_sched", "ddrl_sched.stopping"}
+    ours = {"ddrl_sched", "ddrl_sched.completion", "ddrl_sched.stopping"}
     assert {module.split(".")[0] for module in imports(top, name) - ours} <= {"typer", *sys.stdlib_module_names}
-    tree, name = parsed(PACKAGE / "stopping.py")
-    assert {module.split(".")[0] for module in imports(tree, name)} <= set(sys.stdlib_module_names)
+    for file in ("stopping", "completion", "conf_folder"):
+        tree, name = parsed(PACKAGE / f"{file}.py")
+        beside = {"typer", "yaml", "ddrl_sched"} if file == "completion" else set()
+        assert {module.split(".")[0] for module in imports(tree, name)} <= beside | set(sys.stdlib_module_names)
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(PACKAGE)))

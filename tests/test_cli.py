@@ -18,10 +18,11 @@ from typer.testing import CliRunner
 
 from ddrl_sched import launch as launch_module
 from ddrl_sched.cli import app
+from ddrl_sched.conf_folder import GROUPS, conf_dir
 from ddrl_sched.failures import ExplainedError, explain
 from ddrl_sched.fingerprint import code_version
 from ddrl_sched.jobs.request import Flags
-from ddrl_sched.listing import GROUPS, conf_dir, first_comment, listing, options
+from ddrl_sched.listing import first_comment, listing, options
 from tests.paths import REPOSITORY
 
 HEAVY = ("torch", "numpy", "numba", "scipy", "pandas", "pyarrow", "hydra", "omegaconf", "pydantic", "yaml", "rich")
@@ -333,7 +334,7 @@ def test_the_wheel_carries_conf_and_data(tmp_path):
         assert missing == set()
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "installed")
-    code = "from ddrl_sched.listing import conf_dir; print(conf_dir())"
+    code = "from ddrl_sched.conf_folder import conf_dir; print(conf_dir())"
     env = {**os.environ, "PYTHONPATH": str(tmp_path / "installed")}
     found = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True, check=True

@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 
 from ddrl_sched import compose, composing_errors
 from ddrl_sched import launch as launch_module
+from ddrl_sched.conf_folder import conf_dir
 from ddrl_sched.config import InputError, Settings
 from ddrl_sched.display import duration
 from ddrl_sched.dry_run import plan_table
@@ -19,7 +20,6 @@ from ddrl_sched.jobs import kinds
 from ddrl_sched.jobs.request import Flags, JobSpec, Plan, Result, World
 from ddrl_sched.labels import label
 from ddrl_sched.launch import launch
-from ddrl_sched.listing import conf_dir
 from ddrl_sched.overrides import canonical, n_values, parsed
 from ddrl_sched.yaml_files import check
 

@@ -12,11 +12,12 @@ from ddrl_sched import study as module
 from ddrl_sched.cli import app
 from ddrl_sched.config import InputError
 from ddrl_sched.study import read_study, trained, with_words
-from tests.conf_files import CONF, names
+from tests.conf_files import CONF, names, stated
 
 SMALL = ["env.clock.horizon_s=5", "evaluate.traces=2"]
 STUDY = {
     "name": "small",
+    "evaluate_seed": 99,
     "steps": [
         {"about": "rules", "cpu_minutes": 0.1, "sweep": ["scheduler=eft,jsq2", *SMALL]},
         {
@@ -85,6 +86,24 @@ def test_every_study_is_valid_and_its_words_name_what_there_is(name):
 def test_the_points_of_the_cartpole_search_are_those_of_its_table():
     study = read_study("tune_cartpole", [CONF])
     assert [len(step.each) for step in study.steps] == [24, 8] * 4
+
+
+def test_every_experiment_and_study_names_the_seed_of_its_held_out_traces():
+    for name in names("experiment"):
+        if "cartpole" not in name:  # where training is what is judged
+            states = [name, *(entry for entry in stated("experiment", name)["defaults"] if isinstance(entry, str))]
+            of = [stated("experiment", one).get("evaluate", {}) for one in states if one in names("experiment")]
+            assert any("seed" in group for group in of), name
+    assert [name for name in names("study") if read_study(name, [CONF]).evaluate_seed is None] == ["tune_cartpole"]
+
+
+def test_the_seed_of_a_study_is_that_of_its_jobs(own, tmp_path):
+    study = {**STUDY, "steps": STUDY["steps"][:1]}
+    assert ddrl(*own(study)).stderr == ""
+    jobs = [json.loads(file.read_text()) for file in tmp_path.glob("runs/small/*/job.json")]
+    assert [job["settings"]["evaluate"]["seed"] for job in jobs] == [99, 99]
+    other = ddrl(*own(study, "mine", "evaluate.seed=7", "--dry-run"))
+    assert "evaluate.seed=7: the held-out traces of study small are those of evaluate.seed=99" in other.stderr
 
 
 # ---- running one -----------------------------------------------------------------------------------------------------

@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ddrl_sched import fingerprint
 from ddrl_sched.config import InputError, clean, shown
+from ddrl_sched.display import note
 from ddrl_sched.jobs import records
 from ddrl_sched.jobs.reading import MAX_TABLE_BYTES, learnt_nothing
 from ddrl_sched.jobs.request import Command, Weights, job_id
@@ -42,10 +44,11 @@ def settings_of_run(source: Path, composed: Mapping[str, object], overrides: Seq
     try:
         source = records.trained_folder(source)
         job, manifest = records.read_finished(source)
-        _check_trained(source, manifest)
+        _check_trained(source, job, manifest)
     except (OSError, ValueError) as error:
         raise InputError(f"--run {source}: {clean(error)}") from None
-    plain = dict(job["settings"])
+    _note_code(source, job)
+    plain = {key: value for key, value in job["settings"].items() if key != "capacity"}  # asked of them once
     changes = _changed_decisions(plain, composed, overrides)
     given: set[str] = set()
     for word in overrides:
@@ -98,8 +101,17 @@ def _refuse_of_training(key: str, top: str, plain: Mapping[str, object]) -> None
         raise InputError(f"{key}: belongs to the training; with --run only {free} can change")
 
 
-def _check_trained(source: Path, manifest: Mapping[str, str]) -> None:
-    """ValueError for a finished training of which a seed learnt nothing; OSError."""
+def _note_code(source: Path, job: JobRecord) -> None:
+    """Say that weights were trained by another version of the code: they are taken as they are."""
+    before, now = clean(job["code_version"])[:12], fingerprint.code_version()[:12]
+    if before != now:
+        note(f"note: {clean(source)}: trained by code {before}, evaluated by {now}")
+
+
+def _check_trained(source: Path, job: JobRecord, manifest: Mapping[str, str]) -> None:
+    """ValueError for a finished training without weights, or of which a seed learnt nothing; OSError."""
+    if job["learned"] and WEIGHTS not in manifest:
+        raise ValueError("its weights were left out where it was packed; ddrl pack --weights-below SIZE keeps them")
     if CURVES not in manifest:
         return
     for seed, text in learnt_nothing(records.read_verified(source, CURVES, manifest, MAX_TABLE_BYTES)).items():
@@ -158,6 +170,8 @@ def settings_of_begun(folder: Path, overrides: Sequence[str]) -> Begun:
         job = records.read_job(records.run_folder(folder))
     except (OSError, ValueError) as error:
         raise InputError(f"--resume {folder}: {clean(error)}") from None
+    if "capacity" in job["settings"]:
+        raise InputError(f"--resume {folder}: a search for a capacity goes on by the command that began it")
     return Begun(clean(job["scheduler"]), dict(job["settings"]), list(job["overrides"]))
 
 

@@ -12,7 +12,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -24,6 +24,7 @@ from ddrl_sched.config import clean
 from ddrl_sched.jobs.schemas import SHA256, JobRecord, check_job
 from ddrl_sched.jobs.strict_json import MAX_JSON_BYTES, json_text, parse_json
 from ddrl_sched.saving import RecordsError as RecordsError
+from ddrl_sched.saving import remove as remove
 from ddrl_sched.saving import remove_leftovers as remove_leftovers
 from ddrl_sched.saving import write_bytes as write_bytes
 
@@ -83,6 +84,21 @@ def write_manifest(folder: Path | str) -> None:
     except (OSError, ValueError) as error:  # what stands there under a published file's name may be a stranger's
         raise RecordsError(f"cannot read {folder}: {getattr(error, 'strerror', None) or error}") from error
     write_bytes(folder / MANIFEST, _manifest_text(hashes))
+
+
+def copy_run(source: Path | str, target: Path | str, names: Collection[str], manifest: Mapping[str, str]) -> None:
+    """Make `target` a run folder of these files of a finished run, compared with its manifest, and of no others.
+
+    Files of an earlier copy that are not wanted any more are removed. ValueError for a file that does not fit.
+    """
+    source, target = Path(source), Path(target)
+    for name in names:
+        write_bytes(target / name, read_verified(source, name, manifest, MAX_FILE_BYTES))
+    remove_leftovers(target)
+    for path in target.iterdir():
+        if path.name not in (*names, MANIFEST):
+            remove(path)
+    write_manifest(target)
 
 
 def _column(series: Sequence[object], field: pa.Field) -> pa.Array:

@@ -307,4 +307,13 @@ def _best_yaml(best: "FrozenTrial", n_finished: int, search: Search, job: Schedu
         f"seeds, {spec.settings.train.episodes} episodes: {value}",
     ]
     scheduler = _trial_request(search, best.params).data["scheduler"]
-    return "\n".join([*head, yaml.safe_dump(scheduler, sort_keys=False, default_flow_style=None)])
+    assert isinstance(scheduler, Mapping)
+    stated = {**scheduler, "chosen_on": [*(scheduler.get("chosen_on") or []), _chosen_on(spec.settings)]}
+    return "\n".join([*head, yaml.safe_dump(stated, sort_keys=False, default_flow_style=None)])
+
+
+def _chosen_on(settings: JobSettings) -> dict[str, object]:
+    """The traces of the search, for a report on the best settings to tell when it meets them."""
+    load = settings.workload.load
+    traces = {"world": settings.env.name, "seed": settings.evaluate.seed, "workload": settings.workload.name}
+    return {**traces, **({} if load is None else {"loads": [load]}), "traces": settings.evaluate.traces}

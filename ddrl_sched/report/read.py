@@ -8,7 +8,7 @@ import hashlib
 import math
 import os
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,7 +34,7 @@ from ddrl_sched.jobs.reading import (
 )
 from ddrl_sched.jobs.schemas import JobRecord
 from ddrl_sched.labels import LEARNS_THE_SAME
-from ddrl_sched.provenance import Provenance, provenance_of
+from ddrl_sched.provenance import Provenance, choice_remark, provenance_of, without_claims
 from ddrl_sched.report.settings_diff import FlatSettings, flatten
 from ddrl_sched.report.worlds import override_changes, world_of_training
 from ddrl_sched.run.inputs import by_content, input_files, training_settings
@@ -51,7 +51,7 @@ class Folder:
     scheduler: str
     about: Mapping[str, Any]  # a value per column that all its rows share
     tables: Mapping[str, Columns]
-    remark: str  # of seeds that learnt nothing, "its training made 0 updates", or ""
+    remarks: Sequence[str]  # of seeds that learnt nothing ("its training made 0 updates"), of how it was chosen
 
     @property
     def n_rows(self) -> int:
@@ -74,7 +74,11 @@ class Wanted(NamedTuple):
 
     def schemas(self) -> dict[str, pa.Schema]:
         """{name of a table: its schema}."""
-        names = ["eval", "returns"] * self.evaluations + ["delays"] * self.delays + ["timeline"] * self.timelines
+        names = (
+            ["eval", "capacity", "returns"] * self.evaluations
+            + ["delays"] * self.delays
+            + ["timeline"] * self.timelines
+        )
         return {name: SCHEMAS[name] for name in [*names, *(["curves"] if self.curves else [])]}
 
 
@@ -104,14 +108,17 @@ def read_folder(folder: Path, wanted: Wanted, most: int | None = None, most_bins
         elif most is not None:
             most -= n_rows(table)
         tables[name] = table
-    remark = _remark(folder, job, manifest) if "returns" not in tables else ""
-    return Folder(clean(job["scheduler"]), about, tables, remark)
+    remarks = [
+        _remark(folder, job, manifest) if "returns" not in tables else "",
+        _choice(job) if wanted.evaluations else "",
+    ]
+    return Folder(clean(job["scheduler"]), about, tables, [text for text in remarks if text])
 
 
 def _shared_columns(job: JobRecord, folder: Path) -> dict[str, Any]:
     """Columns that all rows of a job share. `settings`: flattened; `changes`: those in the name of its world."""
     created = datetime.fromisoformat(job["created"])
-    settings = by_content(job["settings"], NOT_IDENTITY)
+    settings = by_content(without_claims(job["settings"]), NOT_IDENTITY)
     counted = [by_content(settings), job["scenario_hash"]]  # which knows the content of files
     learns_by = canonical_hash([_training_identity(settings.get("train"))])[:16] if job["learned"] else ""
     return {
@@ -151,6 +158,15 @@ def _provenance(job: JobRecord) -> dict[str, object]:
         "published_gain_pct": said.published_gain_pct,
         "family": clean(said.family or ""),
     }
+
+
+def _choice(job: JobRecord) -> str:
+    """That the scheduler was chosen on the traces of this job, as far as its settings say so."""
+    scheduler = job["settings"].get("scheduler")
+    try:
+        return choice_remark(scheduler, job["settings"]) if isinstance(scheduler, dict) else ""
+    except InputError:  # a stranger's folder may say anything
+        return ""
 
 
 def _training_columns(job: JobRecord, of_job: FlatSettings, curve_hash: str) -> dict[str, object]:

@@ -17,7 +17,8 @@ FILE_FORMS: dict[str, tuple[str, Callable[[Report], str]]] = {  # -> ending of t
     "json": ("json", json_form.render),
 }
 FORMATS = ("table", *FILE_FORMS)
-OWN_CSV = ("published", "returns", "return_gains")  # frames beside the main one that get a csv of their own
+# frames beside the main one that get a csv of their own
+OWN_CSV = ("published", "returns", "return_gains", "capacities", "capacity_loads")
 
 
 def main(
