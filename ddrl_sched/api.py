@@ -1,6 +1,7 @@
 """The program from Python: the same settings, checks and errors as on the command line, results as DataFrames.
 
-`import ddrl_sched as ddrl` has these functions; nothing heavy is loaded before one is called.
+`import ddrl_sched as ddrl` has these functions, and ddrl.report (report/__init__.py); nothing heavy is loaded before
+one is called.
 """
 
 import tempfile
@@ -81,20 +82,9 @@ def load(paths: Paths) -> "pd.DataFrame":
 
 def table(paths: Paths, baselines: Sequence[str] = ()) -> "pd.DataFrame":
     """The table of `ddrl report`: a row for each scheduler, scenario and baseline, means with paired 95 % intervals."""
-    from ddrl_sched.report.comparison import check_baselines, report_rows
-    from ddrl_sched.report.load import load as read
-    from ddrl_sched.report.load import print_notes, why_nothing
+    from ddrl_sched.report import report
 
-    found = read(_listed(paths))
-    try:
-        if found.rows.empty:
-            raise InputError(
-                f"no finished evaluation at or below {', '.join(map(str, _listed(paths)))}: {why_nothing(found)}"
-            )
-        check_baselines(baselines, sorted({*found.rows.scheduler}))
-        return report_rows(found.rows, list(baselines), found.notes)
-    finally:
-        print_notes(found)
+    return report(paths, baselines).frames["rows"]
 
 
 def _rows(words: list[str], command: "Command", flags: "Flags", runs_dir: str | Path | None) -> "pd.DataFrame":

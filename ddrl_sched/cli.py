@@ -152,12 +152,20 @@ def report(
     training: Annotated[bool, typer.Option("--training", help="How trainings ended, instead of results.")] = False,
     by_seed: Annotated[bool, typer.Option("--by-seed", help="How far apart seeds are, instead of results.")] = False,
     wide: Annotated[bool, typer.Option("--wide", help="All columns in one line, however wide the terminal.")] = False,
+    tensorboard: Annotated[
+        Path | None, typer.Option("--tensorboard", help="Write curves of trainings into a folder, as event files.")
+    ] = None,
     debug: Debug = False,
 ) -> None:
     """Compare what has been run."""
     with _plain_errors(debug):
+        if tensorboard is not None:
+            from ddrl_sched.report.event_files import main as event_files
+
+            raise typer.Exit(event_files(paths, tensorboard))
         with stopping.postponed():
             from ddrl_sched.config import InputError
+            from ddrl_sched.report.table import ReportKind
             from ddrl_sched.report.tables import main as tables
 
         if training and by_seed:
@@ -168,15 +176,56 @@ def report(
             )
         if wide and format != "table":
             raise InputError(f"--wide: not with --format {format}, which is as wide as it is")
-        if training:
-            from ddrl_sched.report.training import main as trainings
+        kind: ReportKind = "training" if training else "by_seed" if by_seed else "results"
+        raise typer.Exit(tables(paths, baseline or [], format, out, strict, wide=wide, kind=kind))
 
-            raise typer.Exit(trainings(paths, format, out, strict, wide=wide))
-        if by_seed:
-            from ddrl_sched.report.by_seed import main as seeds
 
-            raise typer.Exit(seeds(paths, format, out, strict, wide=wide))
-        raise typer.Exit(tables(paths, baseline or [], format, out, strict, wide=wide))
+@app.command()
+def show(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
+    task: Annotated[int | None, typer.Option("--task", help="Tell one decision: number of a task.")] = None,
+    gantt: Annotated[
+        str | None, typer.Option("--gantt", metavar="FROM:TO", help="Draw servers and ports in these seconds.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="With --gantt: .svg, .pdf or .png.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="With --task or --gantt: of several.")] = None,
+    trace: Annotated[int | None, typer.Option("--trace", help="With --task or --gantt: of several.")] = None,
+    debug: Debug = False,
+) -> None:
+    """Look into one run: state, results, training curve, settings, files; or one task; or servers over time."""
+    with _plain_errors(debug):
+        from ddrl_sched.config import InputError
+
+        if task is not None and gantt is not None:
+            raise InputError("--task: not with --gantt, which is a picture of many")
+        if out is not None and gantt is None:
+            raise InputError("--out: only with --gantt FROM:TO")
+        if task is not None:
+            from ddrl_sched.explain_task import main as explain
+
+            raise typer.Exit(explain(run, task, seed, trace))
+        if gantt is not None:
+            from ddrl_sched.report.gantt import main as draw
+
+            raise typer.Exit(draw(run, gantt, out, seed, trace))
+        if seed is not None or trace is not None:
+            raise InputError("--seed, --trace: only with --task N or --gantt FROM:TO")
+        from ddrl_sched.report.show import main as overview
+
+        raise typer.Exit(overview(run))
+
+
+@app.command()
+def diff(
+    one: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
+    other: Annotated[Path, typer.Argument(metavar="RUN", help="Another one.")],
+    debug: Debug = False,
+) -> None:
+    """What sets two runs apart: settings, versions, results."""
+    with _plain_errors(debug):
+        from ddrl_sched.report.run_diff import main as differences
+
+        raise typer.Exit(differences(one, other))
 
 
 @app.command()

@@ -57,19 +57,26 @@ class Step(Settings):
     about: Text  # what it is for
     cpu_minutes: Positive  # measured once, or estimated by --dry-run
     sweep: Words | None = None  # words of `ddrl sweep`
-    each: Lines | None = None  # with sweep: one sweep for each line, its words beside the others
     eval: Words | None = None  # words of `ddrl eval --run FOLDER`
+    each: Lines | None = None  # one sweep or evaluation for each line, its words beside the others
     trained_in: Name | None = None  # with eval: results (below runs_dir) whose trained schedulers are the FOLDERs
+    shipped: Name | None = None  # instead of trained_in: results that come with the project, in runs/published
 
     @model_validator(mode="after")
     def _is_one_of_two(self) -> "Step":
         if (self.sweep is None) == (self.eval is None):
             raise ValueError("one of sweep and eval must be given")
-        if (self.eval is None) != (self.trained_in is None):
-            raise ValueError("trained_in: must be given with eval, and with nothing else")
-        if self.eval is not None and self.each is not None:
-            raise ValueError("each: only with sweep")
+        if (self.eval is None) == (self.trained_in is None and self.shipped is None):
+            raise ValueError("trained_in: it or shipped must be given with eval, and with nothing else")
+        if self.trained_in is not None and self.shipped is not None:
+            raise ValueError("shipped: not beside trained_in")
         return self
+
+    def trained_folders(self, runs_dir: Path) -> list[Path]:
+        """The run folders that it evaluates. InputError if there is none."""
+        if self.shipped is not None:
+            return trained(conf_dir().parent / "runs" / "published" / self.shipped)
+        return trained(runs_dir / str(self.trained_in))
 
 
 class Study(Settings):
@@ -106,8 +113,8 @@ def run_study(words: Sequence[str], hydra_flags: Sequence[str], flags: Flags, *,
     for key in ("name", "runs_dir"):
         _value(given, key, "")
     for step in study.steps:
-        if step.trained_in not in (None, study.name):
-            trained(_runs_dir(given) / str(step.trained_in))
+        if step.shipped is not None or step.trained_in not in (None, study.name):
+            step.trained_folders(_runs_dir(given))
     _note_other_seed(study, given)
     statuses = []
     for number, step in enumerate(study.steps, 1):
@@ -171,18 +178,25 @@ def _note_other_seed(study: Study, given: Sequence[str]) -> None:
 def commands(study: Study, step: Step, given: Sequence[str]) -> Iterator[Command]:
     """The commands of a step. A word that is `given` takes the place of the step's own with the same key.
 
-    InputError where a step evaluates what has not been trained.
+    An evaluation of trained weights is not given words of a training, such as train.episodes. InputError where a step
+    evaluates what has not been trained.
     """
     shared = [f"name={study.name}"]
     if study.evaluate_seed is not None:
         shared.append(f"evaluate.seed={study.evaluate_seed}")
-    if step.eval is not None and step.trained_in is not None:
-        words = with_words([*shared, *step.eval], given)
-        for folder in trained(_runs_dir(given) / step.trained_in):
-            yield Command("eval", words, folder)
     for line in step.each or [""]:
         if step.sweep is not None:
             yield Command("sweep", with_words([*shared, *step.sweep, *line.split()], given))
+        if step.eval is not None:
+            words = with_words([*shared, *step.eval, *line.split()], of_evaluation(given))
+            yield from (Command("eval", words, folder) for folder in step.trained_folders(_runs_dir(given)))
+
+
+def of_evaluation(given: Sequence[str]) -> list[str]:
+    """The given words without those of a training, which trained weights have behind them."""
+    from ddrl_sched.jobs.earlier_run import OF_TRAINING  # lazy: torch and pyarrow come with it
+
+    return [word for word in given if key_value(word).top not in OF_TRAINING]
 
 
 def with_words(words: Sequence[str], given: Sequence[str]) -> list[str]:

@@ -26,6 +26,12 @@ def test_rows_are_those_of_a_run_folder_and_a_table_compares_them(tmp_path, monk
     rows = ddrl.load("it's")
     assert sorted(rows[rows.scheduler == "priced"].mean_delay_s) == sorted(dropped.mean_delay_s)
     assert sorted(rows[rows.scheduler == "eft"].mean_delay_s) == sorted(kept.mean_delay_s)
+    report = ddrl.report("it's", ["eft"])
+    from ddrl_sched.report.table import Report
+
+    assert isinstance(report, Report)
+    assert isinstance(ddrl.report(["it's"]), Report)  # also once the package of the same name is loaded
+    assert [row.cells[0].value for row in report.tables[0].rows] == report.frames["rows"].scheduler.tolist()
     table = ddrl.table("it's", ["eft"]).set_index("scheduler")
     assert table.reduction_pct["eft"] == pytest.approx(0.0)
     assert table.mean_delay_s["priced"] == pytest.approx(dropped.mean_delay_s.mean(), rel=0.05)

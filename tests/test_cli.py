@@ -154,13 +154,14 @@ def test_the_version_names_the_code():
 
 def test_report_hands_its_arguments_on(module):
     seen = []
-    for other in ("training", "by_seed"):  # take more than main from the module
-        importlib.import_module(f"ddrl_sched.report.{other}")
+    importlib.import_module("ddrl_sched.report.table")
     module("ddrl_sched.report.tables", main=lambda *args, **how: seen.append((*args, how)) or 3)
     words = ["runs/a", "runs/b", "--baseline", "x", "--baseline", "y", "--format", "latex", "--out", "o", "--strict"]
     assert ddrl("report", *words).exit_code == 3
     assert ddrl("report").exit_code == 2
-    assert seen == [([Path("runs/a"), Path("runs/b")], ["x", "y"], "latex", Path("o"), True, {"wide": False})]
+    assert seen == [
+        ([Path("runs/a"), Path("runs/b")], ["x", "y"], "latex", Path("o"), True, {"wide": False, "kind": "results"})
+    ]
 
 
 def test_wide_is_refused_where_nothing_is_cut_to_a_width():

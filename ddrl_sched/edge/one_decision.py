@@ -4,18 +4,21 @@ A live gateway measures waits and asks `resolve` what a Decision means for them.
 at the same moment, so that both can be compared.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ddrl_sched.edge import physics
+from ddrl_sched.edge import physics, split
 from ddrl_sched.edge.physics_resolve import INFOS, dispatch_s, fill_quote, quote_of, scratch, select_servers, split_work
 from ddrl_sched.edge.physics_state import State
 from ddrl_sched.edge.session import window_of
 from ddrl_sched.edge.split import Quote
 from ddrl_sched.edge.types import Bools, Decision, Floats, Scenario, Tasks
+
+_ENUMERATED = 12  # servers of which all sets are compared
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,44 @@ def resolve(known: TaskQuote, decision: Decision, after_probing: Callable[[Bools
     split_work(0, 0, 0, known.quote, codes, task, priced, use_price_s, room)
     used: Floats = np.maximum(room.share, 0.0)
     return used / used.sum()
+
+
+class BestSet(NamedTuple):
+    """The servers and shares by which a task is quoted the earliest end."""
+
+    share: Floats  # [E]
+    finish_s: float  # after the arrival
+    exact: bool  # no other set ends earlier; else only some sets were compared
+
+
+def best_set(quote: Quote, units: int = 0) -> BestSet:
+    """The equal finish of least make-span over all sets of servers, as quoted; `units` > 0: in whole units.
+
+    With a link per server, the equal finish over all servers leaves out those that do not help. On a shared port a
+    share delays those that are sent after it: there all sets of up to 12 servers are compared, of more servers the
+    first 1, 2, ... by their single finish.
+    """
+    n = len(quote.free_s)
+    every = quote.shared and n <= _ENUMERATED
+    best, best_s, share = np.zeros(n), np.inf, np.zeros(n)
+    for mask in _sets(quote, every=every):
+        finish_s = split.equal_finish(quote, mask, share)
+        if units > 0:
+            finish_s = split.round_to_units(quote, units, mask, share)
+        if finish_s < best_s - 1e-12:
+            best, best_s = share.copy(), finish_s
+    return BestSet(best, best_s, exact=every or not quote.shared)
+
+
+def _sets(quote: Quote, *, every: bool) -> Iterator[Bools]:
+    n = len(quote.free_s)
+    if every:
+        for code in range(1, 1 << n):
+            yield (code >> np.arange(n)) & 1 == 1
+        return
+    by_end = np.argsort([split.single_finish(quote, s) for s in range(n)], kind="stable")
+    for count in range(1, n + 1):
+        yield np.isin(np.arange(n), by_end[:count])
 
 
 def _state(known: TaskQuote) -> State:

@@ -14,7 +14,7 @@ from ddrl_sched.display import note
 from ddrl_sched.jobs import records
 from ddrl_sched.jobs.reading import MAX_TABLE_BYTES, learnt_nothing
 from ddrl_sched.jobs.request import Command, Weights, job_id
-from ddrl_sched.jobs.schemas import JobRecord
+from ddrl_sched.jobs.schemas import JobRecord, TrainingRecord
 from ddrl_sched.key_value import key_value
 from ddrl_sched.labels import with_changes
 from ddrl_sched.run.inputs import Inputs, input_files, value_at
@@ -48,7 +48,7 @@ def settings_of_run(source: Path, composed: Mapping[str, object], overrides: Seq
     except (OSError, ValueError) as error:
         raise InputError(f"--run {source}: {clean(error)}") from None
     _note_code(source, job)
-    plain = dict(job["settings"])
+    plain = {key: value for key, value in job["settings"].items() if key != "capacity"}  # asked of them once
     changes = _changed_decisions(plain, composed, overrides)
     given: set[str] = set()
     for word in overrides:
@@ -62,10 +62,21 @@ def settings_of_run(source: Path, composed: Mapping[str, object], overrides: Seq
             raise InputError(f"{key}: {error}") from None
         given.add(key)
     _refuse_files(source, plain, given)
-    label, weights = clean(job["scheduler"]), Weights(source, manifest.get(WEIGHTS, ""))
+    label, weights = clean(job["scheduler"]), _weights(source, job, manifest)
     names = [clean(word) for word in job["overrides"] if len(word) <= MAX_NAME]
     kept = [word for word in names if (key := _of_world(word)) and not _is_replaced(key, given)][:MAX_KEPT]
     return Trained(label, relabelled(label, changes), plain, weights, [*kept, *overrides])
+
+
+def _weights(source: Path, job: JobRecord, manifest: Mapping[str, str]) -> Weights:
+    training: TrainingRecord = {
+        "job_id": clean(job["job_id"]),
+        "overrides": [clean(word) for word in job["overrides"] if len(word) <= MAX_NAME],
+        "created": job["created"],
+        "cpu_s": job["cpu_s"],
+        "code_version": clean(job["code_version"]),
+    }
+    return Weights(source, manifest.get(WEIGHTS, ""), training)
 
 
 def _changed_decisions(
@@ -159,6 +170,8 @@ def settings_of_begun(folder: Path, overrides: Sequence[str]) -> Begun:
         job = records.read_job(records.run_folder(folder))
     except (OSError, ValueError) as error:
         raise InputError(f"--resume {folder}: {clean(error)}") from None
+    if "capacity" in job["settings"]:
+        raise InputError(f"--resume {folder}: a search for a capacity goes on by the command that began it")
     return Begun(clean(job["scheduler"]), dict(job["settings"]), list(job["overrides"]))
 
 

@@ -114,4 +114,5 @@ def stamp(spec: JobSpec[Settings]) -> JobRecord:
         "duration_s": None,
         "cpu_s": None,
         "error": None,
+        "training": None if spec.weights is None else spec.weights.training,
     }

@@ -1,5 +1,7 @@
 """One process at a time works on a job, or on a training that jobs share, however many sweeps share a folder."""
 
+import fcntl
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,16 +36,21 @@ def lock(folder: Path, *, wait: bool, file: str = FILE) -> Iterator[bool]:
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether a living process works on the job in `folder`."""
-    if not (folder / FILE).exists():
+    """Whether a living process works on the job in `folder`. Nothing is written there."""
+    try:
+        claim = os.open(folder / FILE, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:  # nobody ever did
         return False
     try:
-        with FileLock(folder / FILE).acquire(blocking=False):
-            return False
-    except Timeout:
+        fcntl.flock(claim, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
         return True
-    except OSError:  # not ours to write in
+    except OSError:  # not on this file system
         return False
+    else:
+        return False
+    finally:
+        os.close(claim)
 
 
 def _acquire(held: FileLock, place: Path, wait: bool) -> bool:

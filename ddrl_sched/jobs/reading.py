@@ -6,8 +6,10 @@ written is what can be read.
 A table is a dict of arrays of one length, for pandas takes longer over a folder of a few rows than to read it.
 """
 
+import math
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +20,13 @@ import pyarrow.parquet as pq
 from ddrl_sched.config import InputError, clean
 from ddrl_sched.jobs import records
 from ddrl_sched.jobs.schemas import (
+    CAPACITY_SCHEMA,
     CURVES_SCHEMA,
     DELAYS_SCHEMA,
     EVAL_SCHEMA,
     RETURNS_SCHEMA,
     SCHEMA_VERSION,
+    TASKS_SCHEMA,
     TIMELINE_SCHEMA,
     JobRecord,
 )
@@ -36,6 +40,7 @@ MAX_UNPACKED_BYTES = 256_000_000
 MAX_ROWS = 1_000_000  # of one file
 MAX_REPORT_ROWS = 300_000  # of all files of one report, which are held at once; real runs have some hundred each
 MAX_REPORT_BINS = 20_000_000  # rows of delays.parquet of one report
+MAX_TASK_ROWS = 500_000  # of tasks.parquet: tasks times servers
 MAX_SEEDS = 1000  # of one run
 MAX_SCENARIOS = 8  # in the rows of one run: its own, and the rule under which decisions were placed again
 LARGEST_COUNT = 10**12  # tasks, updates
@@ -45,6 +50,8 @@ SCHEMAS = {
     "eval": EVAL_SCHEMA,
     "delays": DELAYS_SCHEMA,
     "timeline": TIMELINE_SCHEMA,
+    "tasks": TASKS_SCHEMA,
+    "capacity": CAPACITY_SCHEMA,
     "returns": RETURNS_SCHEMA,
     "curves": CURVES_SCHEMA,
 }
@@ -52,6 +59,7 @@ DELAYS = ("delay_s", VALIDATION_METRIC)  # metrics of curves that reports show
 LEARNT_NOTHING = (("tasks_seen", "saw no task"), ("update", "made 0 updates"))  # counts that stay 0, what is missing
 CURVE_KEY = ["scheduler", "scenario_hash"]  # what one curve or one line of a table stands for
 ROW_KEY = [*CURVE_KEY, "seed", "cluster", "trace"]
+CAPACITY_WORLD = ["scenario", "workload", "scenario_hash", "info", "at_most"]  # of a search: the same in all its rows
 SCENARIO = ["scenario", "workload", "rule", "scenario_hash", "load", "info"]
 
 Array = np.ndarray[Any, Any]
@@ -109,12 +117,16 @@ def check_table(name: str, table: Columns, scheduler: str) -> None:
     """ValueError if the rows of a table of SCHEMAS are not of this scheduler, or cannot be averaged."""
     if name == "eval":
         _check_eval(table, scheduler)
+    elif name == "capacity":
+        _check_capacity(table, scheduler)
     elif name == "returns":
         _check_returns(table, scheduler)
     elif name == "delays":
         _check_histograms(table)
     elif name == "timeline":
         _check_timeline(table)
+    elif name == "tasks":
+        _check_tasks(table)
     else:
         for metric in DELAYS:
             check_delays(of_metrics(table, (metric,)))
@@ -194,12 +206,42 @@ def _check_eval(rows: Columns, scheduler: str) -> None:
         "late_rate": ("between 0 and 1", _between(late_rate, 0, 1)),
         "caused_load": ("finite and not negative", np.isfinite(rows["caused_load"]) & (rows["caused_load"] >= 0)),
     }
+    _check_rules("eval.parquet", rows, rules)
+    if _n_distinct(rows, ROW_KEY) < n_rows(rows):
+        raise ValueError("eval.parquet: a scheduler has two rows for one seed and trace")
+
+
+def _check_rules(file: str, rows: Columns, rules: Mapping[str, tuple[str, Array]]) -> None:
+    """ValueError for the first row that does not fit; `rules`: column -> what is expected, whether each row fits."""
     for column, (expected, fits) in rules.items():
         if not fits.all():
             row = int(np.flatnonzero(~fits)[0])
-            raise ValueError(f"eval.parquet: {column} is {rows[column][row]} in row {row}, expected {expected}")
-    if _n_distinct(rows, ROW_KEY) < n_rows(rows):
-        raise ValueError("eval.parquet: a scheduler has two rows for one seed and trace")
+            raise ValueError(f"{file}: {column} is {rows[column][row]} in row {row}, expected {expected}")
+
+
+def _check_capacity(rows: Columns, scheduler: str) -> None:
+    """ValueError if rows of capacity.parquet are not of the job's scheduler, or no late rates can be told from them."""
+    if not n_rows(rows):
+        raise ValueError("capacity.parquet has no rows")
+    if set(rows["scheduler"].tolist()) != {scheduler} or _n_distinct(rows, CAPACITY_WORLD) > 1:
+        raise ValueError(f"capacity.parquet: all rows must be of scheduler {scheduler} in one scenario")
+    at_most, deadline_s, n_tasks = rows["at_most"], rows["deadline_s"], rows["n_tasks"]
+    rules = {
+        "at_most": ("in (0, 1)", (at_most > 0) & (at_most < 1)),
+        "deadline_s": ("positive, or NaN", (deadline_s > 0) | np.isnan(deadline_s)),
+        "load": ("in (0, 1)", (rows["load"] > 0) & (rows["load"] < 1)),
+        "seed": ("not negative", rows["seed"] >= 0),
+        "trace": ("not negative", rows["trace"] >= 0),
+        "n_tasks": ("1 .. 10^12", _between(n_tasks, 1, LARGEST_COUNT)),
+        "n_late": ("0 .. n_tasks", (rows["n_late"] >= 0) & (rows["n_late"] <= n_tasks)),
+        "mean_delay_s": (f"in (0, {LARGEST_S:g}]", (rows["mean_delay_s"] > 0) & (rows["mean_delay_s"] <= LARGEST_S)),
+        "p99_delay_s": (f"in (0, {LARGEST_S:g}]", (rows["p99_delay_s"] > 0) & (rows["p99_delay_s"] <= LARGEST_S)),
+    }
+    _check_rules("capacity.parquet", rows, rules)
+    axes = [["load"], ["seed"], ["cluster", "trace"]]
+    n_cells = math.prod(_n_distinct(rows, names) for names in axes)
+    if not n_cells == n_rows(rows) == _n_distinct(rows, [name for names in axes for name in names]):
+        raise ValueError("capacity.parquet: expected one row for each load, seed and trace")
 
 
 def _check_histograms(table: Columns) -> None:
@@ -232,6 +274,26 @@ def _check_timeline(table: Columns) -> None:
     fits &= _between(table["busy"], 0, 1 + 1e-9) & (table["queue"] >= 0) & np.isfinite(table["queue"])
     if not fits.all():
         raise ValueError(f"timeline.parquet: row {int(np.flatnonzero(~fits)[0])} is out of range")
+
+
+MOMENTS = ("sent_s", "arrived_s", "started_s", "ended_s")  # of a used share
+
+
+def _check_tasks(table: Columns) -> None:
+    """ValueError unless numbers are in range, every task has a row per server, and used shares have their moments."""
+    for column in ("seed", "trace", "task", "station", "server", "units"):
+        if not _between(table[column], 0, LARGEST_COUNT).all():
+            raise ValueError(f"tasks.parquet: {column} must lie in 0 .. 10^12")
+    for column, values in table.items():
+        if values.dtype.kind == "f" and column not in MOMENTS and not _between(values, 0, LARGEST_S).all():
+            raise ValueError(f"tasks.parquet: {column} must lie in 0 .. {LARGEST_S:g}")
+    n_servers = int(table["server"].max(initial=-1)) + 1
+    if n_rows(table) % max(n_servers, 1) or (table["server"] != np.arange(n_rows(table)) % max(n_servers, 1)).any():
+        raise ValueError("tasks.parquet: expected a row for each server of each task, in order")
+    used = table["share"] > 0
+    for early, late in (("arrive_s", "sent_s"), *pairwise(MOMENTS)):
+        if not (table[early] <= table[late] + 1e-9)[used].all() or not np.isfinite(table[late][used]).all():
+            raise ValueError(f"tasks.parquet: a share has no {late} after its {early}")
 
 
 def of_metrics(table: Columns, metrics: Collection[str]) -> Columns:

@@ -169,10 +169,7 @@ def read_job(folder: Path | str) -> JobRecord:
 
 
 def _job_of(data: bytes) -> JobRecord:
-    """job.json from its bytes. Folders that were written before input_sha256 was kept have none."""
     job = parse_json(data, "job.json")
-    if isinstance(job, dict):
-        job.setdefault("input_sha256", {})
     check_job(job)
     return cast(JobRecord, job)
 

@@ -8,7 +8,7 @@ from typing import Generic, Literal, NamedTuple, TypeVar
 from ddrl_sched import fingerprint
 from ddrl_sched.config import InputError, Settings, clean
 from ddrl_sched.failures import DONE
-from ddrl_sched.jobs.schemas import SCHEMA_VERSION
+from ddrl_sched.jobs.schemas import SCHEMA_VERSION, TrainingRecord
 from ddrl_sched.run.inputs import Inputs, content_hash
 from ddrl_sched.run.settings import MAX_NAME
 
@@ -47,6 +47,7 @@ class Weights:
 
     folder: Path  # their run folder
     sha256: str  # as they were when the job was asked for
+    training: TrainingRecord  # what their job.json says of it
 
 
 class World(NamedTuple):

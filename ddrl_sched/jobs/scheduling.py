@@ -1,6 +1,7 @@
 """A scheduling job: tasks on edge servers. `train` learns, `eval` evaluates, `sweep` does both."""
 
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -13,9 +14,9 @@ from ddrl_sched.jobs import records
 from ddrl_sched.jobs.estimate import durations_s, rule_s
 from ddrl_sched.jobs.lifecycle import Clock, carry_out, stamp
 from ddrl_sched.jobs.lock import is_locked, lock
-from ddrl_sched.jobs.reading import MAX_ROWS, check_n_rows
+from ddrl_sched.jobs.reading import MAX_ROWS, MAX_TASK_ROWS, check_n_rows
 from ddrl_sched.jobs.request import Ending, JobSpec, Plan
-from ddrl_sched.jobs.schemas import DELAYS_SCHEMA, EVAL_SCHEMA, TIMELINE_SCHEMA, JobRecord
+from ddrl_sched.jobs.schemas import DELAYS_SCHEMA, EVAL_SCHEMA, TASKS_SCHEMA, TIMELINE_SCHEMA, JobRecord
 from ddrl_sched.jobs.state import is_finished, state
 from ddrl_sched.run.evaluate import check_replay, check_rows, check_size, evaluate
 from ddrl_sched.run.inputs import training_hash
@@ -97,13 +98,17 @@ class SchedulingJob:
             return Estimate()
         return Estimate(training_s + rest_s, training_s, f"{spec.label} {self.training}" if self.trains else None)
 
-    def work(self, clock: Clock) -> None:
-        """Train or take over a training, then evaluate."""
-        spec, evaluation = self.spec, self.spec.settings.evaluate
+    def train(self, clock: Clock) -> None:
+        """Train, or take over a training, where there is one to be done."""
         if self.trains:
             from ddrl_sched.jobs.training import learn  # lazy, as above
 
-            learn(spec, self.problem, self.scheduler, clock, turn=self.turn, watch=self.watch)
+            learn(self.spec, self.problem, self.scheduler, clock, turn=self.turn, watch=self.watch)
+
+    def work(self, clock: Clock) -> None:
+        """Train or take over a training, then evaluate."""
+        self.train(clock)
+        spec, evaluation = self.spec, self.spec.settings.evaluate
         if spec.command == "train":
             return
         found = evaluate(
@@ -115,6 +120,7 @@ class SchedulingJob:
             traits=self.traits,
             replay_rule=evaluation.replay_rule,
             drawn_as=spec.drawn_as,
+            keep_tasks=evaluation.tasks,
         )
         check_rows(found.rows, spec.settings.env)
         columns = {name: [row[name] for row in found.rows] for name in found.rows[0]}
@@ -123,6 +129,8 @@ class SchedulingJob:
             records.write_table(spec.folder / "delays.parquet", found.delays, DELAYS_SCHEMA)
         if found.timeline is not None:
             records.write_table(spec.folder / "timeline.parquet", found.timeline, TIMELINE_SCHEMA)
+        if found.tasks is not None:
+            records.write_table(spec.folder / "tasks.parquet", found.tasks, TASKS_SCHEMA)
 
 
 def check(spec: JobSpec[JobSettings]) -> None:
@@ -138,14 +146,20 @@ def plan(spec: JobSpec[JobSettings]) -> Plan:
     `training` do it once: `training_s` of their estimates counts once. With flags.try_out False the scheduler, which
     may be code of the user's own, decides nothing: then nothing is estimated.
     """
-    job, found = build(spec, try_out=spec.flags.try_out), state(spec)
+    job = build(spec, try_out=spec.flags.try_out)
     estimate = job.estimate() if spec.flags.try_out else Estimate()
+    return planned(job, estimate, round(job.problem.plan.demand.load, 4))
+
+
+def planned(job: SchedulingJob, estimate: Estimate, load: float | None) -> Plan:
+    """The plan of a job that takes so long, at this load (None: at several)."""
+    spec, found = job.spec, state(job.spec)
     return Plan(
         job_id=spec.job_id,
         state="running" if found != "done" and is_locked(spec.folder) else found,
         label=spec.label,
         scenario=job.problem.env.name,
-        load=round(job.problem.plan.demand.load, 4),
+        load=load,
         estimate_s=estimate.seconds,
         training_s=estimate.training_s,
         training=estimate.training,
@@ -161,11 +175,19 @@ def run(spec: JobSpec[JobSettings], watch: "Watch | None" = None) -> Ending:
     """
     if is_finished(spec):
         return "skipped"
-    job = replace(build(spec), watch=watch)
-    with ExitStack() as turn:  # first the lock of the training, then that of the folder: all processes in this order
-        if _shares(job) and not turn.enter_context(_lock_training(job)):
-            return "claimed"
-        return carry_out(replace(job, turn=turn))
+    with in_turn(replace(build(spec), watch=watch)) as job:
+        return "claimed" if job is None else carry_out(job)
+
+
+@contextmanager
+def in_turn(job: SchedulingJob) -> Iterator[SchedulingJob | None]:
+    """The job, holding the lock of a training that others may share; None if another process has it and is passed over.
+
+    First the lock of the training, then that of the folder (`carry_out`): all processes in this order.
+    """
+    with ExitStack() as turn:
+        taken = not _shares(job) or turn.enter_context(_lock_training(job))
+        yield replace(job, turn=turn) if taken else None
 
 
 def _shares(job: SchedulingJob) -> bool:
@@ -202,7 +224,23 @@ def build(spec: JobSpec[JobSettings], *, try_out: bool = True) -> SchedulingJob:
     if spec.command != "train":
         per_seed = settings.evaluate.traces * (1 if settings.evaluate.replay_rule is None else 2)
         check_n_rows({"seeds, evaluate.policy_seeds, evaluate.traces": job.n_seeds * per_seed})
+        if settings.evaluate.tasks:
+            _check_tasks(problem, job.n_seeds, settings.evaluate.traces)
     return job
+
+
+def _check_tasks(problem: Problem, n_seeds: int, n_traces: int) -> None:
+    """InputError naming keys where what becomes of every task cannot be kept."""
+    scenario, demand = problem.scenario, problem.plan.demand
+    if scenario.published:
+        text = f"env.rule {scenario.rule} knows no moments at which shares are sent and served"
+        raise InputError(f"evaluate.tasks: only of clean worlds (env.rule=clean); {text}")
+    n_tasks = demand.tasks_per_s * scenario.horizon_s
+    rows = n_seeds * n_traces * n_tasks * scenario.n_servers
+    if rows > MAX_TASK_ROWS:
+        text = f"{n_seeds} seeds x {n_traces} traces x {n_tasks:,.0f} tasks x {scenario.n_servers} servers"
+        most = f"tasks.parquet can have {MAX_TASK_ROWS:,} rows"
+        raise InputError(f"evaluate.tasks: {text} are too many, {most}: evaluate.traces=1, or less env.clock.horizon_s")
 
 
 def _try_out(settings: JobSettings, problem: Problem, scheduler: Scheduler, traits: Traits) -> None:

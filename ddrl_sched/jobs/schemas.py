@@ -14,7 +14,7 @@ from ddrl_sched.run.settings import MAX_BASELINES, MAX_NAME
 
 SCHEMA_VERSION = 2
 
-_TEXT, _COUNT, _FLOAT = pa.string(), pa.int64(), pa.float64()
+_TEXT, _COUNT, _FLOAT, _FLAG = pa.string(), pa.int64(), pa.float64(), pa.bool_()
 
 
 def _schema(**types: pa.DataType) -> pa.Schema:
@@ -65,6 +65,46 @@ TIMELINE_SCHEMA = _schema(
     queue=_FLOAT,  # mean number of shares that wait there or are served
 )
 
+# With evaluate.tasks, clean worlds: one row per task and server. Seconds count from the task's arrival, except where
+# they are moments, which count from the start of the trace and are NaN for servers without a share.
+TASKS_SCHEMA = _schema(
+    seed=_COUNT,
+    trace=_COUNT,
+    task=_COUNT,  # number in its trace, in the order of arrival
+    station=_COUNT,  # where it arrives
+    arrive_s=_FLOAT,  # moment
+    input_mbit=_FLOAT,
+    work_gcycle=_FLOAT,
+    overhead_gcycle=_FLOAT,  # of every used share
+    result_mbit=_FLOAT,
+    units=_COUNT,  # indivisible ones, 0: divisible
+    deadline_s=_FLOAT,
+    delay_s=_FLOAT,
+    wait_s=_FLOAT,  # this and the next three: parts of the delay, of the share that ended last
+    transfer_s=_FLOAT,
+    compute_s=_FLOAT,
+    return_s=_FLOAT,
+    late=_FLAG,
+    server=_COUNT,
+    seen_wait_s=_FLOAT,  # until the server is free, as the scheduler believed when it chose servers
+    split_wait_s=_FLOAT,  # likewise when it divided the work: of servers that it asked it is exact
+    exact_wait_s=_FLOAT,
+    port_s=_FLOAT,  # until the station may send there, without the time that asking takes
+    send_s=_FLOAT,  # sending the whole input
+    latency_s=_FLOAT,  # one way
+    unit_s=_FLOAT,  # computing the whole task and returning its result
+    fixed_s=_FLOAT,  # the overhead of a used share and the latency of its return
+    asking_s=_FLOAT,  # that asking took, the same for all servers
+    own=_FLAG,  # the station's own server
+    asked=_FLAG,  # for its exact backlog
+    chosen=_FLAG,
+    share=_FLOAT,
+    sent_s=_FLOAT,  # moment
+    arrived_s=_FLOAT,  # moment, at the server
+    started_s=_FLOAT,  # moment
+    ended_s=_FLOAT,  # moment
+)
+
 # Long form: one row per seed, moment of training and metric.
 CURVES_SCHEMA = _schema(seed=_COUNT, tasks_seen=_COUNT, update=_COUNT, metric=_TEXT, value=_FLOAT)
 
@@ -79,6 +119,25 @@ RETURNS_SCHEMA = _schema(
     step_mean=_FLOAT,  # mean over their steps of the return of the step's episode
     final_greedy=_FLOAT,  # mean return of the greedy policy after these steps
     steps_to_solve=_FLOAT,  # first look at which the greedy policy reached the threshold; NaN: not within these steps
+)
+
+# Capacity: one row per load that was looked at, seed and trace; all of one scheduler, in one world.
+CAPACITY_SCHEMA = _schema(
+    scenario=_TEXT,
+    workload=_TEXT,
+    scenario_hash=_TEXT,  # of the world at any load
+    scheduler=_TEXT,
+    info=_TEXT,
+    at_most=_FLOAT,  # share of the tasks that may be late
+    deadline_s=_FLOAT,  # of every task; NaN: a trace file says that of each
+    load=_FLOAT,
+    seed=_COUNT,
+    trace=_COUNT,
+    cluster=_COUNT,
+    n_tasks=_COUNT,
+    n_late=_COUNT,
+    mean_delay_s=_FLOAT,
+    p99_delay_s=_FLOAT,
 )
 
 STATUSES = ("running", "done", "failed")
@@ -102,7 +161,25 @@ JOB_FIELDS: dict[str, str] = {  # key of job.json -> its type
     "duration_s": "float?",
     "cpu_s": "float?",
     "error": "str?",
+    "training": "training?",  # of weights that were trained before; null: none, or trained by the job itself
 }
+TRAINING_FIELDS = {
+    "job_id": "name",
+    "overrides": "list[str]",  # of its command
+    "created": "time",
+    "cpu_s": "float?",
+    "code_version": "name",
+}
+
+
+class TrainingRecord(TypedDict):
+    """Where trained weights come from: what their job.json says."""
+
+    job_id: str
+    overrides: list[str]
+    created: str
+    cpu_s: float | None
+    code_version: str
 
 
 class JobRecord(TypedDict):
@@ -127,6 +204,7 @@ class JobRecord(TypedDict):
     duration_s: float | None
     cpu_s: float | None
     error: str | None
+    training: TrainingRecord | None
 
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -156,6 +234,7 @@ def check_job(job: object) -> None:
     for key, kind in JOB_FIELDS.items():
         if not _is_of(job[key], kind):
             wanted = kind.replace("name", f"text of at most {MAX_NAME} characters")
+            wanted = wanted.replace("training?", f"null or {', '.join(TRAINING_FIELDS)} of a training")
             wanted = wanted.replace("inputs", f"sha256 of {' and '.join(INPUT_KEYS)}")
             raise ValueError(f"job.json: {key} is not {wanted}")
     if len(job["baselines"]) > MAX_BASELINES:
@@ -169,6 +248,12 @@ def _is_of(value: object, kind: str) -> bool:
         return value is None or _is_of(value, kind[:-1])
     if kind.startswith("list["):
         return isinstance(value, list) and all(_is_of(v, kind[5:-1]) for v in value)
+    if kind == "training":
+        return (
+            isinstance(value, dict)
+            and value.keys() == TRAINING_FIELDS.keys()
+            and all(_is_of(value[key], of) for key, of in TRAINING_FIELDS.items())
+        )
     if not isinstance(value, _PLAIN[kind]) or (isinstance(value, bool) and kind != "bool"):
         return False
     if isinstance(value, str):

@@ -4,39 +4,19 @@ A seed's delay is the mean over the tasks of all traces that every seed has. Whe
 (published draws), the seeds differ by their worlds too, which a note says.
 """
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterator
 
 import pandas as pd
 
-from ddrl_sched.config import InputError, clean
 from ddrl_sched.report.comparison import add_remark, by_load, remark_lines
-from ddrl_sched.report.load import load, print_notes, why_nothing
-from ddrl_sched.report.sheets import Sheet, number, terminal_width, unit_of
+from ddrl_sched.report.numbers import unit_of
+from ddrl_sched.report.robust import trimmed_mean
 from ddrl_sched.report.statistics import delay_sums
-from ddrl_sched.report.tables import publish
+from ddrl_sched.report.table import Cell, Column, Row, Table
 from ddrl_sched.report.worlds import SCENARIO, title
 
 FAILED = 2.0  # times the least median of a table: a seed beyond is counted
 COLUMNS = [*SCENARIO, "scheduler", "seed", "n_traces", "n_tasks", "mean_delay_s"]
-
-
-def main(
-    paths: Sequence[Path | str], format: str, out: Path | str | None, strict: bool = False, *, wide: bool = False
-) -> int:
-    """Print the spread of the seeds in the run folders at or below `paths`; with `out`, write it there too.
-
-    Returns and raises what report.tables.main does.
-    """
-    found = load(paths)
-    rows = seed_rows(found.rows, found.notes)
-    print_notes(found)
-    if rows.empty:
-        why = "train with seeds=N and evaluate, as ddrl sweep does" if len(found.rows) else why_nothing(found)
-        where = ", ".join(map(clean, paths))
-        raise InputError(f"no results of a training with several seeds on edge servers at or below {where}: {why}")
-    publish(rows, "by_seed", _sheets, format, out, width=terminal_width(wide))
-    return 3 if strict and found.skipped else 0
 
 
 def seed_rows(df: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
@@ -68,18 +48,28 @@ def seed_rows(df: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _sheets(rows: pd.DataFrame) -> list[Sheet]:
-    sheets = []
+def seed_tables(rows: pd.DataFrame) -> Iterator[Table]:
+    """A table per world and load of seed_rows, the least median first."""
     for key, group in by_load(rows):
         scale, unit = unit_of(group.mean_delay_s.median())
-        header = ["scheduler", "seeds", f"median, {unit}", f"least, {unit}", f"greatest, {unit}", "greatest / median"]
-        header.append(f"above {FAILED:g} x the least median")
         delays = {str(name): of_one.mean_delay_s for name, of_one in group.groupby("scheduler")}
         limit_s = FAILED * min(delay_s.median() for delay_s in delays.values())
-        cells = []
-        for name, delay_s in sorted(delays.items(), key=lambda item: item[1].median()):
-            median, least, greatest = delay_s.median(), delay_s.min(), delay_s.max()
-            numbers = [number(scale * x, 4) for x in (median, least, greatest)] + [f"{greatest / median:,.2f}"]
-            cells.append([name, str(len(delay_s)), *numbers, str(int((delay_s > limit_s).sum()))])
-        sheets.append(Sheet(key.title(), header, cells))
-    return sheets
+        cells = [
+            (Cell(name), Cell(len(delay_s)), Cell(float(trimmed_mean(delay_s.to_numpy()))),
+             Cell(delay_s.median()), Cell(delay_s.min()), Cell(delay_s.max()),
+             Cell(delay_s.max() / delay_s.median()), Cell(int((delay_s > limit_s).sum())))
+            for name, delay_s in sorted(delays.items(), key=lambda item: item[1].median())
+        ]  # fmt: skip
+        yield Table("by_seed", key.title(), _columns(scale, unit), tuple(map(Row, cells)), about=key._asdict())
+
+
+def _columns(scale: float, unit: str) -> tuple[Column, ...]:
+    delays = [("iqm_delay_s", "interquartile mean")]
+    delays += [(f"{name}_delay_s", name) for name in ("median", "least", "greatest")]
+    return (
+        Column("scheduler", "scheduler", "text"),
+        Column("n_seeds", "seeds", "count"),
+        *(Column(name, label, unit=unit, scale=scale, digits=4) for name, label in delays),
+        Column("spread", "greatest / median", "ratio"),
+        Column("n_failed", f"above {FAILED:g} x the least median", "count"),
+    )

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ddrl_sched.report.comparison import NO_ESTIMATE, interval
-from ddrl_sched.report.sheets import Row, Sheet, number, percentage, with_interval
+from ddrl_sched.report.comparison import Record, interval
 from ddrl_sched.report.statistics import (
+    NO_ESTIMATE,
     DelaySums,
     Estimate,
     delay_sums,
@@ -16,6 +16,7 @@ from ddrl_sched.report.statistics import (
     reduction_pct,
     unpaired_reduction_pct,
 )
+from ddrl_sched.report.table import Cell, Column, Row, Table, of_estimate
 from ddrl_sched.report.worlds import load_text
 
 COMMON_RULE = "amcoedge"
@@ -32,7 +33,7 @@ def published_rows(df: pd.DataFrame, notes: list[str] | None = None) -> pd.DataF
     Per scheduler: the published number, the mean under its own rules and under COMMON_RULE, what each reference
     (AMCoEdge, DDRL-AMSA) gains on it under the common rule (paired), and unpaired with each under its own rules.
     """
-    rows: list[Row] = []
+    rows: list[Record] = []
     for key, group in df[df.rule != "clean"].groupby(["scenario", "workload", "load"]):
         if group.rule.nunique() < 2 or COMMON_RULE not in set(group.rule):
             continue
@@ -44,7 +45,7 @@ def published_rows(df: pd.DataFrame, notes: list[str] | None = None) -> pd.DataF
     return pd.DataFrame(rows, columns=PUBLISHED_COLUMNS)
 
 
-def _published_scenario(scenario: Row, group: pd.DataFrame) -> list[Row]:
+def _published_scenario(scenario: Record, group: pd.DataFrame) -> list[Record]:
     """Rows against every scheduler of which a gain was published."""
     sums = {(str(name), str(rule)): delay_sums(rows) for (name, rule), rows in group.groupby(["scheduler", "rule"])}
     said = {str(row["scheduler"]): row for row in group.drop_duplicates("scheduler").to_dict("records")}
@@ -71,7 +72,7 @@ def _published_gain_pct(one: Mapping[str, Any], other: Mapping[str, Any]) -> flo
     return float(by_delay if stated is None else stated)
 
 
-def _published_row(sums: dict[tuple[str, str], DelaySums], reference: str, name: str) -> Row:
+def _published_row(sums: dict[tuple[str, str], DelaySums], reference: str, name: str) -> Record:
     own_rule, common = _own_rule(sums, name), sums.get((name, COMMON_RULE))
     own = sums.get((name, own_rule))
     reference_own, reference_common = (
@@ -106,37 +107,36 @@ def _bounds(estimate: Estimate) -> tuple[float, float, float]:
     return estimate.value, estimate.lo, estimate.hi
 
 
-def published_sheets(published: pd.DataFrame | None) -> Iterator[Sheet]:
-    """A sheet per world, load and reference of published_rows."""
-    if published is None or published.empty:
-        return
-    for key, group in published.groupby(["scenario", "workload", "load", "reference"], sort=False):
+def published_tables(published: pd.DataFrame) -> Iterator[Table]:
+    """A table per world, load and reference of published_rows."""
+    by = ["scenario", "workload", "load", "reference"]
+    for key, group in published.groupby(by, sort=False) if len(published) else ():
         scenario, workload, load_, reference = key
-        header = [
-            "scheduler",
-            "own rules",
-            "published, s",
-            "own rules, s [95%]",
-            f"rules of {COMMON_RULE}, s [95%]",
-            f"reduction by {reference}, common rules, paired, % [95%]",
-            "reduction unpaired, own rules, % [95%]",
-            "reduction published, %",
-        ]
-        cells = [
-            [
-                row.scheduler,
-                row.own_rule,
-                number(row.published_s, 4),
-                with_interval((row.own_mean_s, row.own_lo_s, row.own_hi_s), number),
-                with_interval((row.common_mean_s, row.common_lo_s, row.common_hi_s), number),
-                with_interval((row.reduction_pct, row.reduction_lo_pct, row.reduction_hi_pct), percentage),
-                with_interval((row.unpaired_own_rules_pct, row.unpaired_lo_pct, row.unpaired_hi_pct), percentage),
-                percentage(row.published_reduction_pct),
-            ]
-            for row in group.itertuples()
-        ]
-        yield Sheet(
-            f"{scenario}, workload {workload}, load {load_text(load_)}: {reference} as published and fairly",
-            header,
-            cells,
-        )
+        text = f"{scenario}, workload {workload}, load {load_text(load_)}: {reference} as published and fairly"
+        rows = tuple(_table_row(record) for record in group.to_dict("records"))
+        yield Table("published", text, _columns(str(reference)), rows, about=dict(zip(by, key, strict=True)))
+
+
+def _columns(reference: str) -> tuple[Column, ...]:
+    fair, unpaired = f"reduction by {reference}, common rules, paired", "reduction unpaired, own rules"
+    return (
+        Column("scheduler", "scheduler", "text"),
+        Column("own_rule", "own rules", "text"),
+        Column("published_s", "published", unit="s", digits=4),
+        Column("own_mean_s", "own rules", unit="s", interval=True),
+        Column("common_mean_s", f"rules of {COMMON_RULE}", unit="s", interval=True),
+        Column("reduction_pct", fair, "percent", "%", interval=True),
+        Column("unpaired_own_rules_pct", unpaired, "percent", "%", interval=True),
+        Column("published_reduction_pct", "reduction published", "percent", "%"),
+    )
+
+
+def _table_row(record: Mapping[str, Any]) -> Row:
+    stems = ("own_{}_s", "common_{}_s", "reduction_{}_pct", "unpaired_{}_pct")
+    values = ("own_mean_s", "common_mean_s", "reduction_pct", "unpaired_own_rules_pct")
+    estimates = [
+        of_estimate([record[value], record[stem.format("lo")], record[stem.format("hi")]])
+        for value, stem in zip(values, stems, strict=True)
+    ]
+    first = (Cell(record["scheduler"]), Cell(record["own_rule"]), Cell(record["published_s"]))
+    return Row((*first, *estimates, Cell(record["published_reduction_pct"])))

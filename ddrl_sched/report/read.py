@@ -40,7 +40,7 @@ from ddrl_sched.report.worlds import override_changes, world_of_training
 from ddrl_sched.run.inputs import by_content, input_files, training_settings
 from ddrl_sched.run.metrics import ELAPSED_METRIC
 
-NOT_IDENTITY = ("name", "baselines", "seeds")  # settings in which two runs of one scheduler may differ
+NOT_IDENTITY = ("name", "baselines", "seeds", "evaluate.tasks")  # in which two runs of one scheduler may differ
 MAX_NAMED_SEEDS = 10  # in a remark
 
 
@@ -74,7 +74,11 @@ class Wanted(NamedTuple):
 
     def schemas(self) -> dict[str, pa.Schema]:
         """{name of a table: its schema}."""
-        names = ["eval", "returns"] * self.evaluations + ["delays"] * self.delays + ["timeline"] * self.timelines
+        names = (
+            ["eval", "capacity", "returns"] * self.evaluations
+            + ["delays"] * self.delays
+            + ["timeline"] * self.timelines
+        )
         return {name: SCHEMAS[name] for name in [*names, *(["curves"] if self.curves else [])]}
 
 
@@ -114,7 +118,7 @@ def read_folder(folder: Path, wanted: Wanted, most: int | None = None, most_bins
 def _shared_columns(job: JobRecord, folder: Path) -> dict[str, Any]:
     """Columns that all rows of a job share. `settings`: flattened; `changes`: those in the name of its world."""
     created = datetime.fromisoformat(job["created"])
-    settings = without_claims({key: value for key, value in job["settings"].items() if key not in NOT_IDENTITY})
+    settings = by_content(without_claims(job["settings"]), NOT_IDENTITY)
     counted = [by_content(settings), job["scenario_hash"]]  # which knows the content of files
     learns_by = canonical_hash([_training_identity(settings.get("train"))])[:16] if job["learned"] else ""
     return {

@@ -7,16 +7,32 @@ times: see statistics.py); the 2.5 and 97.5 % quantiles. Returns are bounded, so
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ddrl_sched.report.sheets import Row, Sheet, with_interval
 from ddrl_sched.report.statistics import N_RESAMPLES, Estimate, Floats
+from ddrl_sched.report.table import Cell, Column, Row, Table, of_estimate
 from ddrl_sched.seeding import stream
 
 MEASURES = {"episode_mean": "mean return over training, per episode", "step_mean": "the same, step-weighted",
             "final_greedy": "final greedy return"}  # fmt: skip
+RETURN_COLUMNS = (
+    Column("scheduler", "scheduler", "text"),
+    *(Column(measure, text, "count", interval=True) for measure, text in MEASURES.items()),
+    Column("solved", "solved", "word"),
+    Column("steps_to_solve", "median steps to solve", "count"),
+)
+GAIN_COLUMNS = (
+    Column("scheduler", "scheduler", "text"),
+    Column("steps", "steps", "count"),
+    Column("claimed_pct", "claimed", "change", "%", digits=2),
+    *(
+        Column(f"{measure}_gain_pct", f"gain in {text}", "change", "%", digits=1, interval=True)
+        for measure, text in MEASURES.items()
+    ),
+)
 KEY = ["scenario", "scenario_hash", "steps"]  # name of the environment, of which no two have one
 
 
@@ -54,28 +70,29 @@ def gain_rows(df: pd.DataFrame, baselines: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def return_sheets(rows: pd.DataFrame, gains: pd.DataFrame) -> Iterator[Sheet]:
+def return_tables(rows: pd.DataFrame, gains: pd.DataFrame) -> Iterator[Table]:
     """Tables of `return_rows` and `gain_rows`."""
-    for (scenario, _, steps), group in rows.groupby(KEY) if len(rows) else ():
-        header = ["scheduler", *(f"{text} [95%]" for text in MEASURES.values()), "solved", "median steps to solve"]
-        cells = []
-        for row in group.sort_values("step_mean", ascending=False).to_dict("records"):
-            values = [_cell([row[name] for name in _columns(measure)], "{:.0f}") for measure in MEASURES]
-            when = f"{row['steps_to_solve']:,.0f}" if math.isfinite(row["steps_to_solve"]) else "-"
-            cells.append([row["scheduler"], *values, f"{row['n_solved']} of {row['n_seeds']}", when])
-        yield Sheet(f"{scenario} after {steps:,} steps, {group.n_seeds.max()} seeds", header, cells)
+    for (scenario, hash_, steps), group in rows.groupby(KEY) if len(rows) else ():
+        title = f"{scenario} after {steps:,} steps, {group.n_seeds.max()} seeds"
+        best_first = group.sort_values("step_mean", ascending=False).to_dict("records")
+        about = {"scenario": scenario, "scenario_hash": hash_, "steps": steps}
+        yield Table("returns", title, RETURN_COLUMNS, tuple(map(_return_row, best_first)), about=about)
     for scenario, some in gains.groupby("scenario") if len(gains) else ():
-        header = ["scheduler", "steps", "claimed, %", *(f"gain in {text}, % [95%]" for text in MEASURES.values())]
-        cells = [
-            [
-                f"{row['scheduler']} over {row['baseline']}",
-                f"{row['steps']:,}",
-                f"{row['claimed_pct']:+.2f}" if math.isfinite(row["claimed_pct"]) else "-",
-                *(_cell([row[name] for name in _columns(f"{measure}_gain_pct")], "{:+.1f}") for measure in MEASURES),
-            ]
-            for row in some.sort_values(["scheduler", "baseline", "steps"]).to_dict("records")
-        ]
-        yield Sheet(f"{scenario}: gains, claimed and measured (seeds resampled in pairs)", header, cells)
+        title = f"{scenario}: gains, claimed and measured (seeds resampled in pairs)"
+        sorted_ = some.sort_values(["scheduler", "baseline", "steps"]).to_dict("records")
+        yield Table("return_gains", title, GAIN_COLUMNS, tuple(map(_gain_row, sorted_)), about={"scenario": scenario})
+
+
+def _return_row(record: Mapping[str, Any]) -> Row:
+    measures = [of_estimate([record[name] for name in _columns(measure)]) for measure in MEASURES]
+    solved = Cell(f"{record['n_solved']} of {record['n_seeds']}")
+    return Row((Cell(record["scheduler"]), *measures, solved, Cell(record["steps_to_solve"])))
+
+
+def _gain_row(record: Mapping[str, Any]) -> Row:
+    measures = [of_estimate([record[name] for name in _columns(f"{measure}_gain_pct")]) for measure in MEASURES]
+    pair = Cell(f"{record['scheduler']} over {record['baseline']}")
+    return Row((pair, Cell(record["steps"]), Cell(record["claimed_pct"]), *measures))
 
 
 def mean_of(values: Floats) -> Estimate:
@@ -134,14 +151,10 @@ def _shared_value(rows: pd.DataFrame, column: str) -> object:
     return rows[column].iloc[0] if column in rows else None
 
 
-def _with_bounds(column: str, estimate: Estimate) -> Row:
+def _with_bounds(column: str, estimate: Estimate) -> dict[str, float]:
     return dict(zip(_columns(column), (estimate.value, estimate.lo, estimate.hi), strict=True))
 
 
 def _columns(column: str) -> tuple[str, str, str]:
     """Names of a value and of the bounds of its interval."""
     return column, f"{column}_lo", f"{column}_hi"
-
-
-def _cell(estimate: Sequence[float], form: str) -> str:
-    return with_interval(estimate, form.format)

@@ -6,21 +6,17 @@ t. A seed that lacks one of them (a trace without a task) is left out.
 """
 
 import math
-from collections.abc import Sequence
-from functools import partial
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
-from ddrl_sched.config import InputError, clean
-from ddrl_sched.report.load import Loaded, load, print_notes, why_nothing
-from ddrl_sched.report.sheets import Sheet, number, terminal_width, unit_of, with_interval
+from ddrl_sched.report.load import Loaded, why_nothing
+from ddrl_sched.report.numbers import unit_of
 from ddrl_sched.report.statistics import Floats
-from ddrl_sched.report.tables import publish
-from ddrl_sched.run.metrics import VALIDATION_METRIC
+from ddrl_sched.report.table import Cell, Column, Row, Table, of_estimate
 
 FIT_FRACTION = 0.25  # part of the looks that is fitted
 MIN_LOOKS = 9  # looks, so that three are fitted
@@ -32,25 +28,7 @@ COLUMNS = [
 ]  # fmt: skip
 
 
-def main(
-    paths: Sequence[Path | str], format: str, out: Path | str | None, strict: bool = False, *, wide: bool = False
-) -> int:
-    """Print the table of the trainings of the run folders at or below `paths`; with `out`, write it there too.
-
-    Returns and raises what report.tables.main does.
-    """
-    found = load(paths, curves=(VALIDATION_METRIC,), evaluations=False)
-    rows = training_rows(found.curves, found.notes) if len(found.curves) else pd.DataFrame()
-    print_notes(found)
-    if rows.empty:
-        raise InputError(
-            f"--training: nothing to show at or below {', '.join(map(clean, paths))}: {_why_nothing(found)}"
-        )
-    publish(rows, "training", _sheets, format, out, width=terminal_width(wide))
-    return 3 if strict and found.skipped else 0
-
-
-def _why_nothing(found: Loaded) -> str:
+def why_no_training(found: Loaded) -> str:
     """Why there is no row, and what to do."""
     if not found.n_read:
         return why_nothing(found)
@@ -131,24 +109,28 @@ def mean_and_interval(values: Floats) -> tuple[float, float, float]:
     return mean, mean - half, mean + half
 
 
-def _sheets(rows: pd.DataFrame) -> list[Sheet]:
-    sheets = []
+def training_tables(rows: pd.DataFrame) -> Iterator[Table]:
+    """A table per world of training_rows."""
     for trained_on, group in rows.groupby("trained_on", sort=False):
-        scale, unit = unit_of(group[DELAY[0]].median())
-        header = ["scheduler", "seeds", "updates", "tasks per seed", "looks", f"delay at the last look, {unit} [95%]"]
-        header += ["fitted change in the last quarter, % [95%]", f"below {SETTLED_PCT:g} %"]
-        cells = [
-            [
-                row.scheduler,
-                str(row.n_seeds),
-                f"{row.updates:,}",
-                f"{row.tasks_seen:,}",
-                str(row.looks),
-                with_interval([scale * getattr(row, name) for name in DELAY], partial(number, digits=4)),
-                with_interval([getattr(row, name) for name in CHANGE], "{:+.1f}".format),
-                row.settled,
-            ]
-            for row in group.itertuples()
-        ]
-        sheets.append(Sheet(f"Trained on {trained_on}", header, cells))
-    return sheets
+        columns = _columns(*unit_of(group[DELAY[0]].median()))
+        cells = tuple(map(_table_row, group.to_dict("records")))
+        yield Table("training", f"Trained on {trained_on}", columns, cells, about={"trained_on": trained_on})
+
+
+def _columns(scale: float, unit: str) -> tuple[Column, ...]:
+    return (
+        Column("scheduler", "scheduler", "text"),
+        Column("n_seeds", "seeds", "count"),
+        Column("updates", "updates", "count"),
+        Column("tasks_seen", "tasks per seed", "count"),
+        Column("looks", "looks", "count"),
+        Column(DELAY[0], "delay at the last look", unit=unit, scale=scale, digits=4, interval=True),
+        Column(CHANGE[0], "fitted change in the last quarter", "change", "%", digits=1, interval=True),
+        Column("settled", f"below {SETTLED_PCT:g} %", "word"),
+    )
+
+
+def _table_row(record: Mapping[str, Any]) -> Row:
+    counts = [Cell(record[name]) for name in ("n_seeds", "updates", "tasks_seen", "looks")]
+    estimates = [of_estimate([record[name] for name in names]) for names in (DELAY, CHANGE)]
+    return Row((Cell(record["scheduler"]), *counts, *estimates, Cell(record["settled"])))

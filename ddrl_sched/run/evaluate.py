@@ -16,7 +16,7 @@ from ddrl_sched.edge.types import Decision, Floats, Ints, Outcome, Scenario, Tas
 from ddrl_sched.edge.workload import TraceFacts
 from ddrl_sched.edge.world import world_of
 from ddrl_sched.failures import blamed_on
-from ddrl_sched.run import histogram
+from ddrl_sched.run import histogram, task_record
 from ddrl_sched.run.metrics import LARGEST_S
 from ddrl_sched.run.problem import Problem
 from ddrl_sched.run.rollout import Step, rollout
@@ -41,6 +41,7 @@ class Evaluation(NamedTuple):
     rows: Rows
     delays: dict[str, Ints]
     timeline: dict[str, Ints | Floats] | None  # None under a published rule, which knows no service in time
+    tasks: task_record.Columns | None = None  # of tasks.parquet; None unless asked for
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class _Found:
     bins: list[Ints]  # of each row
     counts: list[Ints]  # likewise
     occupancy_s: list[Floats]  # [E, T, 2] of each replica
+    tasks: list[task_record.Columns]  # likewise, if they are to be kept
 
     def add(self, about: Row, where: "Where", traces: Traces, outcome: Outcome) -> None:
         """Take in the replicas of `traces`. ValueError naming env.clock.horizon_s where no task of one is counted."""
@@ -75,7 +77,8 @@ class _Found:
         row = np.repeat(np.arange(len(self.rows)), [len(bins) for bins in self.bins])
         delays = {"row": row, "bin": np.concatenate(self.bins), "count": np.concatenate(self.counts)}
         timeline = _timeline(np.mean(self.occupancy_s, axis=0), scenario) if self.occupancy_s else None
-        return Evaluation(self.rows, delays, timeline)
+        tasks = task_record.joined(self.tasks) if self.tasks else None
+        return Evaluation(self.rows, delays, timeline, tasks)
 
 
 def caused_load(tasks: Tasks, share: Floats, scenario: Scenario) -> Floats:
@@ -117,6 +120,7 @@ def evaluate(
     traits: Traits,
     replay_rule: str | None = None,
     drawn_as: str | None = None,
+    keep_tasks: bool = False,
 ) -> Evaluation:
     """Run `scheduler` on every held-out trace once per seed and summarise; one row per seed and trace.
 
@@ -124,11 +128,11 @@ def evaluate(
     is 1; in published worlds it is the number of draws and seed i meets draw i only. With `replay_rule` the same
     decisions, their sets and the scheduler's own split or given shares, are placed again under that published rule,
     which gives further rows. `traits`: those of the scheduler. Its random streams go by `drawn_as` (None: by `label`,
-    its name in the rows).
+    its name in the rows). `keep_tasks`: with what became of every task; not in published worlds.
     """
     drawn_as = label if drawn_as is None else drawn_as
     _compile(problem, scheduler, traits)
-    found = _Found([], [], [], [])
+    found = _Found([], [], [], [], [])
     for traces in _chunks(problem, n_seeds, n_traces):
         made, where, facts = _crossed(problem, traces, n_seeds)
         if is_trained(scheduler):
@@ -136,11 +140,14 @@ def evaluate(
             with blamed_on(type(scheduler)):
                 scheduler.start_evaluation(len(traces), [stream(*names, k) for k in range(scheduler.n_learners)])
         rng = stream(0, "policy", drawn_as, traces.start)
-        outcome, decided, decide_s = _run(made, scheduler, traits, rng, keep=replay_rule is not None)
+        trail: list[task_record.Kept] | None = [] if keep_tasks else None
+        outcome, decided, decide_s = _run(made, scheduler, traits, rng, keep=replay_rule is not None, trail=trail)
         about = _about(problem, label, traits, facts) | {
             "decide_us": 1e6 * decide_s / max(1, int(made.tasks.valid.sum()))
         }
         found.add(about, where, made, outcome)
+        if trail is not None:
+            found.tasks.extend(task_record.record(made, trail, outcome, where.seed, where.trace))
         if replay_rule is not None and replay_rule != made.scenario.rule:
             again = replace(made, scenario=replace(made.scenario, rule=replay_rule))
             placed = _place_again(again, decided)
@@ -218,9 +225,18 @@ def check_replay(made: Traces, scheduler: Scheduler, traits: Traits, rule: str) 
 
 
 def _run(
-    made: Traces, scheduler: Scheduler, traits: Traits, rng: np.random.Generator, *, keep: bool
+    made: Traces,
+    scheduler: Scheduler,
+    traits: Traits,
+    rng: np.random.Generator,
+    *,
+    keep: bool,
+    trail: list[task_record.Kept] | None = None,
 ) -> tuple[Outcome, list[Decided], float]:
-    """(outcome, decisions if they are to be kept, CPU seconds of deciding and placing)."""
+    """(outcome, decisions to be placed again if `keep`, CPU seconds of deciding and placing).
+
+    `trail` gets the decisions as they were.
+    """
     decided: list[Decided] = []
     scenario, tasks = made.scenario, made.tasks
     n_parts = 0 if scenario.published else _N_PARTS
@@ -231,6 +247,8 @@ def _run(
         outcome = step.outcome
         if keep:
             decided.append((_as_given(step), step.window.lo, step.window.hi))
+        if trail is not None:
+            trail.append(task_record.kept(step.decision, step.window))
     return outcome, decided, decide_s
 
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from ddrl_sched.config import Seed, Settings
 from ddrl_sched.edge.env_settings import EnvSettings
@@ -39,6 +39,13 @@ class EvaluateSettings(Settings):
     traces: Annotated[int, Field(ge=1, le=10_000)]  # published worlds: per draw
     policy_seeds: Annotated[int, Field(ge=1, le=1000)]  # repetitions of schedulers that draw random numbers
     replay_rule: str | None  # place the decisions again under this published rule
+    tasks: bool = False  # keep what became of every task (tasks.parquet)
+
+    @model_serializer(mode="wrap")
+    def _tasks_if_asked(self, plain: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """`tasks` changes no result: without it a job has the settings, and the name, that it would have anyway."""
+        values: dict[str, object] = plain(self)
+        return {key: value for key, value in values.items() if key != "tasks" or value}
 
 
 class JobSettings(Settings):

@@ -225,7 +225,7 @@ def test_a_folder_without_the_content_of_its_files_is_read(traces):
     assert run_job(data, "eval", NO_OPTIONS) == "done"
     folder = folder_of(data, "eval")
     job = json.loads((folder / "job.json").read_text())
-    del job["input_sha256"]
+    job["input_sha256"] = {}
     (folder / "job.json").write_text(json.dumps(job))
     records.write_manifest(folder)
     found = load([folder])

@@ -12,6 +12,7 @@ from ddrl_sched.config import InputError
 from ddrl_sched.jobs import reading, records, schemas
 from ddrl_sched.jobs.strict_json import LARGEST, MAX_JSON_BYTES, check_plain
 from ddrl_sched.report.load import load
+from ddrl_sched.run.evaluate import Evaluation
 from tests.conf_files import plain
 from tests.jobs.test_records import curves_frame, eval_frame, job
 from tests.jobs.test_scheduling_job import NO_OPTIONS, settings
@@ -160,9 +161,9 @@ def test_results_are_of_the_scenario_of_their_job(tmp_path, rows, fits):
 
 def test_a_job_whose_table_no_report_reads_fails(tmp_path, monkeypatch):
     data = settings(tmp_path)
-    monkeypatch.setattr(
-        "ddrl_sched.jobs.scheduling.evaluate", lambda *_, **__: eval_frame(2, late_rate=7.0).to_dict("records")
-    )
+    rows = eval_frame(2, late_rate=7.0).to_dict("records")
+    found = Evaluation(rows, {"row": [0, 1], "bin": [5, 5], "count": [1, 1]}, None)
+    monkeypatch.setattr("ddrl_sched.jobs.scheduling.evaluate", lambda *_, **__: found)
     with pytest.raises(InputError, match="no report would read them"):
         run_job(data, "eval", NO_OPTIONS)
     assert records.read_job(ask(data, "eval", NO_OPTIONS).folder)["status"] == "failed"

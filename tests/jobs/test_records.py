@@ -23,7 +23,7 @@ def job(**changes):
         "schema_version": schemas.SCHEMA_VERSION, "job_id": "0123456789abcdef", "experiment": "toy", "status": "done",
         "settings": {"load": 0.5}, "input_sha256": {}, "overrides": [], "seeds": [0], "scenario_hash": "h",
         "scheduler": "eft", "learned": False, "baselines": ["eft"], "code_version": "c", "packages": {}, "numerics": {},
-        "created": "2030-01-02T03:04:05+00:00", "duration_s": 1.5, "cpu_s": None, "error": None,
+        "created": "2030-01-02T03:04:05+00:00", "duration_s": 1.5, "cpu_s": None, "error": None, "training": None,
     }  # fmt: skip
     return plain | changes
 
@@ -104,6 +104,7 @@ def test_page_checksums_are_written(tmp_path):
         ({"mood": "good"}, "unknown key mood"),
         ({"settings": {"load": float("inf")}}, "JSON"),
         ({"input_sha256": {"workload.path": "a"}}, "input_sha256 is not sha256 of workload.path and env.network.file"),
+        ({"training": {"job_id": "a"}}, "training is not null or job_id, overrides, created, cpu_s, code_version of a"),
         ({"input_sha256": {"scheduler": "0" * 64}}, "input_sha256 is not"),
     ],
 )

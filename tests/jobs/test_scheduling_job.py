@@ -139,7 +139,7 @@ def test_other_decisions_meet_the_same_random_numbers(tmp_path):
     job = prepare(settings(tmp_path, "random"), "sweep", NO_OPTIONS)
 
     def delays(label, drawn_as=None):
-        rows = evaluate(job.problem, job.scheduler, label, 2, 3, traits=job.traits, drawn_as=drawn_as)
+        rows = evaluate(job.problem, job.scheduler, label, 2, 3, traits=job.traits, drawn_as=drawn_as).rows
         assert {row["scheduler"] for row in rows} == {label}
         return [row["mean_delay_s"] for row in rows]
 
@@ -153,7 +153,7 @@ def test_other_decisions_meet_the_same_random_numbers(tmp_path):
     rows = table_of(tmp_path, given, "eval", run)[1]
     job = prepare(given, "eval", run)
     about = (job.problem, job.scheduler, rows.scheduler[0], 2, 3)
-    same, other = (evaluate(*about, traits=job.traits, drawn_as=name) for name in (job.spec.drawn_as, None))
+    same, other = (evaluate(*about, traits=job.traits, drawn_as=name).rows for name in (job.spec.drawn_as, None))
     assert [row["mean_delay_s"] for row in same] == rows.mean_delay_s.tolist()
     assert [row["mean_delay_s"] for row in other] != rows.mean_delay_s.tolist()
 
@@ -644,3 +644,13 @@ def test_what_was_published_of_a_scheduler_is_no_part_of_its_job(tmp_path):
     one, other = (ask(data | {"scheduler": data["scheduler"] | change}) for change in ({}, claims))
     assert one.job_id == other.job_id
     assert one.settings != other.settings
+
+
+def test_an_evaluation_says_where_its_weights_come_from(tmp_path):
+    source = records.read_job(GOLDEN / "smcoedge")
+    data = settings(tmp_path)
+    assert run_job(data, "eval", NO_OPTIONS | {"run": str(GOLDEN / "smcoedge")}) == "done"
+    (folder,) = (tmp_path / "golden").iterdir()
+    kept = ("job_id", "overrides", "created", "cpu_s", "code_version")
+    assert records.read_job(folder)["training"] == {key: source[key] for key in kept}
+    assert source["training"] is None

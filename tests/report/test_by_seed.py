@@ -7,10 +7,15 @@ from typer.testing import CliRunner
 
 from ddrl_sched.cli import app
 from ddrl_sched.config import InputError
-from ddrl_sched.report.by_seed import COLUMNS, main, seed_rows
+from ddrl_sched.report.by_seed import COLUMNS, seed_rows
 from ddrl_sched.report.load import load
+from ddrl_sched.report.tables import main as report
 from tests.hostile_folders import write_run
 from tests.jobs.test_records import eval_frame
+
+
+def main(paths, format, out, strict=False):
+    return report(paths, [], format, out, strict, kind="by_seed")
 
 
 def write_seeds(folder, delays, n_tasks=None, learned=True, **columns):
@@ -50,9 +55,9 @@ def test_the_table_tells_of_the_seeds_that_failed(tmp_path, capsys):
     assert main([tmp_path], "markdown", tmp_path / "out") == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line for line in lines if line.startswith(("| calm", "| wild", "| a", "| rule"))] == [
-        "| calm | 2 | 100.0 | 100.0 | 100.0 | 1.00 | 0 |",
-        "| wild | 4 | 110.0 | 100.0 | 41,265 | 375.14 | 1 |",
-        "| all_failed | 3 | 350.0 | 300.0 | 400.0 | 1.14 | 3 |",
+        "| calm | 2 | 100.0 | 100.0 | 100.0 | 100.0 | 1.00 | 0 |",
+        "| wild | 4 | 110.0 | 110.0 | 100.0 | 41,265 | 375.14 | 1 |",
+        "| all_failed | 3 | 350.0 | 350.0 | 300.0 | 400.0 | 1.14 | 3 |",
     ]
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert names == ["by_seed.csv", "by_seed.json", "by_seed.md", "by_seed.tex"]

@@ -8,11 +8,9 @@ import pandas as pd
 import pytest
 
 from ddrl_sched.jobs import records, schemas
-from ddrl_sched.report.by_seed import main as by_seed
 from ddrl_sched.report.load import load
 from ddrl_sched.report.settings_diff import truncate, value_text
 from ddrl_sched.report.tables import main as report
-from ddrl_sched.report.training import main as training
 from ddrl_sched.report.worlds import load_text
 from tests.hostile_folders import write_run
 from tests.jobs.test_records import eval_frame, job
@@ -34,9 +32,9 @@ def write_world(folder, hash_, scheduler="eft", *, of=None, load_=0.5, workload=
     return write_run(folder, rows=rows.assign(workload=workload, cluster=[0, 1]), settings=of or settings(), **changes)
 
 
-def titles(paths, capsys, form="markdown", command=report, **options):
+def titles(paths, capsys, form="markdown", kind="results"):
     capsys.readouterr()
-    assert (command(paths, [], form, None) if command is report else command(paths, form, None)) == 0
+    assert report(paths, [], form, None, kind=kind) == 0
     out, err = capsys.readouterr()
     return [line.strip("*") for line in out.splitlines() if line.startswith("**")], err
 
@@ -179,8 +177,8 @@ def test_values_are_told_as_they_were_validated(tmp_path):
     assert names(tmp_path, ["scenario"]) == ["edge2(horizon_s=4)"]
 
 
-@pytest.mark.parametrize("command", [by_seed, training])
-def test_the_other_tables_tell_worlds_apart_too(tmp_path, capsys, command):
+@pytest.mark.parametrize("kind", ["by_seed", "training"])
+def test_the_other_tables_tell_worlds_apart_too(tmp_path, capsys, kind):
     for number, speeds in enumerate(([10.0, 20.0], [1.0, 2.0])):
         folder = write_world(tmp_path / str(number), str(number), "mine", of=settings(speeds), learned=True)
         rows = pd.concat([eval_frame(2, scheduler="mine", scenario="edge2", scenario_hash=str(number), load=0.5).assign(
@@ -188,10 +186,10 @@ def test_the_other_tables_tell_worlds_apart_too(tmp_path, capsys, command):
         records.write_table(folder / "eval.parquet", rows, schemas.EVAL_SCHEMA)
         records.write_table(folder / "curves.parquet", looks(np.full((16, 2), 0.9)), schemas.CURVES_SCHEMA)
         records.write_manifest(folder)
-    found, _ = titles([tmp_path], capsys, command=command)
+    found, _ = titles([tmp_path], capsys, kind=kind)
     assert sorted(re.findall(r"speed_gcps=\[[0-9,]*\]", " ".join(found))) == ["speed_gcps=[1,2]", "speed_gcps=[10,20]"]
     capsys.readouterr()
-    command([tmp_path], "csv", None)
+    report([tmp_path], [], "csv", None, kind=kind)
     assert all(text in capsys.readouterr().out for text in ["speed_gcps=[1,2]"])
 
 
@@ -201,7 +199,7 @@ def test_trainings_of_one_label_are_told_apart_by_what_they_learn_with(tmp_path,
         folder = write_world(tmp_path / str(episodes), "1", "mine", of=of, learned=True)
         records.write_table(folder / "curves.parquet", looks(np.full((16, 2), 0.9)), schemas.CURVES_SCHEMA)
         records.write_manifest(folder)
-    training([tmp_path], "csv", None)
+    report([tmp_path], [], "csv", None, kind="training")
     assert pd.read_csv(io.StringIO(capsys.readouterr().out)).scheduler.tolist() == [
         "mine(episodes=3)",
         "mine(episodes=9)",
