@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from ddrl_sched.config import InputError, clean
+from ddrl_sched.report.budgets import budgets
 from ddrl_sched.report.by_seed import seed_rows, seed_tables
 from ddrl_sched.report.capacity import capacity_rows, load_rows
 from ddrl_sched.report.capacity_tables import capacity_tables
@@ -56,7 +57,7 @@ def _results(found: Loaded, where: str, baselines: Sequence[str]) -> Report:
     returns, gains = return_rows(found.returns), gain_rows(found.returns, baselines)
     capacities = capacity_rows(found.capacities, baselines)
     tables = (
-        *comparison_tables(rows, captions(found.rows)),
+        *comparison_tables(rows, captions(found.rows), budgets(found.rows)),
         *over_loads_tables(means, rows),
         *published_tables(published),
         *return_tables(returns, gains),
