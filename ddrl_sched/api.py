@@ -14,6 +14,7 @@ from ddrl_sched.failures import BAD_INPUT, ExplainedError
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
     from ddrl_sched.compose import Job
     from ddrl_sched.jobs.request import Command, Flags
@@ -85,6 +86,23 @@ def table(paths: Paths, baselines: Sequence[str] = ()) -> "pd.DataFrame":
     from ddrl_sched.report import report
 
     return report(paths, baselines).frames["rows"]
+
+
+def figure(paths: Paths, name: str, baselines: Sequence[str] = ()) -> "Figure":
+    """One figure of the page of `ddrl report --format html`, as a Figure of matplotlib.
+
+    `name`: that of its files, as "delay-by-load". InputError naming the figures that these results have.
+    """
+    from ddrl_sched.report.compute import read, report_of
+    from ddrl_sched.report.draw import picture
+    from ddrl_sched.report.load import print_notes
+    from ddrl_sched.report.page import chart_of
+
+    found = read(_listed(paths), "results", figures=True)
+    try:
+        return picture(chart_of(report_of(found, _listed(paths), baselines, "results"), name))
+    finally:
+        print_notes(found)
 
 
 def _rows(words: list[str], command: "Command", flags: "Flags", runs_dir: str | Path | None) -> "pd.DataFrame":
