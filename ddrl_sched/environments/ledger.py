@@ -67,9 +67,10 @@ class Ledger:
 
     def _own_changes(self, r: Ints, i: Ints, change: Floats) -> Floats:
         owner = self._owner[r, i]
-        mine, n = owner >= 0, self._n_accounts
-        sums: Floats = np.bincount(r[mine] * n + owner[mine], change[mine], minlength=len(self._open) * n)
-        return sums.astype(np.float64, copy=False).reshape(-1, n)
+        mine = owner >= 0
+        sums = np.zeros((len(self._open), self._n_accounts))
+        np.add.at(sums, (r[mine], owner[mine]), change[mine])
+        return sums
 
     def _team_changes(self, r: Ints, i: Ints, change: Floats) -> Floats:
         k, owner, fresh = self._interval[r, i], self._owner[r, i], i >= self._counted[r]
