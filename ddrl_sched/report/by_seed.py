@@ -10,6 +10,7 @@ import pandas as pd
 
 from ddrl_sched.report.comparison import add_remark, by_load, remark_lines
 from ddrl_sched.report.numbers import unit_of
+from ddrl_sched.report.robust import trimmed_mean
 from ddrl_sched.report.statistics import delay_sums
 from ddrl_sched.report.table import Cell, Column, Row, Table
 from ddrl_sched.report.worlds import SCENARIO, title
@@ -54,7 +55,8 @@ def seed_tables(rows: pd.DataFrame) -> Iterator[Table]:
         delays = {str(name): of_one.mean_delay_s for name, of_one in group.groupby("scheduler")}
         limit_s = FAILED * min(delay_s.median() for delay_s in delays.values())
         cells = [
-            (Cell(name), Cell(len(delay_s)), Cell(delay_s.median()), Cell(delay_s.min()), Cell(delay_s.max()),
+            (Cell(name), Cell(len(delay_s)), Cell(float(trimmed_mean(delay_s.to_numpy()))),
+             Cell(delay_s.median()), Cell(delay_s.min()), Cell(delay_s.max()),
              Cell(delay_s.max() / delay_s.median()), Cell(int((delay_s > limit_s).sum())))
             for name, delay_s in sorted(delays.items(), key=lambda item: item[1].median())
         ]  # fmt: skip
@@ -62,7 +64,8 @@ def seed_tables(rows: pd.DataFrame) -> Iterator[Table]:
 
 
 def _columns(scale: float, unit: str) -> tuple[Column, ...]:
-    delays = [(f"{name}_delay_s", name) for name in ("median", "least", "greatest")]
+    delays = [("iqm_delay_s", "interquartile mean")]
+    delays += [(f"{name}_delay_s", name) for name in ("median", "least", "greatest")]
     return (
         Column("scheduler", "scheduler", "text"),
         Column("n_seeds", "seeds", "count"),

@@ -8,8 +8,9 @@ one, there is no crossing, and words say so.
 Resampling as in statistics.py: traces are drawn jointly for all schedulers and loads, seeds for each scheduler, of n
 units n - 1, each counting n / (n - 1) times; the interval is value * exp(-+ t se), with the degrees of freedom of
 traces and seeds together, here from the jackknife. A bound beyond the loads that were looked at is the last of them.
-Two schedulers are compared by the ratio of their capacities, on the traces that both have. Simulated coverage where
-late rates rise as exp(a load + a noise of the trace): see tests/report/test_capacity.py.
+Two schedulers are compared by the ratio of their capacities, on the traces that both have. Simulated coverage of whole
+searches in which every trace (and seed) has a lognormal factor on late rates: 93 - 96 % from 3 traces on. Of a single
+training it tells what these weights carry, not what another training would.
 """
 
 import math
@@ -22,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ddrl_sched.report.statistics import Estimate, Floats, draws, group_starts, interval_of
+from ddrl_sched.report.statistics import NO_ESTIMATE, Estimate, Floats, draws, group_starts, spread
 
 MAX_UNITS = 200  # traces (or seeds): neighbours are resampled together beyond that
 KEY = ["scenario", "workload", "scenario_hash", "at_most", "deadline_s"]  # what schedulers of one table share
@@ -30,7 +31,6 @@ CAPACITY = ("capacity", "capacity_lo", "capacity_hi")
 MORE_LOAD = ("more_load_pct", "more_load_lo_pct", "more_load_hi_pct")
 COLUMNS = [*KEY, "scheduler", "info", "n_seeds", "n_traces", "n_loads", "outside", *CAPACITY, "baseline", *MORE_LOAD]
 Outside = Literal["", "below", "at least"]  # of the loads that were looked at: capacity is below, or at least ...
-NO_ESTIMATE = Estimate(math.nan, math.nan, math.nan)
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,10 +186,10 @@ def _bounds(one: _Samples, other: _Samples | None = None) -> tuple[float, float]
     """Bounds of the logarithm of a capacity, or of the ratio of two; NaN with one trace."""
     if other is None:
         effects = [one.of_traces, one.of_seeds]
-        return interval_of(one.point, one.resampled, effects, enough=len(one.of_traces) > 1)
+        return spread(one.point, one.resampled, effects, enough=len(one.of_traces) > 1).interval()
     effects = [one.of_traces - other.of_traces, one.of_seeds, other.of_seeds]
     enough = len(one.of_traces) > 1
-    return interval_of(one.point - other.point, one.resampled - other.resampled, effects, enough=enough)
+    return spread(one.point - other.point, one.resampled - other.resampled, effects, enough=enough).interval()
 
 
 @lru_cache(maxsize=64)  # a baseline is met once for each scheduler

@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from ddrl_sched.config import InputError, clean
+from ddrl_sched.report.budgets import budgets
 from ddrl_sched.report.by_seed import seed_rows, seed_tables
 from ddrl_sched.report.capacity import capacity_rows, load_rows
 from ddrl_sched.report.capacity_tables import capacity_tables
@@ -33,7 +34,7 @@ def read(paths: Paths, kind: ReportKind) -> Loaded:
     """What a report of this kind needs of the run folders. InputError if a path is missing."""
     if kind == "training":
         return load(paths, curves=(VALIDATION_METRIC,), evaluations=False)
-    return load(paths)
+    return load(paths, delays=kind == "results")
 
 
 def report_of(found: Loaded, paths: Paths, baselines: Sequence[str], kind: ReportKind) -> Report:
@@ -50,12 +51,13 @@ def _results(found: Loaded, where: str, baselines: Sequence[str]) -> Report:
     of_returns, of_capacities = set(found.returns.scheduler), set(found.capacities.scheduler)
     check_baselines(baselines, sorted({*found.rows.scheduler, *of_returns, *of_capacities}))
     elsewhere = (of_returns | of_capacities) - set(found.rows.scheduler)
-    rows = report_rows(found.rows, [name for name in baselines if name not in elsewhere], found.notes)
-    means, published = over_loads(rows), published_rows(found.rows, found.notes)
+    of_rows = [name for name in baselines if name not in elsewhere]
+    rows = report_rows(found.rows, of_rows, found.notes, found.delays)
+    means, published = over_loads(rows, found.notes), published_rows(found.rows, found.notes)
     returns, gains = return_rows(found.returns), gain_rows(found.returns, baselines)
     capacities = capacity_rows(found.capacities, baselines)
     tables = (
-        *comparison_tables(rows, captions(found.rows)),
+        *comparison_tables(rows, captions(found.rows), budgets(found.rows)),
         *over_loads_tables(means, rows),
         *published_tables(published),
         *return_tables(returns, gains),

@@ -44,9 +44,7 @@ def _newest(curves: pd.DataFrame) -> pd.DataFrame:
     return looks.merge(clock, on=key, how="left")
 
 
-def _chart(
-    material: Material, looks: pd.DataFrame, x: str, name: str, title: str, label: str
-) -> Iterator[Chart]:
+def _chart(material: Material, looks: pd.DataFrame, x: str, name: str, title: str, label: str) -> Iterator[Chart]:
     if looks.empty:
         return
     every = list(dict.fromkeys(looks.scheduler))
@@ -65,7 +63,9 @@ def _chart(
     caption += of_most(len(names), len(every), "learners are drawn") + of_most(
         len(panels), len(worlds), "worlds are drawn"
     )
-    yield Chart(name, title, caption, Axis(label), Axis(f"validation delay, {unit}, log scale", log=True), tuple(panels))
+    yield Chart(
+        name, title, caption, Axis(label), Axis(f"validation delay, {unit}, log scale", log=True), tuple(panels)
+    )
 
 
 def _styles(material: Material, names: list[str]) -> dict[str, int]:

@@ -123,9 +123,7 @@ def reductions(material: Material) -> Iterator[Chart]:
         panels = []
         for key in worlds:
             values, lo, hi = _by_name(against[against.scenario_hash == key.scenario_hash], names)
-            panels.append(
-                DotPanel(material.titles[key], tuple(names), (Dots("reduction", 0, values, lo, hi),), at=0.0)
-            )
+            panels.append(DotPanel(material.titles[key], tuple(names), (Dots("reduction", 0, values, lo, hi),), at=0.0))
         least = min(float(np.nanmin(panel.dots[0].values)) for panel in panels)
         low = -WIDEST_PCT if least < -WIDEST_PCT else math.nan
         caption = (
@@ -184,4 +182,3 @@ def _delay_text(value_s: float) -> str:
         return ""
     scale, unit = unit_of(value_s)
     return f"{value_s * scale:.3g} {unit}"
-

@@ -94,7 +94,7 @@ def load(
     folders: list[Folder] = []
     left, left_bins = MAX_REPORT_ROWS, MAX_REPORT_BINS
     wanted = Wanted(curves, evaluations, delays and evaluations, timelines and evaluations)
-    for path in _run_folders(paths, found.skipped):
+    for path in run_folders(paths, found.skipped):
         try:
             folder = read_folder(path, wanted, left, left_bins)
         except Exception as error:  # any failure to read a stranger's bytes is a reason to skip them
@@ -135,7 +135,11 @@ def print_notes(found: Loaded) -> None:
         note(f"note: {text}")
 
 
-def _run_folders(paths: Sequence[Path | str], skipped: list[tuple[str, str]]) -> Iterator[Path]:
+def run_folders(paths: Sequence[Path | str], skipped: list[tuple[str, str]]) -> Iterator[Path]:
+    """Every run folder at or below `paths`, once; (place, reason) of what cannot be looked into goes to `skipped`.
+
+    InputError if a path does not exist or is no folder.
+    """
     seen = set()
     for path in map(Path, paths):
         if not path.exists():

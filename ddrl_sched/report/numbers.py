@@ -12,8 +12,8 @@ def cell_text(column: Column, cell: Cell) -> str:
     """A cell as every form writes it, without its mark of the best: "~150 [140, 161]*"."""
     if isinstance(cell.value, str):
         return cell.value
-    values = [column.scale * x for x in (cell.value, cell.lo, cell.hi)]
-    text = with_interval(values, lambda value: _written(column, value))
+    values = (cell.value, cell.lo, cell.hi) if column.interval else (cell.value, math.nan, math.nan)
+    text = with_interval([column.scale * value for value in values], lambda value: _written(column, value))
     rough = ROUGH if cell.rough and text != "-" else ""
     return rough + text + (DIFFERS if cell.differs else "")
 
@@ -25,6 +25,8 @@ def _written(column: Column, value: float) -> str:
         return "-"
     if column.kind == "count":
         return f"{value:,.0f}"
+    if column.kind == "p":
+        return "<0.001" if value < 0.001 else f"{value:.3f}"
     if column.kind == "ratio":
         return f"{value:,.2f}"
     if column.kind == "change":

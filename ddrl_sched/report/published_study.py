@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ddrl_sched.report.comparison import NO_ESTIMATE, Record, interval
+from ddrl_sched.report.comparison import Record, interval
 from ddrl_sched.report.statistics import (
+    NO_ESTIMATE,
     DelaySums,
     Estimate,
     delay_sums,

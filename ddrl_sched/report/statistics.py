@@ -34,6 +34,7 @@ Table = Mapping[str, Any]  # column -> [rows]
 N_RESAMPLES = 10_000
 MAX_CLUSTERS = 2_000  # neighbours are resampled together beyond that
 MAX_SEEDS = 1_000  # likewise
+NORMAL_DOF = 1e9  # degrees of freedom beyond which t is normal
 CHUNK_CELLS = 4_000_000  # resamples x clusters that are held as float64 at a time
 
 # 97.5 % quantiles of Student's t; in between linear in 1 / degrees of freedom, which errs to the wide side
@@ -49,6 +50,50 @@ class Estimate:
     value: float
     lo: float
     hi: float
+
+
+NO_ESTIMATE = Estimate(math.nan, math.nan, math.nan)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """An estimated logarithm, its standard error, and the degrees of freedom of that; NaN where nothing can be told."""
+
+    point: float
+    se: float
+    dof: float
+
+    def interval(self) -> tuple[float, float]:
+        """point -+ t se."""
+        if math.isnan(self.se):
+            return math.nan, math.nan
+        half = t_975(self.dof) * self.se if self.se > 0 else 0.0
+        return self.point - half, self.point + half
+
+    def reduction_pct(self) -> Estimate:
+        """100 (1 - ratio) of the logarithm of a ratio."""
+        if math.isnan(self.point):
+            return NO_ESTIMATE
+        lo, hi = self.interval()
+        return Estimate(_percent(self.point), _percent(hi), _percent(lo))
+
+    def p_value(self) -> float:
+        """Two-sided p of "the logarithm is 0", below 5 % just where 0 lies outside of the interval."""
+        if math.isnan(self.se) or self.se == 0:
+            return math.nan if math.isnan(self.se) else float(self.point == 0)
+        from scipy.special import stdtr, stdtrit  # lazy: a report that compares nothing needs none of it
+
+        dof = min(self.dof, NORMAL_DOF)
+        wide = float(stdtrit(dof, 0.975)) / t_975(self.dof)  # quantiles of the table err a little to the wide side
+        return float(2 * stdtr(dof, -abs(self.point) / self.se * wide))
+
+    def detectable_pct(self) -> float:
+        """The least reduction, %, that would be found in 80 % of repetitions at the 5 % level: (t_.975 + t_.8) se."""
+        if math.isnan(self.se):
+            return math.nan
+        from scipy.special import stdtrit
+
+        return -100 * math.expm1(-(t_975(self.dof) + float(stdtrit(min(self.dof, NORMAL_DOF), 0.8))) * self.se)
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,22 +157,29 @@ def common_traces(one: DelaySums, other: DelaySums) -> tuple[DelaySums, DelaySum
 def mean_delay_s(sums: DelaySums) -> Estimate:
     """Mean delay (s) with its interval."""
     if not sums.trace.size:
-        return Estimate(math.nan, math.nan, math.nan)
+        return NO_ESTIMATE
     effects = [_cluster_effects(sums), _seed_effects(sums)]
     point = float(np.log(_mean(sums)))
-    lo, hi = interval_of(point, _resampled_log_means(sums), effects, enough=len(effects[0]) > 1)
+    lo, hi = spread(point, _resampled_log_means(sums), effects, enough=len(effects[0]) > 1).interval()
     return Estimate(math.exp(point), math.exp(lo), math.exp(hi))
 
 
 def reduction_pct(sums: DelaySums, baseline: DelaySums) -> Estimate:
     """100 (1 - mean delay / that of the baseline), paired over common traces. ValueError across two scenario hashes."""
+    return log_ratio(sums, baseline).reduction_pct()
+
+
+def log_ratio(sums: DelaySums, baseline: DelaySums) -> Spread:
+    """Log of (mean delay / that of the baseline), paired over common traces; all NaN without one.
+
+    ValueError across two scenario hashes.
+    """
     if sums.scenario_hash != baseline.scenario_hash:
         raise ValueError(f"no reduction across scenarios {sums.scenario_hash} and {baseline.scenario_hash}")
     sums, baseline = common_traces(sums, baseline)
     if not sums.trace.size:
-        return Estimate(math.nan, math.nan, math.nan)
-    clusters = [_cluster_effects(sums) - _cluster_effects(baseline)]
-    return _reduction(sums, baseline, clusters)
+        return Spread(math.nan, math.nan, math.nan)
+    return _log_ratio(sums, baseline, [_cluster_effects(sums) - _cluster_effects(baseline)])
 
 
 def unpaired_reduction_pct(sums: DelaySums, baseline: DelaySums) -> Estimate:
@@ -135,7 +187,7 @@ def unpaired_reduction_pct(sums: DelaySums, baseline: DelaySums) -> Estimate:
 
     Only for the comparison that was published: each scheduler under its own rules.
     """
-    return _reduction(sums, baseline, [_cluster_effects(sums), _cluster_effects(baseline)])
+    return _log_ratio(sums, baseline, [_cluster_effects(sums), _cluster_effects(baseline)]).reduction_pct()
 
 
 def task_mean(rows: Table, column: str) -> float:
@@ -161,28 +213,34 @@ def _cut(sums: DelaySums, units: set[tuple[int, int]]) -> DelaySums:
     )
 
 
-def _reduction(sums: DelaySums, baseline: DelaySums, cluster_effects: list[Floats]) -> Estimate:
+def linearised(sums: DelaySums) -> tuple[float, float]:
+    """(se, degrees of freedom) of the log of the mean, to first order and without resampling; NaN for one cluster.
+
+    For means of rare events, which a resample may lack altogether.
+    """
+    effects = [_cluster_effects(sums), _seed_effects(sums)]
+    if len(effects[0]) < 2:
+        return math.nan, math.nan
+    return math.sqrt(sum(effect.var(ddof=1) / len(effect) for effect in effects if len(effect) > 1)), _dof(effects)
+
+
+def _log_ratio(sums: DelaySums, baseline: DelaySums, cluster_effects: list[Floats]) -> Spread:
     point = float(np.log(_mean(sums)) - np.log(_mean(baseline)))
-    log_ratio = _resampled_log_means(sums) - _resampled_log_means(baseline)  # [resamples]
+    resampled = _resampled_log_means(sums) - _resampled_log_means(baseline)
     effects = [*cluster_effects, _seed_effects(sums), _seed_effects(baseline)]
-    lo, hi = interval_of(point, log_ratio, effects, enough=all(len(c) > 1 for c in cluster_effects))
-    return Estimate(_percent(point), _percent(hi), _percent(lo))
+    return spread(point, resampled, effects, enough=all(len(c) > 1 for c in cluster_effects))
 
 
 def _percent(log_ratio: float) -> float:
     return 0.0 if log_ratio == 0 else -100 * math.expm1(log_ratio)
 
 
-def interval_of(point: float, resampled: Floats, effects: list[Floats], *, enough: bool) -> tuple[float, float]:
-    """point -+ t se. `effects`: for each independent sample, what every unit of it does to the point."""
-    if not enough:
-        return math.nan, math.nan
-    se = float(resampled.std())
-    half = t_975(_degrees_of_freedom(effects)) * se if se > 0 else 0.0
-    return point - half, point + half
+def spread(point: float, resampled: Floats, effects: list[Floats], *, enough: bool) -> Spread:
+    """`effects`: for each independent sample, what every unit of it does to the point."""
+    return Spread(point, float(resampled.std()), _dof(effects)) if enough else Spread(point, math.nan, math.nan)
 
 
-def _degrees_of_freedom(effects: list[Floats]) -> float:
+def _dof(effects: list[Floats]) -> float:
     """Satterthwaite's, for the sum of the means of independent samples; samples of one do not vary."""
     parts = [(effect.var(ddof=1) / len(effect), len(effect) - 1) for effect in effects if len(effect) > 1]
     total = sum(v for v, _ in parts)
@@ -223,9 +281,7 @@ def _seed_effects(sums: DelaySums) -> Floats:
 @lru_cache(maxsize=16)  # a baseline is met once for each scheduler
 def _resampled_log_means(sums: DelaySums) -> Floats:
     """[resamples] log of the mean delay; row i has the same clusters for every scheduler of a scenario."""
-    starts = np.arange(0, len(sums.delay_s), math.ceil(len(sums.delay_s) / MAX_SEEDS))  # of groups of seeds
-    by_seed = (np.add.reduceat(x, starts, axis=0) for x in (sums.delay_s, sums.n_tasks))
-    delay, tasks = (_by_cluster(x, sums.cluster) for x in by_seed)  # [S, C]
+    delay, tasks = _grouped(sums)  # [S, C]
     n_seeds, n_clusters = delay.shape
     if n_clusters < 2:
         return np.zeros(N_RESAMPLES)
@@ -233,10 +289,32 @@ def _resampled_log_means(sums: DelaySums) -> Floats:
     clusters = draws(n_clusters, "report", sums.scenario_hash, "traces")  # [resamples, C]
     means = np.empty(N_RESAMPLES)
     for part in _chunks(max(n_clusters, n_seeds)):
-        weight = clusters[part].astype(np.float64)
-        ratios = (weight @ delay.T) / (weight @ tasks.T)  # [chunk, S]
+        ratios = _seed_means(clusters[part], delay, tasks)
         means[part] = (seeds[part] * ratios).sum(axis=1) / max(n_seeds - 1, 1)
     return np.log(means)
+
+
+def resampled_seed_means(sums: DelaySums) -> Floats:
+    """[resamples, S] mean delay of each seed (of neighbours among very many), clusters of traces drawn as above."""
+    delay, tasks = _grouped(sums)
+    clusters = draws(delay.shape[1], "report", sums.scenario_hash, "traces")
+    parts = [_seed_means(clusters[part], delay, tasks) for part in _chunks(max(delay.shape))]
+    return np.concatenate(parts)
+
+
+def _grouped(sums: DelaySums) -> tuple[Floats, Floats]:
+    """Sums of delays and numbers of tasks [S, C]; very many seeds or clusters are taken in groups."""
+    starts = np.arange(0, len(sums.delay_s), math.ceil(len(sums.delay_s) / MAX_SEEDS))
+    by_seed = (np.add.reduceat(x, starts, axis=0) for x in (sums.delay_s, sums.n_tasks))
+    delay, tasks = (_by_cluster(x, sums.cluster) for x in by_seed)
+    return delay, tasks
+
+
+def _seed_means(clusters: npt.NDArray[np.uint16], delay: Floats, tasks: Floats) -> Floats:
+    """[chunk, S] mean delays, with each cluster as often as it was drawn."""
+    weight = clusters.astype(np.float64)
+    means: Floats = (weight @ delay.T) / (weight @ tasks.T)
+    return means
 
 
 @lru_cache(maxsize=8)

@@ -12,14 +12,16 @@ from typing import Literal, NamedTuple
 import pandas as pd
 
 from ddrl_sched.report.load import Loaded
+from ddrl_sched.report.stability import OVERLOADED
 from ddrl_sched.report.statistics import Estimate
 
 Value = str | int | float
 Kind = Literal[
-    "text", "count", "number", "percent", "change", "ratio", "word"
+    "text", "count", "number", "percent", "change", "ratio", "p", "word"
 ]  # how values are written, see numbers.py; a word stands to the right
 ReportKind = Literal["results", "training", "by_seed"]
-APART = "overloaded"  # the state of rows that are set apart below their table
+DIFFERS_NOTE = "* differs from the baseline (5 %, Holm over the pairs of this table)."
+ROUGH_NOTE = "~ rests on fewer tasks than a percentile within 1 % needs."
 APART_WHY = "Overloaded: these schedulers cause a load of 1 or more, so their means tell about the horizon."
 
 
@@ -44,7 +46,7 @@ class Column:
     unit: str = ""  # in which values are shown
     scale: float = 1.0  # values times this are in the unit
     digits: int = 3  # significant ones of a number; behind the point of a change
-    interval: bool = False  # whether cells have intervals
+    interval: bool = False  # whether the intervals of its cells are shown
     optional: int = 0  # a narrow page leaves out the largest first; 0: never
 
     @property
@@ -64,7 +66,7 @@ class Row:
     @property
     def apart(self) -> bool:
         """Whether it is set apart below the table."""
-        return self.state == APART
+        return self.state == OVERLOADED
 
 
 @dataclass(frozen=True)

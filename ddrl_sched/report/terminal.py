@@ -17,7 +17,7 @@ from rich.cells import cell_len
 from ddrl_sched.display import width_of
 from ddrl_sched.report.numbers import DIFFERS, cell_text
 from ddrl_sched.report.settings_diff import truncate
-from ddrl_sched.report.table import APART_WHY, Column, Report, Table
+from ddrl_sched.report.table import APART_WHY, ROUGH_NOTE, Column, Report, Table
 
 GAP = "  "  # between two columns
 LEAST_NAME = 32  # characters of the first column before its names are folded, or a third of the page
@@ -72,9 +72,12 @@ def as_text(table: Table, page: Page) -> str:
     same = [one for one in drawn[1:] if page.width is not None and _says_nothing(one)]
     parts, left_out = _parts([one for one in drawn if one not in same], page.width)
     lines = _wrapped(table.title, page.width)
+    if table.rows and table.rows[0].apart:
+        lines += _wrapped(APART_WHY, page.width)
     for part in parts:
         lines += ["", *_grid(part, table, page)]
-    notes = list(table.notes)
+    shown = {one.column.name for part in parts for one in part}
+    notes = [note for note in table.notes if note != ROUGH_NOTE or any(_rough(table, name) for name in shown)]
     if same:
         notes.append(f"The same in every row: {'; '.join(_only_value(one) for one in same)}.")
     if left_out:
@@ -82,6 +85,10 @@ def as_text(table: Table, page: Page) -> str:
     for number, note in enumerate(notes):
         lines += [*([""] if number == 0 else []), *_wrapped(note, page.width)]
     return "\n".join(lines) + "\n"
+
+
+def _rough(table: Table, name: str) -> bool:
+    return any(cell.rough for cell in table.cells(name))
 
 
 def _says_nothing(one: Drawn) -> bool:
@@ -156,14 +163,16 @@ def _joined(words: Sequence[str], between: str, size: int) -> list[str]:
 
 
 def _wrapped(text: str, width: int | None) -> list[str]:
-    """A text in lines; names longer than a line are broken after a comma."""
+    """A text in lines; names longer than a line are broken after a comma, or cut as in cells."""
     if width is None or cell_len(text) <= width:
         return [text]
     return _joined([piece for word in re.findall(r"\S+ *", text) for piece in _broken(word, width)], "", width)
 
 
 def _broken(word: str, width: int) -> list[str]:
-    return [word] if cell_len(word.rstrip()) <= width else re.findall(r"[^,(;]*[,(;]+ *|[^,(;]+$", word)
+    if cell_len(word.rstrip()) <= width:
+        return [word]
+    return [truncate(piece, max(width, 20)) for piece in re.findall(r"[^,(;]*[,(;]+ *|[^,(;]+$", word)]
 
 
 def _grid(columns: Sequence[Drawn], table: Table, page: Page) -> Iterator[str]:
@@ -171,7 +180,7 @@ def _grid(columns: Sequence[Drawn], table: Table, page: Page) -> Iterator[str]:
     height = max(len(one.header) for one in columns)
     yield from _lines(columns, [[""] * (height - len(one.header)) + one.header for one in columns])
     yield "-" * (_total(columns) - len(GAP))
-    apart = False
+    apart = bool(table.rows) and table.rows[0].apart  # all of them: said above
     for number, row in enumerate(table.rows):
         if row.apart and not apart:
             yield from ["", *_wrapped(APART_WHY, page.width), ""]

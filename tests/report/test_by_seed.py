@@ -55,9 +55,9 @@ def test_the_table_tells_of_the_seeds_that_failed(tmp_path, capsys):
     assert main([tmp_path], "markdown", tmp_path / "out") == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line for line in lines if line.startswith(("| calm", "| wild", "| a", "| rule"))] == [
-        "| calm | 2 | 100.0 | 100.0 | 100.0 | 1.00 | 0 |",
-        "| wild | 4 | 110.0 | 100.0 | 41,265 | 375.14 | 1 |",
-        "| all_failed | 3 | 350.0 | 300.0 | 400.0 | 1.14 | 3 |",
+        "| calm | 2 | 100.0 | 100.0 | 100.0 | 100.0 | 1.00 | 0 |",
+        "| wild | 4 | 110.0 | 110.0 | 100.0 | 41,265 | 375.14 | 1 |",
+        "| all_failed | 3 | 350.0 | 350.0 | 300.0 | 400.0 | 1.14 | 3 |",
     ]
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert names == ["by_seed.csv", "by_seed.json", "by_seed.md", "by_seed.tex"]

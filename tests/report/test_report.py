@@ -18,10 +18,13 @@ from ddrl_sched.report.comparison import COLUMNS, captions, over_loads, report_r
 from ddrl_sched.report.comparison_tables import comparison_tables, over_loads_tables
 from ddrl_sched.report.load import Loaded, print_notes
 from ddrl_sched.report.published_study import PUBLISHED_COLUMNS, published_rows, published_tables
+from ddrl_sched.report.robust import holm
+from ddrl_sched.report.statistics import DelaySums, log_ratio
 from ddrl_sched.report.table import Report
 from ddrl_sched.report.tables import main
 from ddrl_sched.report.tables import render as rendered
 from ddrl_sched.report.terminal import Page, this_terminal, write_out
+from ddrl_sched.run.histogram import counts_of
 from tests.conf_files import plain
 from tests.hostile_folders import write_run
 from tests.jobs.test_records import eval_frame, job
@@ -29,7 +32,10 @@ from tests.jobs.test_records import eval_frame, job
 HEADER = (
     "scenario,workload,rule,scenario_hash,load,realised_load,scheduler,info,n_seeds,n_traces,baseline,mean_delay_s,"
     "mean_delay_lo_s,mean_delay_hi_s,reduction_pct,reduction_lo_pct,reduction_hi_pct,p95_delay_s,p99_delay_s,late_rate,"
-    "probes_per_task,decide_us,mean_servers"
+    "probes_per_task,decide_us,mean_servers,"
+    "state,caused_load,queue_growth,n_tasks,p95_delay_lo_s,p95_delay_hi_s,p95_tasks_needed,p99_delay_lo_s,"
+    "p99_delay_hi_s,p99_tasks_needed,iqm_delay_s,iqm_delay_lo_s,iqm_delay_hi_s,p_value,p_holm,detectable_pct,"
+    "better_pct,better_lo_pct,better_hi_pct,best_p_holm,best_detectable_pct"
 )
 
 
@@ -59,7 +65,7 @@ def render(table, form, about=None, published=None, width=None):
     """A form of rows of report_rows, and of published_rows."""
     means, published = over_loads(table), pd.DataFrame() if published is None else published
     tables = (
-        *comparison_tables(table, about or {}),
+        *comparison_tables(table, about or {}, {}),
         *over_loads_tables(means, table),
         *published_tables(published),
     )
@@ -107,7 +113,8 @@ def test_other_schedulers_change_nothing():
     few = report_rows(together(a, b), ["b"])
     many = report_rows(together(c, a, b, rows("d", rng.random(6) + 1)), ["b"])
     many = many[many.scheduler.isin(["a", "b"])].reset_index(drop=True)
-    pd.testing.assert_frame_equal(few, many)
+    adjusted = ["p_holm", "best_p_holm", "best_detectable_pct"]  # for the number of comparisons
+    pd.testing.assert_frame_equal(few.drop(columns=adjusted), many.drop(columns=adjusted))
 
 
 def test_no_reduction_crosses_two_scenarios():
@@ -175,6 +182,83 @@ def test_long_lists_of_places_are_cut():
     assert notes[0].endswith("and 3 more")
 
 
+def test_holm_counts_two_baselines_against_each_other_once():
+    rng = np.random.default_rng(0)
+    frame = together(*(rows(name, rng.random(8) + 1) for name in "abc"))
+    table = report_rows(frame, ["a", "b"])
+    p_values = {row.scheduler + row.baseline: row.p_value for row in table.itertuples()}
+    assert math.isnan(p_values["aa"])
+    assert p_values["ab"] == pytest.approx(p_values["ba"])
+    adjusted = holm([p_values[pair] for pair in ("ab", "ca", "cb")])
+    assert table.set_index(["scheduler", "baseline"]).p_holm["c", "a"] == pytest.approx(adjusted[1])
+
+
+def test_overloaded_rows_stand_last_and_are_no_rivals():
+    frame = together(
+        rows("fast", [0.1, 0.11, 0.1], caused_load=1.2), rows("slow", [1.0, 1.1, 1.2]), rows("mid", [0.9, 0.8, 0.7])
+    )
+    table = report_rows(frame, ["slow"])
+    assert table.scheduler.tolist() == ["mid", "slow", "fast"]
+    assert table.state.tolist() == ["stable", "stable", "overloaded"]
+    assert table.best_p_holm.isna().tolist() == [True, False, True]
+    (drawn, *_) = comparison_tables(table, {}, {})
+    assert [(row.apart, row.cells[3].best) for row in drawn.rows] == [(False, True), (False, False), (True, False)]
+    for form in ("table", "markdown", "latex"):
+        text = render(table, form)
+        assert text.index("slow") < text.index("Overloaded: ") < text.index("fast")
+    assert r"\textbf{800 {[}" in render(table, "latex")
+    assert "**800 [" in render(table, "markdown")
+
+
+def test_a_sentence_says_whether_the_ranking_is_decisive():
+    noise = 1 + 0.05 * np.random.default_rng(1).standard_normal((4, 9))
+    means = dict(zip("abcd", (1, 1.002, 1.5, 2), strict=True))
+    frame = together(*(rows(name, mean * noise[i]) for i, (name, mean) in enumerate(means.items())))
+    text = render(report_rows(frame, []), "table")
+    words = r"Not decisive: (\w) cannot be told from (\w) \(5 %, Holm\)\. Minimum detectable .* these: (.*) % \(80"
+    said = re.search(words, text)
+    assert {said[1], said[2]} == {"a", "b"}
+    assert 1 < float(said[3]) < 10
+    text = render(report_rows(frame[frame.scheduler != "b"], ["c"]), "table")
+    assert "Decisive: a is ahead (5 %, Holm). Minimum detectable reduction against c: " in text
+    assert "]*" in text
+    assert "* differs from the baseline" in text
+    assert "cannot be told" in render(report_rows(together(rows("a", [1.0]), rows("b", [2.0])), []), "table")
+
+
+def test_the_detectable_reduction_is_found_in_four_of_five_repetitions():
+    """Two schedulers that differ by just that much; the significance is that of the interval."""
+    rng, found, promised = np.random.default_rng(5), [], []
+    for world in range(250):
+        hard, own = np.exp(rng.normal(0, 0.3, 16)), np.exp(rng.normal(0, 0.1, (2, 16)))
+        parts = (
+            DelaySums(str(world), name, name, (hard * own[i] * scale)[None], np.ones((1, 16)), *[np.arange(16)] * 2, 1)
+            for i, (name, scale) in enumerate((("a", 1 - 0.0975), ("b", 1.0)))
+        )
+        ratio = log_ratio(*parts)
+        reduction = ratio.reduction_pct()
+        assert (ratio.p_value() < 0.05) == (reduction.lo > 0 or reduction.hi < 0)
+        found.append(ratio.p_value() < 0.05)
+        promised.append(ratio.detectable_pct())
+    assert np.mean(promised) == pytest.approx(9.75, rel=0.1)
+    assert 0.7 < np.mean(found) < 0.9
+
+
+def test_percentiles_are_those_of_pooled_tasks_where_there_are_histograms():
+    frame = together(rows("eft", [1.0, 3.0]), rows("sed", [2.0, 2.0]))
+    samples = [np.random.default_rng(n).exponential(1 + n, 3000) for n in range(4)]
+    parts = [counts_of(sample) for sample in samples]
+    delays = pd.concat([pd.DataFrame({"row": n, "bin": b, "count": c}) for n, (b, c) in enumerate(parts)])
+    table = report_rows(frame.assign(n_tasks=3000), ["sed"], None, delays)
+    eft = line(table, "eft")
+    assert eft.p99_delay_s == pytest.approx(np.quantile(np.concatenate(samples[:2]), 0.99), rel=0.006)
+    assert eft.p99_delay_lo_s < eft.p99_delay_s < eft.p99_delay_hi_s
+    assert eft.n_tasks == 6000 < eft.p99_tasks_needed
+    text = render(table, "markdown")
+    assert re.search(r"\\~[\d.]+ \|", text)
+    assert "fewer tasks" in text
+
+
 # Forms
 
 
@@ -207,8 +291,8 @@ def test_markdown_is_a_table():
     lines = [part for part in text.splitlines() if part.startswith("|")]
     cells = [re.split(r"(?<!\\)\|", part)[1:-1] for part in lines]
     assert len(lines) == 2 + 3
-    assert {len(row) for row in cells} == {12}
-    assert cells[0][6].strip() == "servers"
+    assert {len(row) for row in cells} == {13}
+    assert cells[0][7].strip() == "servers"
     assert set("".join(cells[1])) <= set(" -:")
     assert any("c\\|d" in cell for row in cells for cell in row)
     assert cells[2][0].strip().startswith("best")
@@ -236,6 +320,42 @@ def test_reductions_are_averaged_over_the_loads_at_which_a_scheduler_was_run():
     ]
     assert re.search(r"\| good \| 30.0 \[30.0, 30.0\] \| - \|", also_half)
     assert "means over" not in render(report_rows(together(frames[0], frames[2]), ["base"]), "markdown")
+
+
+def test_only_loads_at_which_all_compared_are_stable_count():
+    frames = [
+        rows(name, [delay, 1.1 * delay], scenario_hash=str(load), load=load, caused_load=caused)
+        for load in (0.2, 0.6, 0.9)
+        for name, delay, caused in (
+            ("base", 1.0, load), ("good", 0.5, load + (0.2 if load == 0.9 else 0)), ("bad", 2.0, load + 1),
+        )
+    ]  # fmt: skip
+    notes = []
+    means = over_loads(report_rows(together(*frames), ["base"]), notes)
+    assert set(means.loads) == {"0.2, 0.6"}
+    assert means.scheduler.tolist() == ["good", "base"]
+    assert notes == [
+        "means over loads (edge5, x, clean) are without load 0.9, where not stable: good; "
+        "without bad: stable at no load"
+    ]
+
+
+def test_the_best_is_bold_only_where_the_page_can_show_it():
+    frame = together(rows("a", [0.1, 0.11]), rows("b", [0.3, 0.5]))
+    tables = tuple(comparison_tables(report_rows(frame, []), {}, {}))
+    report = Report("results", tables, {}, Loaded(pd.DataFrame(), pd.DataFrame()))
+    assert "\x1b[1m105 [" in rendered(report, "table", Page(80, bold=True))
+    assert "\x1b" not in rendered(report, "table", Page(80))
+
+
+def test_details_stand_only_where_there_is_room():
+    _, table = example()
+    tables = tuple(comparison_tables(table, {}, {}))
+    assert [one.name for one in tables] == ["comparison", "details", "pairs"]
+    report = Report("results", tables, {}, Loaded(pd.DataFrame(), pd.DataFrame()))
+    assert "probability of improvement" in rendered(report, "table", Page(detail=True))
+    for form in ("table", "markdown", "latex"):
+        assert "probability of improvement" not in rendered(report, form)
 
 
 def test_latex_is_a_booktabs_table():
@@ -267,7 +387,7 @@ def test_text_fits_the_page_and_shows_the_unit():
 def test_a_name_as_long_as_a_page_is_cut_and_marked():
     text = render(report_rows(together(rows("x" * 200), rows("x" * 199)), []), "table", width=120)
     assert max(map(len, text.splitlines())) <= 120
-    names = [line.split()[0] for line in text.splitlines() if line.startswith("x")]
+    names = [line.split()[0] for line in text.partition("ecisive")[0].splitlines() if line.startswith("x")]
     assert len(set(names)) == 2
     assert all("..." in name for name in names)
     assert "x" * 200 in render(report_rows(rows("x" * 200), []), "table")
@@ -306,7 +426,7 @@ def test_what_says_nothing_is_named_and_not_shown():
     table = report_rows(frame, ["b"])
     narrow, wide = (render(table, "table", width=width) for width in (120, None))
     said = " ".join(narrow.partition("The same in every row: ")[2].split())
-    assert said.startswith("info running; p95, ms 500; p99, ms 500; servers 0.500;")
+    assert said.startswith("info running; state stable; p95, ms 500; p99, ms 500; servers 0.500;")
     assert "late" in narrow.partition("The same")[0]
     assert "probes" not in narrow.partition("The same")[0]
     assert "The same" not in wide
@@ -361,7 +481,7 @@ def test_names_cannot_leave_their_cell():
     markdown, latex = render(table, "markdown"), render(table, "latex")
     assert "<script>" not in markdown
     assert "](" not in markdown
-    assert {len(re.split(r"(?<!\\)\|", x)) for x in markdown.splitlines() if x.startswith("|")} == {12}
+    assert {len(re.split(r"(?<!\\)\|", x)) for x in markdown.splitlines() if x.startswith("|")} == {13}
     assert latex.count(r"\end{table}") == 1
     assert "[bold]x[/bold]" in render(table, "table")
     assert pd.read_csv(io.StringIO(render(table, "csv"))).scheduler[0] == evil
