@@ -44,7 +44,7 @@ def evaluate(
 
     given = {"scheduler": scheduler, "env": env, "workload": workload, "workload.load": load, "evaluate.traces": traces}
     flags = Flags(run=None if run is None else Path(run).resolve())
-    return _rows(_words(given, settings), "eval", flags, runs_dir)
+    return _rows(command_words(given, settings), "eval", flags, runs_dir)
 
 
 def train(
@@ -64,7 +64,7 @@ def train(
     from ddrl_sched.jobs.request import Flags
 
     given = {"scheduler": scheduler, "env": env, "workload": workload, "train": budget, "seeds": seeds}
-    words = [*_words(given, settings), f"runs_dir={_quoted(str(Path(runs_dir).resolve()))}"]
+    words = [*command_words(given, settings), f"runs_dir={_quoted(str(Path(runs_dir).resolve()))}"]
     return _folder(_job(words, "train", Flags()))
 
 
@@ -139,8 +139,8 @@ def _folder(job: "Job") -> Path:
     return folder
 
 
-def _words(given: Mapping[str, Value], settings: Mapping[str, Value]) -> list[str]:
-    """Words of a command line; what is None is left as the yaml files have it."""
+def command_words(given: Mapping[str, Value], settings: Mapping[str, Value]) -> list[str]:
+    """Words of a command line; what is None is left as the yaml files have it. __ in `settings` is a dot."""
     words: dict[str, Value] = {key: value for key, value in given.items() if value is not None}
     words |= {key.replace("__", "."): value for key, value in settings.items()}
     return [f"{key}={_text(value)}" for key, value in words.items()]
