@@ -144,18 +144,27 @@ def sweep(shared: Shared, dry_run: DryRun = False) -> None:
 def report(
     paths: Annotated[list[Path], typer.Argument(metavar="PATH", help="Run folders, or folders of them.")],
     baseline: Annotated[list[str] | None, typer.Option("--baseline", help="Compare with it; may be repeated.")] = None,
-    format: Annotated[Literal["table", "markdown", "csv", "latex", "json"], typer.Option(help="Form.")] = "table",
+    format: Annotated[
+        Literal["table", "markdown", "csv", "latex", "json", "html"], typer.Option(help="Form.")
+    ] = "table",
     out: Annotated[
-        Path | None, typer.Option("--out", help="Folder for the tables as files: csv, json, md, tex.")
+        Path | None, typer.Option("--out", help="Folder for the tables as files: csv, json, md, tex; html: the page.")
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 if a folder had to be left out.")] = False,
     training: Annotated[bool, typer.Option("--training", help="How trainings ended, instead of results.")] = False,
     by_seed: Annotated[bool, typer.Option("--by-seed", help="How far apart seeds are, instead of results.")] = False,
     wide: Annotated[bool, typer.Option("--wide", help="All columns in one line, however wide the terminal.")] = False,
+    tensorboard: Annotated[
+        Path | None, typer.Option("--tensorboard", help="Write curves of trainings into a folder, as event files.")
+    ] = None,
     debug: Debug = False,
 ) -> None:
     """Compare what has been run."""
     with _plain_errors(debug):
+        if tensorboard is not None:
+            from ddrl_sched.report.event_files import main as event_files
+
+            raise typer.Exit(event_files(paths, tensorboard))
         with stopping.postponed():
             from ddrl_sched.config import InputError
             from ddrl_sched.report.table import ReportKind
