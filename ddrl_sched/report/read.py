@@ -35,6 +35,7 @@ from ddrl_sched.jobs.reading import (
 from ddrl_sched.jobs.schemas import JobRecord
 from ddrl_sched.labels import LEARNS_THE_SAME
 from ddrl_sched.provenance import Provenance, choice_remark, provenance_of, without_claims
+from ddrl_sched.report.budgets import budget_of
 from ddrl_sched.report.settings_diff import FlatSettings, flatten
 from ddrl_sched.report.worlds import override_changes, world_of_training
 from ddrl_sched.run.inputs import by_content, input_files, training_settings
@@ -52,6 +53,7 @@ class Folder:
     about: Mapping[str, Any]  # a value per column that all its rows share
     tables: Mapping[str, Columns]
     remarks: Sequence[str]  # of seeds that learnt nothing ("its training made 0 updates"), of how it was chosen
+    job: JobRecord
 
     @property
     def n_rows(self) -> int:
@@ -112,7 +114,7 @@ def read_folder(folder: Path, wanted: Wanted, most: int | None = None, most_bins
         _remark(folder, job, manifest) if "returns" not in tables else "",
         _choice(job) if wanted.evaluations else "",
     ]
-    return Folder(clean(job["scheduler"]), about, tables, [text for text in remarks if text])
+    return Folder(clean(job["scheduler"]), about, tables, [text for text in remarks if text], job)
 
 
 def _shared_columns(job: JobRecord, folder: Path) -> dict[str, Any]:
@@ -134,6 +136,7 @@ def _shared_columns(job: JobRecord, folder: Path) -> dict[str, Any]:
         "settings": flatten(settings),
         "inputs": _own_inputs(job),
         **_provenance(job),
+        **budget_of(job),
         "changes": override_changes(job, ("env.",), ("env.rule",)) | input_files(job["settings"]),
     }
 
