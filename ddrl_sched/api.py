@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 Value = str | int | float | bool | None | Sequence[float]
 Paths = str | Path | Sequence[str | Path]
+TABLES = ("eval.parquet", "capacity.parquet")  # an evaluation has one of them
 
 
 def evaluate(
@@ -38,6 +39,7 @@ def evaluate(
 
     `scheduler`, `env`, `workload`: names of yaml files (`ddrl list`); `load`: offered load; `run`: run folder of
     trained weights. Further `settings` by their keys, with __ for the dot: evaluate("priced", scheduler__congestion=2).
+    With capacity="p99": the loads of that search, columns of capacity.parquet.
     Results stay in `runs_dir`, or are dropped (None). Raises InputError as the command line would print it.
     """
     from ddrl_sched.jobs.request import Flags
@@ -111,7 +113,8 @@ def _rows(words: list[str], command: "Command", flags: "Flags", runs_dir: str | 
     with tempfile.TemporaryDirectory(prefix="ddrl-") as folder:
         place = folder if runs_dir is None else str(Path(runs_dir).resolve())
         job = _job([*words, f"runs_dir={_quoted(place)}"], command, flags)
-        return pd.read_parquet(_folder(job) / "eval.parquet")
+        found = [_folder(job) / name for name in TABLES]
+        return pd.read_parquet(next(file for file in found if file.exists()))
 
 
 def _job(words: list[str], command: "Command", flags: "Flags") -> "Job":
