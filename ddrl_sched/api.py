@@ -14,6 +14,7 @@ from ddrl_sched.failures import BAD_INPUT, ExplainedError
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
     from ddrl_sched.compose import Job
     from ddrl_sched.jobs.request import Command, Flags
@@ -43,7 +44,7 @@ def evaluate(
 
     given = {"scheduler": scheduler, "env": env, "workload": workload, "workload.load": load, "evaluate.traces": traces}
     flags = Flags(run=None if run is None else Path(run).resolve())
-    return _rows(_words(given, settings), "eval", flags, runs_dir)
+    return _rows(command_words(given, settings), "eval", flags, runs_dir)
 
 
 def train(
@@ -63,7 +64,7 @@ def train(
     from ddrl_sched.jobs.request import Flags
 
     given = {"scheduler": scheduler, "env": env, "workload": workload, "train": budget, "seeds": seeds}
-    words = [*_words(given, settings), f"runs_dir={_quoted(str(Path(runs_dir).resolve()))}"]
+    words = [*command_words(given, settings), f"runs_dir={_quoted(str(Path(runs_dir).resolve()))}"]
     return _folder(_job(words, "train", Flags()))
 
 
@@ -85,6 +86,23 @@ def table(paths: Paths, baselines: Sequence[str] = ()) -> "pd.DataFrame":
     from ddrl_sched.report import report
 
     return report(paths, baselines).frames["rows"]
+
+
+def figure(paths: Paths, name: str, baselines: Sequence[str] = ()) -> "Figure":
+    """One figure of the page of `ddrl report --format html`, as a Figure of matplotlib.
+
+    `name`: that of its files, as "delay-by-load". InputError naming the figures that these results have.
+    """
+    from ddrl_sched.report.compute import read, report_of
+    from ddrl_sched.report.draw import picture
+    from ddrl_sched.report.load import print_notes
+    from ddrl_sched.report.page import chart_of
+
+    found = read(_listed(paths), "results", figures=True)
+    try:
+        return picture(chart_of(report_of(found, _listed(paths), baselines, "results"), name))
+    finally:
+        print_notes(found)
 
 
 def _rows(words: list[str], command: "Command", flags: "Flags", runs_dir: str | Path | None) -> "pd.DataFrame":
@@ -121,8 +139,8 @@ def _folder(job: "Job") -> Path:
     return folder
 
 
-def _words(given: Mapping[str, Value], settings: Mapping[str, Value]) -> list[str]:
-    """Words of a command line; what is None is left as the yaml files have it."""
+def command_words(given: Mapping[str, Value], settings: Mapping[str, Value]) -> list[str]:
+    """Words of a command line; what is None is left as the yaml files have it. __ in `settings` is a dot."""
     words: dict[str, Value] = {key: value for key, value in given.items() if value is not None}
     words |= {key.replace("__", "."): value for key, value in settings.items()}
     return [f"{key}={_text(value)}" for key, value in words.items()]
