@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 Value = str | int | float | bool | None | Sequence[float]
 Paths = str | Path | Sequence[str | Path]
+TABLES = ("eval.parquet", "capacity.parquet")  # an evaluation has one of them
 
 
 def evaluate(
@@ -38,13 +39,14 @@ def evaluate(
 
     `scheduler`, `env`, `workload`: names of yaml files (`ddrl list`); `load`: offered load; `run`: run folder of
     trained weights. Further `settings` by their keys, with __ for the dot: evaluate("priced", scheduler__congestion=2).
+    With capacity="p99": the loads of that search, columns of capacity.parquet.
     Results stay in `runs_dir`, or are dropped (None). Raises InputError as the command line would print it.
     """
     from ddrl_sched.jobs.request import Flags
 
     given = {"scheduler": scheduler, "env": env, "workload": workload, "workload.load": load, "evaluate.traces": traces}
     flags = Flags(run=None if run is None else Path(run).resolve())
-    return _rows(_words(given, settings), "eval", flags, runs_dir)
+    return _rows(command_words(given, settings), "eval", flags, runs_dir)
 
 
 def train(
@@ -64,7 +66,7 @@ def train(
     from ddrl_sched.jobs.request import Flags
 
     given = {"scheduler": scheduler, "env": env, "workload": workload, "train": budget, "seeds": seeds}
-    words = [*_words(given, settings), f"runs_dir={_quoted(str(Path(runs_dir).resolve()))}"]
+    words = [*command_words(given, settings), f"runs_dir={_quoted(str(Path(runs_dir).resolve()))}"]
     return _folder(_job(words, "train", Flags()))
 
 
@@ -111,7 +113,8 @@ def _rows(words: list[str], command: "Command", flags: "Flags", runs_dir: str | 
     with tempfile.TemporaryDirectory(prefix="ddrl-") as folder:
         place = folder if runs_dir is None else str(Path(runs_dir).resolve())
         job = _job([*words, f"runs_dir={_quoted(place)}"], command, flags)
-        return pd.read_parquet(_folder(job) / "eval.parquet")
+        found = [_folder(job) / name for name in TABLES]
+        return pd.read_parquet(next(file for file in found if file.exists()))
 
 
 def _job(words: list[str], command: "Command", flags: "Flags") -> "Job":
@@ -139,8 +142,8 @@ def _folder(job: "Job") -> Path:
     return folder
 
 
-def _words(given: Mapping[str, Value], settings: Mapping[str, Value]) -> list[str]:
-    """Words of a command line; what is None is left as the yaml files have it."""
+def command_words(given: Mapping[str, Value], settings: Mapping[str, Value]) -> list[str]:
+    """Words of a command line; what is None is left as the yaml files have it. __ in `settings` is a dot."""
     words: dict[str, Value] = {key: value for key, value in given.items() if value is not None}
     words |= {key.replace("__", "."): value for key, value in settings.items()}
     return [f"{key}={_text(value)}" for key, value in words.items()]

@@ -154,10 +154,17 @@ def report(
     training: Annotated[bool, typer.Option("--training", help="How trainings ended, instead of results.")] = False,
     by_seed: Annotated[bool, typer.Option("--by-seed", help="How far apart seeds are, instead of results.")] = False,
     wide: Annotated[bool, typer.Option("--wide", help="All columns in one line, however wide the terminal.")] = False,
+    tensorboard: Annotated[
+        Path | None, typer.Option("--tensorboard", help="Write curves of trainings into a folder, as event files.")
+    ] = None,
     debug: Debug = False,
 ) -> None:
     """Compare what has been run."""
     with _plain_errors(debug):
+        if tensorboard is not None:
+            from ddrl_sched.report.event_files import main as event_files
+
+            raise typer.Exit(event_files(paths, tensorboard))
         with stopping.postponed():
             from ddrl_sched.config import InputError
             from ddrl_sched.report.table import ReportKind

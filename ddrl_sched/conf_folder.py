@@ -13,6 +13,7 @@ GROUPS = {
     "studies": "study",
     "agents": "agent",
     "families": "family",
+    "capacities": "capacity",
 }
 
 

@@ -66,7 +66,7 @@ class Step(Settings):
     def _is_one_of_two(self) -> "Step":
         if (self.sweep is None) == (self.eval is None):
             raise ValueError("one of sweep and eval must be given")
-        if (self.eval is None) == (self.trained_in is None and self.shipped is None):
+        if (self.eval is None) != (self.trained_in is None and self.shipped is None):
             raise ValueError("trained_in: it or shipped must be given with eval, and with nothing else")
         if self.trained_in is not None and self.shipped is not None:
             raise ValueError("shipped: not beside trained_in")

@@ -16,7 +16,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 HYDRA = ("hydra", "omegaconf")
 OF_HYDRA = ("launch", "compose", "overrides", "checked_files", "composing_errors", "stated_values")
 KNOW_HYDRA = [f"ddrl_sched.{name}" for name in OF_HYDRA]
-ROOMS = ("agents", "edge", "schedulers", "run", "jobs", "launchers", "report")
+ROOMS = ("agents", "edge", "schedulers", "run", "jobs", "launchers", "report", "environments")
 STANDS_ON = {  # room: the rooms that it may import, beside the ground floor
     "edge": (),
     "agents": (),
@@ -25,7 +25,9 @@ STANDS_ON = {  # room: the rooms that it may import, beside the ground floor
     "jobs": ("run", "schedulers", "agents", "edge"),
     "launchers": ("jobs",),
     "report": ("jobs", "run"),
+    "environments": ("jobs", "run", "schedulers", "edge"),
 }
+COMPOSES = {"environments": ("ddrl_sched.compose", "ddrl_sched.overrides")}  # rooms that take words of a command line
 LIBRARIES = {"edge": ("torch",), "report": ("torch", "numba"), "launchers": ("torch", "numba")}  # not in these rooms
 ABOVE_ALL = (  # nobody below imports them
     "ddrl_sched.__main__",
@@ -114,9 +116,10 @@ def rules(name: str) -> tuple[str, ...]:
     part = name.split(".")[1]
     hydra = () if name in KNOW_HYDRA else HYDRA
     if part not in STANDS_ON:
-        return hydra + UNSAFE_IMPORTS
+        return hydra + UNSAFE_IMPORTS + ("ddrl_sched.environments",)
     others = tuple(f"ddrl_sched.{room}" for room in ROOMS if room != part and room not in STANDS_ON[part])
-    return others + LIBRARIES.get(part, ()) + hydra + ABOVE_ALL + UNSAFE_IMPORTS
+    above = tuple(module for module in ABOVE_ALL if module not in COMPOSES.get(part, ()))
+    return others + LIBRARIES.get(part, ()) + hydra + above + UNSAFE_IMPORTS
 
 
 def functions(tree: ast.AST) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
@@ -227,6 +230,8 @@ def test_only_one_module_writes_files(file):
         ("from ddrl_sched.jobs import records", "ddrl_sched.run.x", ["ddrl_sched.jobs", "ddrl_sched.jobs.records"]),
         ("from ddrl_sched.run import inputs", "ddrl_sched.report.x", []),
         ("import pickle", "ddrl_sched.cli", ["pickle"]),
+        ("import ddrl_sched.environments", "ddrl_sched.api", ["ddrl_sched.environments"]),
+        ("from ddrl_sched.compose import compose", "ddrl_sched.environments.x", []),
     ],
 )
 def test_the_rules_catch_a_breach(line, module, caught):

@@ -14,7 +14,7 @@ from tests.test_cli import ddrl
 LONGEST_README = 12 * 1024  # bytes
 LONGEST_LINE = 120  # characters of prose
 PACKAGE = REPOSITORY / "ddrl_sched"
-ROOMS = ("edge", "agents", "schedulers", "run", "jobs", "launchers", "report", "data")
+ROOMS = ("edge", "agents", "schedulers", "run", "jobs", "launchers", "report", "environments", "data")
 GUIDED = [".", "conf", "ddrl_sched", "tests", "scripts", "runs", *(f"ddrl_sched/{room}" for room in ROOMS)]
 
 

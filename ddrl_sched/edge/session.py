@@ -93,7 +93,15 @@ class Session:
             if self._wait_info is not None:
                 lo, hi = window.lo, window.hi
                 wait_s = self._world.estimates(scenario, self.state, tasks, lo=lo, hi=hi, info=self._wait_info)
-        return self._view(window, wait_s)
+        return view_of(
+            self._seen,
+            window.lo,
+            window.hi,
+            earlier=self._earlier,
+            wait_s=wait_s,
+            own_rate=self._own_rate,
+            aged=self._cadence != "trace",
+        )
 
     def act(self, decision: Decision) -> Outcome:
         """Carry out what was decided; what became of all tasks so far. ValueError for what the world cannot do."""
@@ -116,20 +124,33 @@ class Session:
         tasks = window_of(self._traces.tasks, self.window.lo, self.window.hi)
         self._world.check_decision(self._traces.scenario, self._world.translated(decision), tasks)
 
-    def _view(self, window: Window, wait_s: Floats | None) -> View:
-        seen, scenario, lo, hi = self._seen, self._traces.scenario, window.lo, window.hi
-        tasks = window_of(seen.tasks, lo, hi)
-        age_s = None
-        if self._cadence != "trace":
-            announced_s = np.floor(tasks.arrive_s / scenario.announce_s + 1e-9) * scenario.announce_s
-            age_s = np.maximum(tasks.arrive_s - announced_s, 0.0)
-        rate = None if self._own_rate is None else _part(self._own_rate, lo, tasks.shape[1])
-        earlier = read_only(Earlier(*(_part(array, lo, tasks.shape[1]) for array in self._earlier)))
-        if tasks is not seen.tasks:
-            tasks = read_only(tasks)
-        wait_s, age_s, rate = (array if array is None else locked(array) for array in (wait_s, age_s, rate))
-        mean, slot_tasks, drawn = seen.mean_work_gcycle, seen.slot_tasks, seen.drawn_order
-        return View(seen.scenario, tasks, wait_s, age_s, mean, slot_tasks, drawn, rate, earlier)
+
+def view_of(
+    seen: Traces,
+    lo: Ints,
+    hi: Ints,
+    *,
+    earlier: Earlier,
+    wait_s: Floats | None = None,
+    own_rate: Floats | None = None,
+    aged: bool = True,
+) -> View:
+    """The View of tasks lo[r]..hi[r]-1 of read-only traces. earlier, own_rate: of whole traces [R, N].
+
+    wait_s [R, M, E] is that of the window; without `aged` the age of announcements is not told (cadence "trace").
+    """
+    scenario, age_s = seen.scenario, None
+    tasks = window_of(seen.tasks, lo, hi)
+    if aged:
+        announced_s = np.floor(tasks.arrive_s / scenario.announce_s + 1e-9) * scenario.announce_s
+        age_s = np.maximum(tasks.arrive_s - announced_s, 0.0)
+    rate = None if own_rate is None else _part(own_rate, lo, tasks.shape[1])
+    earlier = read_only(Earlier(*(_part(array, lo, tasks.shape[1]) for array in earlier)))
+    if tasks is not seen.tasks:
+        tasks = read_only(tasks)
+    wait_s, age_s, rate = (array if array is None else locked(array) for array in (wait_s, age_s, rate))
+    mean, slot_tasks, drawn = seen.mean_work_gcycle, seen.slot_tasks, seen.drawn_order
+    return View(scenario, tasks, wait_s, age_s, mean, slot_tasks, drawn, rate, earlier)
 
 
 def _part(array: A, lo: Ints, width: int) -> A:

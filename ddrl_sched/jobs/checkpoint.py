@@ -19,6 +19,7 @@ from ddrl_sched.jobs.records import RESUME, read_regular
 from ddrl_sched.saving import RecordsError, remove, remove_leftovers, write_bytes
 
 FOLDER, FILE = RESUME, "state.pt"
+LOADS = "loads-*.parquet"  # what a job of the kind capacity has evaluated so far
 T = TypeVar("T")
 
 
@@ -84,7 +85,8 @@ def discard(folder: Path) -> None:
     if not place.is_dir():
         return
     remove_leftovers(place)
-    remove(place / FILE)
+    for file in (place / FILE, *place.glob(LOADS)):
+        remove(file)
     with contextlib.suppress(OSError):  # somebody else put something there
         place.rmdir()
 

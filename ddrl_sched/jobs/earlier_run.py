@@ -48,7 +48,7 @@ def settings_of_run(source: Path, composed: Mapping[str, object], overrides: Seq
     except (OSError, ValueError) as error:
         raise InputError(f"--run {source}: {clean(error)}") from None
     _note_code(source, job)
-    plain = dict(job["settings"])
+    plain = {key: value for key, value in job["settings"].items() if key != "capacity"}  # asked of them once
     changes = _changed_decisions(plain, composed, overrides)
     given: set[str] = set()
     for word in overrides:
@@ -170,6 +170,8 @@ def settings_of_begun(folder: Path, overrides: Sequence[str]) -> Begun:
         job = records.read_job(records.run_folder(folder))
     except (OSError, ValueError) as error:
         raise InputError(f"--resume {folder}: {clean(error)}") from None
+    if "capacity" in job["settings"]:
+        raise InputError(f"--resume {folder}: a search for a capacity goes on by the command that began it")
     return Begun(clean(job["scheduler"]), dict(job["settings"]), list(job["overrides"]))
 
 

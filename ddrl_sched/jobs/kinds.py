@@ -41,14 +41,19 @@ class Kind:
 KINDS = {
     "scheduling": Kind("ddrl_sched.jobs.resolve", "ddrl_sched.jobs.scheduling"),
     "cartpole": Kind("ddrl_sched.jobs.cartpole", "ddrl_sched.jobs.cartpole"),
+    "capacity": Kind("ddrl_sched.jobs.capacity_settings", "ddrl_sched.jobs.capacity"),
     "tune": Kind("ddrl_sched.jobs.tune", "ddrl_sched.jobs.tune"),
 }
 
 
+QUESTIONS = ("tune", "capacity")  # groups of a config, null in most, that ask for jobs of the kind of that name
+
+
 def kind_of(request: Request) -> str:
     """Name of the kind of job that a request is about."""
-    if request.data.get("tune") is not None:
-        return "tune"
+    for name in QUESTIONS:
+        if request.data.get(name) is not None:
+            return name
     env = request.data.get("env")
     return "cartpole" if isinstance(env, Mapping) and env.get("kind") == "gym" else "scheduling"
 
@@ -58,8 +63,10 @@ def resolve(request: Request) -> JobSpec[Settings]:
     name = kind_of(request)
     if name == "tune" and request.command != "sweep":
         raise InputError(f"tune: belongs to a search, which is ddrl sweep, not ddrl {request.command}")
-    if name != "tune":
-        request = replace(request, data={key: value for key, value in request.data.items() if key != "tune"})
+    if name == "tune" and request.data.get("capacity") is not None:
+        raise InputError("capacity: not with tune, which searches for the least mean delay")
+    unasked = [key for key in QUESTIONS if key != name]
+    request = replace(request, data={key: value for key, value in request.data.items() if key not in unasked})
     return cast(JobSpec[Settings], _loaded(KINDS[name].resolver).resolve(request))
 
 

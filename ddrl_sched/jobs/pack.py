@@ -11,16 +11,10 @@ from ddrl_sched.config import InputError, clean, shown
 from ddrl_sched.display import count, note
 from ddrl_sched.jobs import records
 from ddrl_sched.jobs.earlier_run import WEIGHTS
+from ddrl_sched.jobs.reading import SCHEMAS
 from ddrl_sched.jobs.schemas import JobRecord
 
-KEPT = (
-    "job.json",
-    "eval.parquet",
-    "delays.parquet",
-    "timeline.parquet",
-    "returns.parquet",
-    "curves.parquet",
-)
+KEPT = ("job.json", *(f"{name}.parquet" for name in SCHEMAS if name != "tasks"))
 MAX_RUNS = 100_000
 UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9}  # of a size, small letters
 # a path of three names from the root, or from a home; not what stands behind a letter ("published/multi")

@@ -6,6 +6,7 @@ written is what can be read.
 A table is a dict of arrays of one length, for pandas takes longer over a folder of a few rows than to read it.
 """
 
+import math
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
@@ -19,6 +20,7 @@ import pyarrow.parquet as pq
 from ddrl_sched.config import InputError, clean
 from ddrl_sched.jobs import records
 from ddrl_sched.jobs.schemas import (
+    CAPACITY_SCHEMA,
     CURVES_SCHEMA,
     DELAYS_SCHEMA,
     EVAL_SCHEMA,
@@ -49,6 +51,7 @@ SCHEMAS = {
     "delays": DELAYS_SCHEMA,
     "timeline": TIMELINE_SCHEMA,
     "tasks": TASKS_SCHEMA,
+    "capacity": CAPACITY_SCHEMA,
     "returns": RETURNS_SCHEMA,
     "curves": CURVES_SCHEMA,
 }
@@ -56,6 +59,7 @@ DELAYS = ("delay_s", VALIDATION_METRIC)  # metrics of curves that reports show
 LEARNT_NOTHING = (("tasks_seen", "saw no task"), ("update", "made 0 updates"))  # counts that stay 0, what is missing
 CURVE_KEY = ["scheduler", "scenario_hash"]  # what one curve or one line of a table stands for
 ROW_KEY = [*CURVE_KEY, "seed", "cluster", "trace"]
+CAPACITY_WORLD = ["scenario", "workload", "scenario_hash", "info", "at_most"]  # of a search: the same in all its rows
 SCENARIO = ["scenario", "workload", "rule", "scenario_hash", "load", "info"]
 
 Array = np.ndarray[Any, Any]
@@ -113,6 +117,8 @@ def check_table(name: str, table: Columns, scheduler: str) -> None:
     """ValueError if the rows of a table of SCHEMAS are not of this scheduler, or cannot be averaged."""
     if name == "eval":
         _check_eval(table, scheduler)
+    elif name == "capacity":
+        _check_capacity(table, scheduler)
     elif name == "returns":
         _check_returns(table, scheduler)
     elif name == "delays":
@@ -200,12 +206,42 @@ def _check_eval(rows: Columns, scheduler: str) -> None:
         "late_rate": ("between 0 and 1", _between(late_rate, 0, 1)),
         "caused_load": ("finite and not negative", np.isfinite(rows["caused_load"]) & (rows["caused_load"] >= 0)),
     }
+    _check_rules("eval.parquet", rows, rules)
+    if _n_distinct(rows, ROW_KEY) < n_rows(rows):
+        raise ValueError("eval.parquet: a scheduler has two rows for one seed and trace")
+
+
+def _check_rules(file: str, rows: Columns, rules: Mapping[str, tuple[str, Array]]) -> None:
+    """ValueError for the first row that does not fit; `rules`: column -> what is expected, whether each row fits."""
     for column, (expected, fits) in rules.items():
         if not fits.all():
             row = int(np.flatnonzero(~fits)[0])
-            raise ValueError(f"eval.parquet: {column} is {rows[column][row]} in row {row}, expected {expected}")
-    if _n_distinct(rows, ROW_KEY) < n_rows(rows):
-        raise ValueError("eval.parquet: a scheduler has two rows for one seed and trace")
+            raise ValueError(f"{file}: {column} is {rows[column][row]} in row {row}, expected {expected}")
+
+
+def _check_capacity(rows: Columns, scheduler: str) -> None:
+    """ValueError if rows of capacity.parquet are not of the job's scheduler, or no late rates can be told from them."""
+    if not n_rows(rows):
+        raise ValueError("capacity.parquet has no rows")
+    if set(rows["scheduler"].tolist()) != {scheduler} or _n_distinct(rows, CAPACITY_WORLD) > 1:
+        raise ValueError(f"capacity.parquet: all rows must be of scheduler {scheduler} in one scenario")
+    at_most, deadline_s, n_tasks = rows["at_most"], rows["deadline_s"], rows["n_tasks"]
+    rules = {
+        "at_most": ("in (0, 1)", (at_most > 0) & (at_most < 1)),
+        "deadline_s": ("positive, or NaN", (deadline_s > 0) | np.isnan(deadline_s)),
+        "load": ("in (0, 1)", (rows["load"] > 0) & (rows["load"] < 1)),
+        "seed": ("not negative", rows["seed"] >= 0),
+        "trace": ("not negative", rows["trace"] >= 0),
+        "n_tasks": ("1 .. 10^12", _between(n_tasks, 1, LARGEST_COUNT)),
+        "n_late": ("0 .. n_tasks", (rows["n_late"] >= 0) & (rows["n_late"] <= n_tasks)),
+        "mean_delay_s": (f"in (0, {LARGEST_S:g}]", (rows["mean_delay_s"] > 0) & (rows["mean_delay_s"] <= LARGEST_S)),
+        "p99_delay_s": (f"in (0, {LARGEST_S:g}]", (rows["p99_delay_s"] > 0) & (rows["p99_delay_s"] <= LARGEST_S)),
+    }
+    _check_rules("capacity.parquet", rows, rules)
+    axes = [["load"], ["seed"], ["cluster", "trace"]]
+    n_cells = math.prod(_n_distinct(rows, names) for names in axes)
+    if not n_cells == n_rows(rows) == _n_distinct(rows, [name for names in axes for name in names]):
+        raise ValueError("capacity.parquet: expected one row for each load, seed and trace")
 
 
 def _check_histograms(table: Columns) -> None:

@@ -1,6 +1,7 @@
 """A scheduling job: tasks on edge servers. `train` learns, `eval` evaluates, `sweep` does both."""
 
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -97,13 +98,17 @@ class SchedulingJob:
             return Estimate()
         return Estimate(training_s + rest_s, training_s, f"{spec.label} {self.training}" if self.trains else None)
 
-    def work(self, clock: Clock) -> None:
-        """Train or take over a training, then evaluate."""
-        spec, evaluation = self.spec, self.spec.settings.evaluate
+    def train(self, clock: Clock) -> None:
+        """Train, or take over a training, where there is one to be done."""
         if self.trains:
             from ddrl_sched.jobs.training import learn  # lazy, as above
 
-            learn(spec, self.problem, self.scheduler, clock, turn=self.turn, watch=self.watch)
+            learn(self.spec, self.problem, self.scheduler, clock, turn=self.turn, watch=self.watch)
+
+    def work(self, clock: Clock) -> None:
+        """Train or take over a training, then evaluate."""
+        self.train(clock)
+        spec, evaluation = self.spec, self.spec.settings.evaluate
         if spec.command == "train":
             return
         found = evaluate(
@@ -141,14 +146,20 @@ def plan(spec: JobSpec[JobSettings]) -> Plan:
     `training` do it once: `training_s` of their estimates counts once. With flags.try_out False the scheduler, which
     may be code of the user's own, decides nothing: then nothing is estimated.
     """
-    job, found = build(spec, try_out=spec.flags.try_out), state(spec)
+    job = build(spec, try_out=spec.flags.try_out)
     estimate = job.estimate() if spec.flags.try_out else Estimate()
+    return planned(job, estimate, round(job.problem.plan.demand.load, 4))
+
+
+def planned(job: SchedulingJob, estimate: Estimate, load: float | None) -> Plan:
+    """The plan of a job that takes so long, at this load (None: at several)."""
+    spec, found = job.spec, state(job.spec)
     return Plan(
         job_id=spec.job_id,
         state="running" if found != "done" and is_locked(spec.folder) else found,
         label=spec.label,
         scenario=job.problem.env.name,
-        load=round(job.problem.plan.demand.load, 4),
+        load=load,
         estimate_s=estimate.seconds,
         training_s=estimate.training_s,
         training=estimate.training,
@@ -164,11 +175,19 @@ def run(spec: JobSpec[JobSettings], watch: "Watch | None" = None) -> Ending:
     """
     if is_finished(spec):
         return "skipped"
-    job = replace(build(spec), watch=watch)
-    with ExitStack() as turn:  # first the lock of the training, then that of the folder: all processes in this order
-        if _shares(job) and not turn.enter_context(_lock_training(job)):
-            return "claimed"
-        return carry_out(replace(job, turn=turn))
+    with in_turn(replace(build(spec), watch=watch)) as job:
+        return "claimed" if job is None else carry_out(job)
+
+
+@contextmanager
+def in_turn(job: SchedulingJob) -> Iterator[SchedulingJob | None]:
+    """The job, holding the lock of a training that others may share; None if another process has it and is passed over.
+
+    First the lock of the training, then that of the folder (`carry_out`): all processes in this order.
+    """
+    with ExitStack() as turn:
+        taken = not _shares(job) or turn.enter_context(_lock_training(job))
+        yield replace(job, turn=turn) if taken else None
 
 
 def _shares(job: SchedulingJob) -> bool:

@@ -121,6 +121,25 @@ RETURNS_SCHEMA = _schema(
     steps_to_solve=_FLOAT,  # first look at which the greedy policy reached the threshold; NaN: not within these steps
 )
 
+# Capacity: one row per load that was looked at, seed and trace; all of one scheduler, in one world.
+CAPACITY_SCHEMA = _schema(
+    scenario=_TEXT,
+    workload=_TEXT,
+    scenario_hash=_TEXT,  # of the world at any load
+    scheduler=_TEXT,
+    info=_TEXT,
+    at_most=_FLOAT,  # share of the tasks that may be late
+    deadline_s=_FLOAT,  # of every task; NaN: a trace file says that of each
+    load=_FLOAT,
+    seed=_COUNT,
+    trace=_COUNT,
+    cluster=_COUNT,
+    n_tasks=_COUNT,
+    n_late=_COUNT,
+    mean_delay_s=_FLOAT,
+    p99_delay_s=_FLOAT,
+)
+
 STATUSES = ("running", "done", "failed")
 JOB_FIELDS: dict[str, str] = {  # key of job.json -> its type
     "schema_version": "int",

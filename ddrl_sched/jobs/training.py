@@ -28,7 +28,7 @@ from ddrl_sched.jobs.request import JobSpec
 from ddrl_sched.jobs.schemas import CURVES_SCHEMA, JobRecord
 from ddrl_sched.run.evolve import Evolution
 from ddrl_sched.run.inputs import Inputs, training_hash
-from ddrl_sched.run.problem import Problem, build_problem
+from ddrl_sched.run.problem import Problem
 from ddrl_sched.run.progress import show
 from ddrl_sched.run.settings import JobSettings
 from ddrl_sched.run.train import Progress, Training
@@ -213,13 +213,7 @@ def resumed(
 
 def trained_on(settings: JobSettings, problem: Problem) -> list[Problem]:
     """The job's problem at each of train.loads."""
-    return [_at_load(problem, load) for load in settings.train.loads] or [problem]
-
-
-def _at_load(problem: Problem, load: float) -> Problem:
-    return build_problem(
-        problem.env, problem.workload.model_copy(update={"load": load}), problem.eval_seed, problem.inputs
-    )
+    return [problem.at_load(load) for load in settings.train.loads] or [problem]
 
 
 def _size(spec: JobSpec[JobSettings], problem: Problem) -> str:

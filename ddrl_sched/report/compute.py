@@ -6,7 +6,10 @@ from pathlib import Path
 import pandas as pd
 
 from ddrl_sched.config import InputError, clean
+from ddrl_sched.report.budgets import budgets
 from ddrl_sched.report.by_seed import seed_rows, seed_tables
+from ddrl_sched.report.capacity import capacity_rows, load_rows
+from ddrl_sched.report.capacity_tables import capacity_tables
 from ddrl_sched.report.comparison import captions, check_baselines, over_loads, report_rows
 from ddrl_sched.report.comparison_tables import comparison_tables, over_loads_tables
 from ddrl_sched.report.load import Loaded, load, why_nothing
@@ -46,22 +49,27 @@ def report_of(found: Loaded, paths: Paths, baselines: Sequence[str], kind: Repor
 
 
 def _results(found: Loaded, where: str, baselines: Sequence[str]) -> Report:
-    if found.rows.empty and found.returns.empty:
+    if found.rows.empty and found.returns.empty and found.capacities.empty:
         raise InputError(f"no finished evaluation {where}: {why_nothing(found)}")
-    of_returns = set(found.returns.scheduler)
-    check_baselines(baselines, sorted({*found.rows.scheduler, *of_returns}))
-    of_rows = [name for name in baselines if name not in of_returns]
+    of_returns, of_capacities = set(found.returns.scheduler), set(found.capacities.scheduler)
+    check_baselines(baselines, sorted({*found.rows.scheduler, *of_returns, *of_capacities}))
+    elsewhere = (of_returns | of_capacities) - set(found.rows.scheduler)
+    of_rows = [name for name in baselines if name not in elsewhere]
     rows = report_rows(found.rows, of_rows, found.notes, found.delays)
     means, published = over_loads(rows, found.notes), published_rows(found.rows, found.notes)
     returns, gains = return_rows(found.returns), gain_rows(found.returns, baselines)
+    capacities = capacity_rows(found.capacities, baselines)
     tables = (
-        *comparison_tables(rows, captions(found.rows)),
+        *comparison_tables(rows, captions(found.rows), budgets(found.rows)),
         *over_loads_tables(means, rows),
         *published_tables(published),
         *return_tables(returns, gains),
+        *capacity_tables(capacities),
     )
     frames = {"rows": rows, "over_loads": means, "published": published}
     frames |= {"returns": returns, "return_gains": gains} if len(returns) else {}
+    if len(capacities):
+        frames |= {"capacities": capacities, "capacity_loads": load_rows(found.capacities)}
     return Report("results", tables, frames, found)
 
 

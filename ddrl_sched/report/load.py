@@ -14,6 +14,7 @@ from ddrl_sched.display import note
 from ddrl_sched.jobs import records
 from ddrl_sched.jobs.reading import CURVE_KEY, MAX_REPORT_BINS, MAX_REPORT_ROWS, ROW_KEY, Columns, n_rows
 from ddrl_sched.jobs.schemas import (
+    CAPACITY_SCHEMA,
     CURVES_SCHEMA,
     DELAYS_SCHEMA,
     EVAL_SCHEMA,
@@ -34,7 +35,7 @@ from ddrl_sched.report.worlds import (
 )
 
 # a folder that holds one of them is a run folder
-RUN_FILES = {"job.json", "eval.parquet", "returns.parquet", "curves.parquet", records.MANIFEST}
+RUN_FILES = {"job.json", "eval.parquet", "capacity.parquet", "returns.parquet", "curves.parquet", records.MANIFEST}
 
 # label; world, workload and loads; hash of the settings that a training depends on; sha256 of the curves
 TRAINING_COLUMNS = ["scheduler", "trained_on", "budget", "training"]
@@ -55,7 +56,8 @@ class Loaded:
 
     `rows`: columns of eval.parquet and JOB_COLUMNS. `curves`: likewise, with TRAINING_COLUMNS; empty unless asked for.
     `returns`: columns of returns.parquet (CartPole) and JOB_COLUMNS. `delays`: histograms of `rows`, where `row` is the
-    index of a row there. `timelines`: TIMELINE_COLUMNS. Both are empty unless asked for.
+    index of a row there. `timelines`: TIMELINE_COLUMNS. Both are empty unless asked for. `capacities`: columns of
+    capacity.parquet and JOB_COLUMNS.
     """
 
     rows: pd.DataFrame
@@ -63,6 +65,7 @@ class Loaded:
     delays: pd.DataFrame = field(default_factory=lambda: _concatenated([], DELAYS_SCHEMA.names))
     timelines: pd.DataFrame = field(default_factory=lambda: _concatenated([], TIMELINE_COLUMNS))
     returns: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=RETURNS_SCHEMA.names))
+    capacities: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=CAPACITY_SCHEMA.names))
     skipped: list[tuple[str, str]] = field(default_factory=list)  # (folder, reason)
     notes: list[str] = field(default_factory=list)
     n_read: int = 0  # folders
@@ -93,7 +96,7 @@ def load(
     folders: list[Folder] = []
     left, left_bins = MAX_REPORT_ROWS, MAX_REPORT_BINS
     wanted = Wanted(curves, evaluations, delays and evaluations, timelines and evaluations)
-    for path in _run_folders(paths, found.skipped):
+    for path in run_folders(paths, found.skipped):
         try:
             folder = read_folder(path, wanted, left, left_bins)
         except Exception as error:  # any failure to read a stranger's bytes is a reason to skip them
@@ -101,7 +104,7 @@ def load(
             continue
         left, left_bins = left - folder.n_rows, left_bins - folder.n_bins
         folders.append(folder)
-        if evaluations and not {"eval", "returns"} & folder.tables.keys():
+        if evaluations and not {"eval", "returns", "capacity"} & folder.tables.keys():
             found.notes.append(f"{clean(path)}: trained, not evaluated: nothing to compare")
     found.n_read, found.n_learned = len(folders), sum(bool(folder.about["learned"]) for folder in folders)
     found.rows = _newest_evaluations(folders, found.notes)
@@ -109,8 +112,10 @@ def load(
         found.delays, found.timelines = _delays(folders, found.rows), _timelines(folders, found.rows)
     found.rows = found.rows.drop(columns="eval_row", errors="ignore")
     found.returns = _newest_returns(folders, found.notes)
+    found.capacities = _newest_capacities(folders, found.notes)
     found.curves = _trainings(folders)
-    used = {*found.rows.folder, *found.curves.folder, *found.returns.get("folder", ())}
+    used = {*found.rows.folder, *found.curves.folder}
+    used |= {*found.returns.get("folder", ()), *found.capacities.get("folder", ())}
     counted = [folder for folder in folders if folder.about["folder"] in used]
     found.jobs = {str(folder.about["folder"]): folder.job for folder in counted}
     found.notes += _remarks(counted)
@@ -134,7 +139,11 @@ def print_notes(found: Loaded) -> None:
         note(f"note: {text}")
 
 
-def _run_folders(paths: Sequence[Path | str], skipped: list[tuple[str, str]]) -> Iterator[Path]:
+def run_folders(paths: Sequence[Path | str], skipped: list[tuple[str, str]]) -> Iterator[Path]:
+    """Every run folder at or below `paths`, once; (place, reason) of what cannot be looked into goes to `skipped`.
+
+    InputError if a path does not exist or is no folder.
+    """
     seen = set()
     for path in map(Path, paths):
         if not path.exists():
@@ -247,6 +256,29 @@ def _newest_returns(folders: Sequence[Folder], notes: list[str]) -> pd.DataFrame
     named = dict(zip(of_hash.scenario_hash, (scenario for scenario, _ in unique_names(worlds)), strict=True))
     newest = newest.assign(scenario=newest.scenario_hash.map(named))
     return newest.drop(columns=SELECTION_COLUMNS).reset_index(drop=True)
+
+
+def _newest_capacities(folders: Sequence[Folder], notes: list[str]) -> pd.DataFrame:
+    """The rows of the newest search of each scheduler, world and limit."""
+    rows = _concatenate(folders, "capacity")
+    if rows.empty:
+        return pd.DataFrame(columns=CAPACITY_SCHEMA.names)
+    rows["winner"] = rows.groupby([*CURVE_KEY, "at_most"]).folder.transform("last")
+    of_folder = rows.drop_duplicates("folder").set_index("folder")
+    old = rows[rows.folder != rows.winner]
+    for (folder, scheduler, winner), _ in old.groupby(["folder", "scheduler", "winner"]):
+        why = _what_differs(of_folder.loc[folder], of_folder.loc[winner])
+        notes.append(f"{folder}: {scheduler} left out, made with other {why}: the newer {winner} counts")
+    newest = rows[rows.folder == rows.winner]
+    of_hash = newest.drop_duplicates("scenario_hash", keep="last")
+    worlds = [
+        World(of.scenario, of.workload, of.changes, select_settings(of.settings), of.scenario_hash, inputs=of.inputs)
+        for of in of_hash.itertuples()
+    ]
+    named = dict(zip(of_hash.scenario_hash, unique_names(worlds), strict=True))
+    names = {column: newest.scenario_hash.map({hash: name[place] for hash, name in named.items()})
+             for place, column in enumerate(("scenario", "workload"))}  # fmt: skip
+    return newest.assign(**names).drop(columns=[*SELECTION_COLUMNS, "winner"]).reset_index(drop=True)
 
 
 def _trainings(folders: Sequence[Folder]) -> pd.DataFrame:

@@ -35,6 +35,7 @@ from ddrl_sched.jobs.reading import (
 from ddrl_sched.jobs.schemas import JobRecord
 from ddrl_sched.labels import LEARNS_THE_SAME
 from ddrl_sched.provenance import Provenance, choice_remark, provenance_of, without_claims
+from ddrl_sched.report.budgets import budget_of
 from ddrl_sched.report.settings_diff import FlatSettings, flatten
 from ddrl_sched.report.worlds import override_changes, world_of_training
 from ddrl_sched.run.inputs import by_content, input_files, training_settings
@@ -75,7 +76,11 @@ class Wanted(NamedTuple):
 
     def schemas(self) -> dict[str, pa.Schema]:
         """{name of a table: its schema}."""
-        names = ["eval", "returns"] * self.evaluations + ["delays"] * self.delays + ["timeline"] * self.timelines
+        names = (
+            ["eval", "capacity", "returns"] * self.evaluations
+            + ["delays"] * self.delays
+            + ["timeline"] * self.timelines
+        )
         return {name: SCHEMAS[name] for name in [*names, *(["curves"] if self.curves else [])]}
 
 
@@ -131,6 +136,7 @@ def _shared_columns(job: JobRecord, folder: Path) -> dict[str, Any]:
         "settings": flatten(settings),
         "inputs": _own_inputs(job),
         **_provenance(job),
+        **budget_of(job),
         "changes": override_changes(job, ("env.",), ("env.rule",)) | input_files(job["settings"]),
     }
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml  # type: ignore[import-untyped]
 
-from ddrl_sched.listing import choices, conf_dir
+from ddrl_sched.conf_folder import choices, conf_dir
 from ddrl_sched.yaml_files import check
 
 Plain = Mapping[str, object]

@@ -160,7 +160,7 @@ def mean_delay_s(sums: DelaySums) -> Estimate:
         return NO_ESTIMATE
     effects = [_cluster_effects(sums), _seed_effects(sums)]
     point = float(np.log(_mean(sums)))
-    lo, hi = _spread(point, _resampled_log_means(sums), effects, enough=len(effects[0]) > 1).interval()
+    lo, hi = spread(point, _resampled_log_means(sums), effects, enough=len(effects[0]) > 1).interval()
     return Estimate(math.exp(point), math.exp(lo), math.exp(hi))
 
 
@@ -228,14 +228,14 @@ def _log_ratio(sums: DelaySums, baseline: DelaySums, cluster_effects: list[Float
     point = float(np.log(_mean(sums)) - np.log(_mean(baseline)))
     resampled = _resampled_log_means(sums) - _resampled_log_means(baseline)
     effects = [*cluster_effects, _seed_effects(sums), _seed_effects(baseline)]
-    return _spread(point, resampled, effects, enough=all(len(c) > 1 for c in cluster_effects))
+    return spread(point, resampled, effects, enough=all(len(c) > 1 for c in cluster_effects))
 
 
 def _percent(log_ratio: float) -> float:
     return 0.0 if log_ratio == 0 else -100 * math.expm1(log_ratio)
 
 
-def _spread(point: float, resampled: Floats, effects: list[Floats], *, enough: bool) -> Spread:
+def spread(point: float, resampled: Floats, effects: list[Floats], *, enough: bool) -> Spread:
     """`effects`: for each independent sample, what every unit of it does to the point."""
     return Spread(point, float(resampled.std()), _dof(effects)) if enough else Spread(point, math.nan, math.nan)
 
@@ -255,9 +255,13 @@ def _mean(sums: DelaySums) -> float:
 
 def _by_cluster(values: Floats, cluster: npt.NDArray[np.int64]) -> Floats:
     """Sums over the traces of each cluster: [S, U] -> [S, C], ascending; very many clusters are taken in groups."""
+    return np.add.reduceat(values, group_starts(cluster, MAX_CLUSTERS), axis=1)
+
+
+def group_starts(cluster: npt.NDArray[np.int64], most: int) -> npt.NDArray[np.int64]:
+    """Where groups of traces begin, sorted by cluster [U]: a cluster each, or several where there are too many."""
     starts = np.flatnonzero(np.r_[True, cluster[1:] != cluster[:-1]])
-    starts = starts[:: math.ceil(len(starts) / MAX_CLUSTERS)]
-    return np.add.reduceat(values, starts, axis=1)
+    return starts[:: math.ceil(len(starts) / most)]
 
 
 def _cluster_effects(sums: DelaySums) -> Floats:
@@ -281,8 +285,8 @@ def _resampled_log_means(sums: DelaySums) -> Floats:
     n_seeds, n_clusters = delay.shape
     if n_clusters < 2:
         return np.zeros(N_RESAMPLES)
-    seeds = _counts(n_seeds, "report", sums.scenario_hash, "seeds", sums.stream)  # [resamples, S]
-    clusters = _counts(n_clusters, "report", sums.scenario_hash, "traces")  # [resamples, C]
+    seeds = draws(n_seeds, "report", sums.scenario_hash, "seeds", sums.stream)  # [resamples, S]
+    clusters = draws(n_clusters, "report", sums.scenario_hash, "traces")  # [resamples, C]
     means = np.empty(N_RESAMPLES)
     for part in _chunks(max(n_clusters, n_seeds)):
         ratios = _seed_means(clusters[part], delay, tasks)
@@ -293,7 +297,7 @@ def _resampled_log_means(sums: DelaySums) -> Floats:
 def resampled_seed_means(sums: DelaySums) -> Floats:
     """[resamples, S] mean delay of each seed (of neighbours among very many), clusters of traces drawn as above."""
     delay, tasks = _grouped(sums)
-    clusters = _counts(delay.shape[1], "report", sums.scenario_hash, "traces")
+    clusters = draws(delay.shape[1], "report", sums.scenario_hash, "traces")
     parts = [_seed_means(clusters[part], delay, tasks) for part in _chunks(max(delay.shape))]
     return np.concatenate(parts)
 
@@ -314,7 +318,7 @@ def _seed_means(clusters: npt.NDArray[np.uint16], delay: Floats, tasks: Floats) 
 
 
 @lru_cache(maxsize=8)
-def _counts(n: int, *name: str) -> npt.NDArray[np.uint16]:
+def draws(n: int, *name: str) -> npt.NDArray[np.uint16]:
     """[resamples, n] how often each of n units is drawn in n - 1 draws (one unit: always once)."""
     rng = stream(0, *name)
     counts = np.ones((N_RESAMPLES, n), dtype=np.uint16)

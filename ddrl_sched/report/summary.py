@@ -9,10 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from ddrl_sched.config import clean
 from ddrl_sched.jobs import records
 from ddrl_sched.jobs.reading import Columns
+from ddrl_sched.report.capacity import capacity, late_counts
 from ddrl_sched.report.numbers import unit_of
 from ddrl_sched.report.read import Wanted, read_folder
 from ddrl_sched.report.statistics import delay_sums, mean_delay_s, task_mean
@@ -27,6 +29,8 @@ def summary(folder: Path) -> str:
         rules = dict.fromkeys(tables["eval"]["rule"].tolist())
         lines = [_evaluated(_where(tables["eval"], tables["eval"]["rule"] == rule)) for rule in rules]
         return "\n".join([*lines, f"results: {place}"])
+    if "capacity" in tables:
+        return "\n".join([_carried(tables["capacity"]), f"results: {place}"])
     if "returns" in tables:
         return "\n".join([_returned(tables["returns"]), f"results: {place}"])
     again = shlex.join(["ddrl", "eval", "--run", place, *_own_files(folder)])
@@ -56,6 +60,17 @@ def _evaluated(rows: Columns) -> str:
     rule = "" if rows["rule"][0] == "clean" else f" under the rule {rows['rule'][0]}"
     late = f"late {100 * task_mean(rows, 'late_rate'):.3g} %"
     return f"mean delay {scale * mean.value:.4g} {unit}{interval} over {traces}, {late}{rule}"
+
+
+def _carried(rows: Columns) -> str:
+    """The highest load with few enough tasks late."""
+    counts = late_counts(pd.DataFrame(rows))
+    found = capacity(counts)
+    value, lo, hi = found.estimate.value, found.estimate.lo, found.estimate.hi
+    interval = "" if math.isnan(lo) else f" [{lo:.3g}, {hi:.3g}]"
+    load = f"{found.outside} {value:g}" if found.outside else f"{value:.3g}{interval}"
+    traces = f"{len(counts.trace)} trace" + "s" * (len(counts.trace) != 1)
+    return f"highest load with at most {100 * counts.at_most:g} % of tasks late: {load} over {traces}"
 
 
 def _returned(rows: Columns) -> str:

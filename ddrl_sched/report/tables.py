@@ -19,7 +19,8 @@ FILE_FORMS: dict[str, tuple[str, Callable[[Report], str]]] = {  # -> ending of t
 }
 HTML = "html"  # a page with its figures, which is written and not printed
 FORMATS = ("table", *FILE_FORMS, HTML)
-OWN_CSV = ("published", "returns", "return_gains")  # frames beside the main one that get a csv of their own
+# frames beside the main one that get a csv of their own
+OWN_CSV = ("published", "returns", "return_gains", "capacities", "capacity_loads")
 
 
 def main(

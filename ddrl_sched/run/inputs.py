@@ -66,6 +66,11 @@ def scenario_hash(settings: Mapping[str, object], inputs: Inputs) -> str:
     return canonical_hash(parts)[:16]
 
 
+def world_hash(settings: Mapping[str, object], inputs: Inputs) -> str:
+    """The same of a world at any load: workload.load does not count."""
+    return scenario_hash(_without(settings, ["workload", "load"]), inputs)
+
+
 def training_settings(settings: Mapping[str, object], inputs: Inputs) -> dict[str, object]:
     """What a training depends on, but for how many seeds learn: with train.loads not on workload.load.
 

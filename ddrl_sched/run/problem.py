@@ -43,6 +43,11 @@ class Problem:
         found = {TRACE_FILE: trace, NETWORK_FILE: self.scenario.network_sha256}
         return {key: sha256 for key, sha256 in found.items() if sha256}
 
+    def at_load(self, load: float) -> "Problem":
+        """The same world and streams at another load. Raises InputError where the workload cannot reach it."""
+        workload = self.workload.model_copy(update={"load": load})
+        return build_problem(self.env, workload, self.eval_seed, self.inputs)
+
     def training_s(self, slots: int, min_tasks: int) -> float:
         """Length in seconds of a training trace of `slots` slots, or longer until min_tasks are expected."""
         horizon_s = max(slots * self.scenario.slot_s, min_tasks / self.plan.demand.tasks_per_s)

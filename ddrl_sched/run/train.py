@@ -10,11 +10,11 @@ import torch
 from numpy.typing import NDArray
 
 from ddrl_sched.agents.base import Array
-from ddrl_sched.edge import published
 from ddrl_sched.edge.session import Halt, Traces
-from ddrl_sched.edge.types import Bools, Floats, Outcome, Scenario, Tasks
+from ddrl_sched.edge.types import Floats, Outcome, Scenario
 from ddrl_sched.edge.world import world_of
 from ddrl_sched.run.metrics import VALIDATION_METRIC
+from ddrl_sched.run.reward import reward_of
 from ddrl_sched.run.rollout import Step, mean_delay_s, rollout
 from ddrl_sched.run.validation import Validation, is_due, validate
 from ddrl_sched.schedulers.base import traits_of
@@ -109,7 +109,7 @@ class Training:
         if not step.window.epoch_ends:
             return
         settled = self._world.settled(step.state, step.outcome)
-        rewards, known = reward_of(learner, traces, step.outcome, settled)
+        rewards, known = reward_of(learner.settings.learning, traces, step.outcome, settled)
         learner.flush_transitions(rewards, known, scenario)
         now = int(step.window.epoch * scenario.announce_s / scenario.slot_s + 1e-9)
         if now > self._slot:
@@ -153,33 +153,6 @@ class Training:
         if state["n_windows"]:
             world = self._world.state_of(_arrays(state["world"]))
             self._halt = Halt(state["n_windows"], world, Outcome(**_arrays(state["outcome"])))
-
-
-def reward_of(learner: Learner, traces: Traces, outcome: Outcome, settled: Bools) -> tuple[Floats, Bools]:
-    """(reward [R, N], where it is known [R, N]) by the learner's settings; published worlds: as published."""
-    scenario, tasks = traces.scenario, traces.tasks
-    learning = learner.settings.learning
-    if scenario.published:
-        given = published.reward(scenario, tasks, outcome)
-        own = np.where(np.isnan(given), -outcome.delay_s, given)
-    else:
-        delay = outcome.delay_s / learning.reward_scale_s
-        own = -np.log1p(delay) if learning.reward_shape == "log" else -delay
-    if learning.reward == "own":
-        return own, settled
-    return _team_mean(own, settled, scenario, tasks)
-
-
-def _team_mean(own: Floats, settled: Bools, scenario: Scenario, tasks: Tasks) -> tuple[Floats, Bools]:
-    """Every task gets the mean of all tasks of its announcement interval, known when all of them are."""
-    epoch = np.where(tasks.valid, np.floor(tasks.arrive_s / scenario.announce_s + 1e-9), 0).astype(np.int64)
-    cell = epoch + np.arange(len(epoch))[:, None] * (epoch.max() + 1)
-    size = np.bincount(cell[tasks.valid], minlength=cell.max() + 1)
-    known = tasks.valid & settled
-    count = np.bincount(cell[known], minlength=len(size))
-    total = np.bincount(cell[known], own[known], minlength=len(size))
-    mean = total / np.maximum(count, 1)
-    return mean[cell], (count == size)[cell] & tasks.valid
 
 
 def _per_seed(metrics: dict[str, NDArray[np.float32]], n_seeds: int) -> dict[str, Floats]:

@@ -21,6 +21,7 @@ from ddrl_sched.schedulers.base import View
 from ddrl_sched.schedulers.learned_settings import ActionSettings, LearnedSettings, agent_settings
 from ddrl_sched.schedulers.observation import n_observed, observe_tasks
 from ddrl_sched.schedulers.packing import Packing, packing_of
+from ddrl_sched.schedulers.set_decision import set_decision
 
 MAX_GB = 32  # of replay memory, of weights, ...
 _COPIES = 9  # networks and their targets, gradients and moments of Adam
@@ -116,22 +117,7 @@ class Learner:
         self._decided = {"replica": replica, "item": item, "learner": packing.learner, "obs": obs, "action": action}
         if output.latent is not None:
             self._decided["latent"] = packing.rows(output.latent)
-        return self._decision(view, select)
-
-    def _decision(self, view: View, select: Bools) -> Decision:
-        probing = self.info == "probed"
-        split = self.settings.split
-        if split == "by_world":
-            one = self.settings.actions.name == "single"
-            split = "whole" if one else "equal_finish" if not view.scenario.published else "cwa"
-        return Decision(
-            choice="given",
-            info=self.choose_info,
-            split=split,
-            split_info="probed" if probing else None,  # in published worlds that is the running work
-            select=select,
-            probe_selected=probing and not view.scenario.published,
-        )
+        return set_decision(self.settings, view.scenario, select)
 
     def _pack(self, view: View) -> tuple[Ints, Ints, Packing]:
         """(replica, item) of the tasks in the window, sorted by learner, and where they stand in the stack."""

@@ -22,14 +22,12 @@ from ddrl_sched.agents.nets import mlp, mlp_specs
 from ddrl_sched.agents.reverse_gradient import chain_logits
 from ddrl_sched.agents.stack import Generators, ParamSpec, Stack, first_weights, zero_last_layer
 from ddrl_sched.config import InputError
-from ddrl_sched.edge.types import Bools, Decision, Floats, Scenario
-from ddrl_sched.schedulers.actions import table
+from ddrl_sched.edge.types import Decision, Floats, Scenario
 from ddrl_sched.schedulers.base import View
 from ddrl_sched.schedulers.observation import N_SECONDS, N_SEEN, observe_servers
 from ddrl_sched.schedulers.packing import packing_of
-from ddrl_sched.schedulers.price_settings import PER_TASK, PriceSettings, evolution_settings
-from ddrl_sched.schedulers.probing import probing_worth, rank_of_others
-from ddrl_sched.schedulers.server_sets import all_servers
+from ddrl_sched.schedulers.price_decision import check_world, price_decision, sets_of
+from ddrl_sched.schedulers.price_settings import PriceSettings, evolution_settings
 
 MAX_GB = 32  # of the weights of all candidates
 Network = Callable[[Mapping[str, Tensor], Tensor, Tensor], Tensor]
@@ -45,7 +43,7 @@ class PricePolicy:
     draws = False  # from its own generators, not from the stream of the scheduler
 
     def __init__(self, settings: PriceSettings, scenario: Scenario, n_seeds: int, generators: Generators) -> None:
-        _check_world(settings, scenario)
+        check_world(settings, scenario)
         self.info: str = settings.info
         self.choose_info = "tracked" if settings.info == "probed" else settings.info
         self.rate_memory_s: float | None = settings.rate_memory_s
@@ -60,9 +58,7 @@ class PricePolicy:
         self._stack = self.search.stack
         self._generators = self._drawn_by = list(generators)
         self._probe_noise = 0.0
-        self._sets = None
-        if settings.candidates != "all":
-            self._sets = table(settings.candidates, scenario.home, scenario.n_stations)
+        self._sets = sets_of(settings, scenario)
 
     def act_with(self, candidates: Stack | None, progress: float = 0.0) -> None:
         """Decide with these candidates from now on, as in training (None: with the learners' own weights).
@@ -89,7 +85,9 @@ class PricePolicy:
         output = packing.rows(self._output(packing.stacked(seen[replica, item])))  # [n, E, outputs]
         answer = np.zeros((*valid.shape, *output.shape[1:]))
         answer[replica, item] = output
-        return self._decision(view, answer, seconds)
+        linear_s = self._linear_price(seconds) if "price" in self.settings.learn else None
+        noise = self._noise(answer)
+        return price_decision(view, self.settings, answer, seconds, sets=self._sets, linear_s=linear_s, noise=noise)
 
     @torch.inference_mode()
     def _output(self, packed: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -119,64 +117,17 @@ class PricePolicy:
                 price_s += weight[:, i, None, None] * value
         return price_s
 
-    def _decision(self, view: View, answer: Floats, seconds: Sequence[Floats]) -> Decision:
-        s, learn = self.settings, self.settings.learn
-        everyone = all_servers(view)
-        price_s = None
-        if "price" in learn:
-            price_s = self._linear_price(seconds) + s.scale.price_s * answer[..., learn.index("price")]
-        trust = self._factor("trust", answer)
-        if trust is not None:
-            less_s = (trust - 1.0)[..., None] * seconds[0]
-            price_s = less_s if price_s is None else price_s + less_s
-        if s.candidates == "all":
-            return Decision("given", s.info, split=s.split, select=everyone, price_s=price_s)
-        probe = select = None
-        if s.info == "probed":
-            probe = everyone & (self._probe_score(view, answer) > 0.0)
-            if s.keep_to_asked:
-                select = _probed_or_own(probe, view.local)
-        return Decision(
-            "best",
-            s.info,
-            split=s.split,
-            candidates=self._sets,
-            select=select,
-            probe=probe,
-            price_s=price_s,
-            mean_work_gcycle=view.mean_work_gcycle,
-            **{name: self._factor(name, answer) for name in PER_TASK},  # type: ignore[arg-type]
-        )
+    def _noise(self, answer: Floats) -> Floats | None:
+        """[R, M] what is added to the scores of probing in training; None where nothing is.
 
-    def _probe_score(self, view: View, answer: Floats) -> Floats:
-        """[R, M, E] start.probe, worth, rank and the actor's output together; servers are probed where it is positive.
-
-        In training a number drawn for each task (the same for all candidates of a seed) is added: whether probing
-        pays shows in every comparison, however sure the actor is.
+        It is drawn for each task, the same for all candidates of a seed: whether probing pays shows in every
+        comparison, however sure the actor is.
         """
-        start, learn = self.settings.start, self.settings.learn
-        score = np.full(answer.shape[:3], start.probe)
-        if start.worth > 0.0:
-            score += start.worth * probing_worth(view)
-        rank = self._factor("rank", answer)
-        if rank is not None:
-            score -= rank[..., None] * np.log(rank_of_others(view))
-        if "probe" in learn:
-            score += answer[..., learn.index("probe")]
-        if self._probe_noise > 0.0 and not {"probe", "rank"}.isdisjoint(learn):
-            uniform = np.stack([g.random(answer.shape[1]) for g in self._drawn_by])
-            noise = np.log(uniform) - np.log1p(-uniform)
-            score += self._probe_noise * np.repeat(noise, len(answer) // len(noise), 0)[..., None]
-        return score
-
-    def _factor(self, name: str, answer: Floats) -> Floats | None:
-        """Factor [R, M] of the kernel's rule: start x exp(mean output over the servers); None where it does nothing."""
-        start = float(getattr(self.settings.start, name))
-        if name in self.settings.learn:
-            factor: Floats = start * np.exp(answer[..., self.settings.learn.index(name)].mean(-1))
-            return factor
-        neutral = 1.0 if name in ("unseen_work_factor", "trust") else 0.0
-        return None if start == neutral else np.full(answer.shape[:2], start)
+        if self._probe_noise <= 0.0 or {"probe", "rank"}.isdisjoint(self.settings.learn):
+            return None
+        uniform = np.stack([g.random(answer.shape[1]) for g in self._drawn_by])
+        noise = np.log(uniform) - np.log1p(-uniform)
+        return self._probe_noise * np.repeat(noise, len(answer) // len(noise), 0)
 
     def weights(self) -> dict[str, Tensor]:
         """Copies of the learned layers."""
@@ -185,13 +136,6 @@ class PricePolicy:
     def load_weights(self, weights: Mapping[str, Tensor]) -> None:
         """Take over what `weights` gave. ValueError on other names or shapes."""
         self.search.load_weights(weights)
-
-
-def _probed_or_own(probe: Bools, own: Bools) -> Bools:
-    """[R, M, E] servers that may be used: the probed ones and the own one; all where no other server is probed."""
-    others = probe & ~own
-    usable: Bools = others | own | ~others.any(-1, keepdims=True)
-    return usable
 
 
 def actor_specs(settings: PriceSettings) -> list[ParamSpec]:
@@ -232,14 +176,3 @@ def _actor(settings: PriceSettings) -> Network:
         raise InputError(f"scheduler.{str(error).replace('agent.', 'actor.')}") from None
     denoiser = Denoiser(chain, time_embedding(a.steps, a.time_width), "relu", "x0", a.bound)
     return lambda params, seen, start: chain_logits(denoiser, params, seen, start, None)
-
-
-def _check_world(settings: PriceSettings, scenario: Scenario) -> None:
-    published = ("all", ["price"], "running")
-    if scenario.published and (settings.candidates, settings.learn, settings.info) != published:
-        raise InputError(
-            f"scheduler: under the published rule {scenario.rule} a price policy can have candidates all, "
-            "learn [price] and info running only"
-        )
-    if settings.candidates == "any_subset" and 2**scenario.n_servers > 4096:
-        raise InputError(f"scheduler.candidates: any_subset is for few servers, this world has {scenario.n_servers}")

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from ddrl_sched.edge import physics
-from ddrl_sched.edge.one_decision import quote, resolve, simulated_quote
+from ddrl_sched.edge import physics, split
+from ddrl_sched.edge.one_decision import best_set, quote, resolve, simulated_quote
 from ddrl_sched.edge.physics import empty_outcome
 from ddrl_sched.edge.session import window_of
 from ddrl_sched.edge.types import Decision
@@ -113,3 +113,44 @@ def test_what_cannot_be_meant_is_refused():
             quote(scenario, task, wait_s)
     with pytest.raises(ValueError, match=r"scheduler\.choice"):
         resolve(quote(scenario, task, 0.0), Decision("given", "own"))
+
+
+def random_quote(rng, n, port):
+    """What a task of station 0 is told in a world of n servers."""
+    scenario = make_scenario(rng.uniform(1, 4, n), link_mbps=rng.uniform(20, 100, (n, n)), latency_s=0.002, port=port)
+    task = make_tasks([0.0], input_mbit=rng.uniform(1, 5), work_gcycle=1.0, overhead_gcycle=0.1, n_servers=n)
+    return quote(scenario, task, rng.uniform(0, 0.5, n), port_s=0.01).quote
+
+
+@pytest.mark.parametrize("port", ["shared", "per_link"])
+@pytest.mark.parametrize("units", [0, 3])
+def test_no_set_ends_before_the_best_set(port, units):
+    rng = np.random.default_rng(1)
+    for _ in range(30):
+        told = random_quote(rng, 4, port)
+        best = best_set(told, units)
+        assert best.exact
+        assert best.share.sum() == pytest.approx(1.0)
+        assert split.finish_of(told, best.share) == pytest.approx(best.finish_s, abs=1e-9)
+        for mask in SETS.reshape(-1, 4):
+            share = np.zeros(4)
+            finish_s = split.equal_finish(told, mask, share)
+            finish_s = split.round_to_units(told, units, mask, share) if units else finish_s
+            assert best.finish_s <= finish_s + 1e-9
+
+
+def test_the_best_set_by_hand():
+    """Servers of 1 and 3 Gcycle/s, no links to speak of: 4 Gcycle are done in 1 s, by one alone in 4/3 s."""
+    scenario = make_scenario([1.0, 3.0])
+    told = quote(scenario, make_tasks([0.0], work_gcycle=4.0, n_servers=2), 0.0).quote
+    best = best_set(told)
+    assert best.share.tolist() == pytest.approx([0.25, 0.75])
+    assert best.finish_s == pytest.approx(1.0)
+    busy = quote(scenario, make_tasks([0.0], work_gcycle=4.0, n_servers=2), [5.0, 0.0]).quote
+    assert best_set(busy).share.tolist() == [0.0, 1.0]
+
+
+def test_of_many_servers_on_one_port_some_sets_are_compared():
+    best = best_set(random_quote(np.random.default_rng(2), 14, "shared"))
+    assert not best.exact
+    assert best.share.sum() == pytest.approx(1.0)

@@ -65,7 +65,7 @@ def render(table, form, about=None, published=None, width=None):
     """A form of rows of report_rows, and of published_rows."""
     means, published = over_loads(table), pd.DataFrame() if published is None else published
     tables = (
-        *comparison_tables(table, about or {}),
+        *comparison_tables(table, about or {}, {}),
         *over_loads_tables(means, table),
         *published_tables(published),
     )
@@ -201,7 +201,7 @@ def test_overloaded_rows_stand_last_and_are_no_rivals():
     assert table.scheduler.tolist() == ["mid", "slow", "fast"]
     assert table.state.tolist() == ["stable", "stable", "overloaded"]
     assert table.best_p_holm.isna().tolist() == [True, False, True]
-    (drawn, *_) = comparison_tables(table, {})
+    (drawn, *_) = comparison_tables(table, {}, {})
     assert [(row.apart, row.cells[3].best) for row in drawn.rows] == [(False, True), (False, False), (True, False)]
     for form in ("table", "markdown", "latex"):
         text = render(table, form)
@@ -342,7 +342,7 @@ def test_only_loads_at_which_all_compared_are_stable_count():
 
 def test_the_best_is_bold_only_where_the_page_can_show_it():
     frame = together(rows("a", [0.1, 0.11]), rows("b", [0.3, 0.5]))
-    tables = tuple(comparison_tables(report_rows(frame, []), {}))
+    tables = tuple(comparison_tables(report_rows(frame, []), {}, {}))
     report = Report("results", tables, {}, Loaded(pd.DataFrame(), pd.DataFrame()))
     assert "\x1b[1m105 [" in rendered(report, "table", Page(80, bold=True))
     assert "\x1b" not in rendered(report, "table", Page(80))
@@ -350,7 +350,7 @@ def test_the_best_is_bold_only_where_the_page_can_show_it():
 
 def test_details_stand_only_where_there_is_room():
     _, table = example()
-    tables = tuple(comparison_tables(table, {}))
+    tables = tuple(comparison_tables(table, {}, {}))
     assert [one.name for one in tables] == ["comparison", "details", "pairs"]
     report = Report("results", tables, {}, Loaded(pd.DataFrame(), pd.DataFrame()))
     assert "probability of improvement" in rendered(report, "table", Page(detail=True))
@@ -505,10 +505,16 @@ def test_numbers_have_three_digits(value, text):
     assert f" {text} " in render(frame, "markdown")
 
 
-@pytest.mark.parametrize(("value", "text"), [(12.34, "12.3"), (-0.04, "0.0"), (-18477.2, "-18,477"), (math.nan, "-")])
+@pytest.mark.parametrize(("value", "text"), [(12.34, "12.3"), (-0.04, "0.0"), (-18477.2, "-18,477")])
 def test_percentages_have_one_decimal(value, text):
     frame = report_rows(rows("eft", [1.0]), ["eft"]).assign(reduction_pct=value, reduction_lo_pct=math.nan)
     assert render(frame, "markdown").splitlines()[-1].endswith(f"| {text} |")
+
+
+def test_a_baseline_that_was_run_nowhere_has_no_column():
+    frame = report_rows(rows("eft", [1.0]), ["eft"])
+    assert "reduction vs eft" in render(frame, "markdown")
+    assert "reduction vs" not in render(frame.assign(reduction_pct=math.nan), "markdown")
 
 
 # The published study

@@ -31,9 +31,9 @@ def few_resamples(monkeypatch):
     """Fewer in the two modules; what is kept of more is forgotten."""
     for name in ("statistics", "robust"):
         monkeypatch.setattr(f"ddrl_sched.report.{name}.N_RESAMPLES", 400)
-    statistics._counts.cache_clear()
+    statistics.draws.cache_clear()
     yield
-    statistics._counts.cache_clear()
+    statistics.draws.cache_clear()
 
 
 @pytest.mark.parametrize("n", range(1, 14))

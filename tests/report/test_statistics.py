@@ -180,8 +180,8 @@ def test_very_many_seeds_are_resampled_in_groups(monkeypatch):
     monkeypatch.setattr(statistics, "MAX_SEEDS", 40)
     statistics._resampled_log_means.cache_clear()
     drawn = []
-    counts = statistics._counts
-    monkeypatch.setattr(statistics, "_counts", lambda n, *name: drawn.append(n) or counts(n, *name))
+    counts = statistics.draws
+    monkeypatch.setattr(statistics, "draws", lambda n, *name: drawn.append(n) or counts(n, *name))
     grouped = mean_delay_s(delays)
     assert sorted(drawn) == [6, 40]
     assert grouped.value == each.value
@@ -191,7 +191,7 @@ def test_very_many_seeds_are_resampled_in_groups(monkeypatch):
 def test_resampling_is_repeatable_and_chunks_change_nothing(monkeypatch):
     a = sums(np.random.default_rng(2).random((4, 9)) + 1)
     first = mean_delay_s(a)
-    statistics._counts.cache_clear()
+    statistics.draws.cache_clear()
     monkeypatch.setattr(statistics, "CHUNK_CELLS", 1000)
     again = mean_delay_s(a)
     assert (again.lo, again.hi) == pytest.approx((first.lo, first.hi), rel=1e-12)
@@ -256,9 +256,9 @@ def world_sums(delay_s, tasks, world, scheduler):
 @pytest.fixture
 def few_resamples(monkeypatch):
     monkeypatch.setattr(statistics, "N_RESAMPLES", 500)
-    statistics._counts.cache_clear()
+    statistics.draws.cache_clear()
     yield
-    statistics._counts.cache_clear()
+    statistics.draws.cache_clear()
 
 
 @pytest.mark.parametrize(("n_clusters", "n_seeds"), [(4, 2), (12, 5)])
