@@ -1,16 +1,17 @@
 """ddrl_sched: schedulers for AI-generated-content tasks on collaborating edge servers, compared fairly.
 
-`import ddrl_sched as ddrl` gives ddrl.evaluate, ddrl.train, ddrl.load, ddrl.table (ddrl_sched/api.py) and ddrl.report.
+`import ddrl_sched as ddrl` gives ddrl.evaluate, ddrl.train, ddrl.load, ddrl.table, ddrl.figure
+(ddrl_sched/api.py) and ddrl.report.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ddrl_sched.api import evaluate, load, table, train
+    from ddrl_sched.api import evaluate, figure, load, table, train
     from ddrl_sched.report import report
 
-__all__ = ["evaluate", "load", "report", "table", "train"]
+__all__ = ["evaluate", "figure", "load", "report", "table", "train"]
 
 
 def __getattr__(name: str) -> object:

@@ -14,12 +14,14 @@ from ddrl_sched.failures import BAD_INPUT, ExplainedError
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
     from ddrl_sched.compose import Job
     from ddrl_sched.jobs.request import Command, Flags
 
 Value = str | int | float | bool | None | Sequence[float]
 Paths = str | Path | Sequence[str | Path]
+TABLES = ("eval.parquet", "capacity.parquet")  # an evaluation has one of them
 
 
 def evaluate(
@@ -37,6 +39,7 @@ def evaluate(
 
     `scheduler`, `env`, `workload`: names of yaml files (`ddrl list`); `load`: offered load; `run`: run folder of
     trained weights. Further `settings` by their keys, with __ for the dot: evaluate("priced", scheduler__congestion=2).
+    With capacity="p99": the loads of that search, columns of capacity.parquet.
     Results stay in `runs_dir`, or are dropped (None). Raises InputError as the command line would print it.
     """
     from ddrl_sched.jobs.request import Flags
@@ -87,13 +90,31 @@ def table(paths: Paths, baselines: Sequence[str] = ()) -> "pd.DataFrame":
     return report(paths, baselines).frames["rows"]
 
 
+def figure(paths: Paths, name: str, baselines: Sequence[str] = ()) -> "Figure":
+    """One figure of the page of `ddrl report --format html`, as a Figure of matplotlib.
+
+    `name`: that of its files, as "delay-by-load". InputError naming the figures that these results have.
+    """
+    from ddrl_sched.report.compute import read, report_of
+    from ddrl_sched.report.draw import picture
+    from ddrl_sched.report.load import print_notes
+    from ddrl_sched.report.page import chart_of
+
+    found = read(_listed(paths), "results", figures=True)
+    try:
+        return picture(chart_of(report_of(found, _listed(paths), baselines, "results"), name))
+    finally:
+        print_notes(found)
+
+
 def _rows(words: list[str], command: "Command", flags: "Flags", runs_dir: str | Path | None) -> "pd.DataFrame":
     import pandas as pd
 
     with tempfile.TemporaryDirectory(prefix="ddrl-") as folder:
         place = folder if runs_dir is None else str(Path(runs_dir).resolve())
         job = _job([*words, f"runs_dir={_quoted(place)}"], command, flags)
-        return pd.read_parquet(_folder(job) / "eval.parquet")
+        found = [_folder(job) / name for name in TABLES]
+        return pd.read_parquet(next(file for file in found if file.exists()))
 
 
 def _job(words: list[str], command: "Command", flags: "Flags") -> "Job":

@@ -144,9 +144,11 @@ def sweep(shared: Shared, dry_run: DryRun = False) -> None:
 def report(
     paths: Annotated[list[Path], typer.Argument(metavar="PATH", help="Run folders, or folders of them.")],
     baseline: Annotated[list[str] | None, typer.Option("--baseline", help="Compare with it; may be repeated.")] = None,
-    format: Annotated[Literal["table", "markdown", "csv", "latex", "json"], typer.Option(help="Form.")] = "table",
+    format: Annotated[
+        Literal["table", "markdown", "csv", "latex", "json", "html"], typer.Option(help="Form.")
+    ] = "table",
     out: Annotated[
-        Path | None, typer.Option("--out", help="Folder for the tables as files: csv, json, md, tex.")
+        Path | None, typer.Option("--out", help="Folder for the tables as files: csv, json, md, tex; html: the page.")
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 if a folder had to be left out.")] = False,
     training: Annotated[bool, typer.Option("--training", help="How trainings ended, instead of results.")] = False,

@@ -37,6 +37,13 @@ def test_rows_are_those_of_a_run_folder_and_a_table_compares_them(tmp_path, monk
     assert table.mean_delay_s["priced"] == pytest.approx(dropped.mean_delay_s.mean(), rel=0.05)
 
 
+def test_a_capacity_is_asked_for_as_on_the_command_line():
+    change = {"env__clock__horizon_s": 5, "env__tasks__deadline_s": 0.06, "capacity__tolerance": 0.4}
+    rows = ddrl.evaluate("eft", traces=3, capacity="p99", **change)
+    assert sorted(rows.load.unique())[:2] == [0.05, 0.52]
+    assert (rows.n_late <= rows.n_tasks).all()
+
+
 def test_trained_weights_are_evaluated(tmp_path):
     change = {"train__episodes": 1, "scheduler__learning__start_slots": 1, "scheduler__learning__batch": 4}
     folder = ddrl.train("tuned/dqn_ts", budget="tiny", seeds=1, runs_dir=tmp_path, **change)

@@ -203,11 +203,12 @@ def test_list_shows_name_and_first_comment(tmp_path):
         "studies",
         "agents",
         "families",
+        "capacities",
     ]
 
 
 def test_list_of_an_empty_folder_says_so(tmp_path):
-    assert listing([tmp_path]).count("\n  none") == 9
+    assert listing([tmp_path]).count("\n  none") == 10
 
 
 @pytest.mark.parametrize("group", ["env", "ENV", "envs", "scenarios", "scenario"])

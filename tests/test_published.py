@@ -1,6 +1,7 @@
-"""What is published beside the code: tables quoted from run folders, and CITATION.cff."""
+"""What is published beside the code: tables quoted from run folders, claims with their commands, CITATION.cff."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -84,6 +85,100 @@ def test_a_mark_that_cannot_be_followed_is_named(packed, page, lines, said):
     done = script("tables", "--root", packed)
     assert (done.returncode, said in done.stderr) == (2, True), done.stderr
     assert file.read_text(encoding="utf-8") == "\n".join(lines) + "\n"
+
+
+# ---- claims ----------------------------------------------------------------------------------------------------------
+
+
+CLAIMS = REPOSITORY / "runs" / "claims.yaml"
+
+
+@pytest.fixture
+def claims(tmp_path):
+    """Writes claims with one key of the fast one changed, and gives the file."""
+
+    def write(*path_and_value):
+        data = yaml.safe_load(CLAIMS.read_text(encoding="utf-8"))
+        data["claims"] = {"fast": data["claims"]["optimal_is_no_bound"]}
+        *path, key, value = path_and_value or ("claims", data["claims"])
+        here = data
+        for part in path:
+            here = here[part]
+        here[key] = value
+        file = tmp_path / "claims.yaml"
+        file.write_text(yaml.safe_dump(data, sort_keys=False), encoding="utf-8")
+        return file
+
+    return write
+
+
+def test_every_row_of_the_readme_has_its_claim():
+    text = (REPOSITORY / "README.md").read_text(encoding="utf-8").partition("## What was claimed")[2]
+    table = [line for line in text.partition("\n## ")[0].splitlines() if line.startswith("| ")][2:]
+    rows = {line.split(" | ")[0].removeprefix("| ") for line in table}
+    data = yaml.safe_load(CLAIMS.read_text(encoding="utf-8"))
+    assert {claim["row"] for claim in data["claims"].values()} | set(data["without_command"]) == rows
+
+
+def test_claims_are_listed_and_their_commands_compose():
+    listed = script("claims")
+    assert listed.returncode == 0
+    assert "price_below_settled: " in listed.stdout
+    assert "  ddrl sweep study=amsa\n  2.1 h of CPU" in listed.stdout
+    composed = script("claims", "--check")
+    assert composed.returncode == 0, composed.stdout + composed.stderr
+
+
+def test_a_claim_is_run_from_nothing_and_judged(claims, tmp_path):
+    done = script("claims", "optimal_is_no_bound", "--into", tmp_path / "runs")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "baseline optimal: 12.05 [" in done.stdout
+    assert "claimed 12.1 +- 0.5: holds\noptimal_is_no_bound: holds" in done.stdout
+    file = claims("claims", "fast", "cells", 0, "expected", 14.0)
+    broken = script("claims", "fast", "--file", file, "--runs", tmp_path / "runs")
+    assert broken.returncode == 1
+    assert "claimed 14 +- 0.5: DOES NOT HOLD\nfast: does not hold" in broken.stdout
+    for key, value, said in (
+        ("column", "reduction", "fast: no number in column 'reduction'; columns: scenario"),
+        ("table", "delays", "fast: the report has no table 'delays'; it has rows"),
+        ("where", {"scheduler": "optimal", "load": 9}, "fast: 0 rows of rows with scheduler optimal, load 9"),
+    ):
+        file = claims("claims", "fast", "cells", 0, key, value)
+        wrong = script("claims", "fast", "--file", file, "--runs", tmp_path / "runs")
+        assert (wrong.returncode, said in wrong.stderr) == (2, True), wrong.stderr
+    nothing = script("claims", "fast", "--file", file, "--runs", tmp_path / "none")
+    assert nothing.returncode == 2
+    assert "beyond_optimal: there is no such folder" in nothing.stderr
+
+
+@pytest.mark.parametrize(
+    ("path_and_value", "said"),
+    [
+        (
+            ("claims", "fast", "cpu_minuts", 3),
+            r"claims.fast.cpu_minuts: unknown key; did you mean",
+        ),
+        (
+            ("claims", "fast", "cells", 0, "expected", "12"),
+            r"claims.fast.cells[0].expected: must be a number, got '12'",
+        ),
+        (("claims", "fast", "cells", []), "claims.fast.cells: must have at least 1 entries"),
+        (("claims", "fast", "commands", ["rm -r x"]), "rm -r x: `ddrl sweep ...`, train or eval expected"),
+        (("claims", "fast", "commands", ["ddrl sweep scheduler=no"]), "scheduler: there is no 'no'"),
+    ],
+)
+def test_a_wrong_claim_is_named_with_its_line(claims, path_and_value, said):
+    done = script("claims", "--check", "--file", claims(*path_and_value))
+    assert (done.returncode, said in done.stderr + done.stdout) == (2, True), done.stderr + done.stdout
+    assert re.search(r"^error: \S*claims.yaml, line \d+: |^fast: |^error: rm", done.stderr or done.stdout)
+
+
+def test_a_claim_that_is_not_there_is_named():
+    done = script("claims", "clod")
+    assert (done.returncode, done.stderr) == (2, "error: there is no claim 'clod'; did you mean 'cloud'?\n")
+
+
+# ---- citing ----------------------------------------------------------------------------------------------------------
 
 
 def test_the_citation_names_this_version():

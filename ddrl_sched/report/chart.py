@@ -107,6 +107,7 @@ class Chart:
     x: Axis
     y: Axis
     panels: tuple[Panel, ...]
+    shared: bool = True  # whether all panels have the same ends of their axes, so that they can be compared
 
     def frame(self) -> pd.DataFrame:
         """What is drawn, a row for each point, bar or cell: panel, series, row, x, value, lo, hi (those it has)."""

@@ -20,6 +20,7 @@ from ddrl_sched.report.statistics import (
     mean_delay_s,
     task_mean,
 )
+from ddrl_sched.report.statistics import Table as Rows
 from ddrl_sched.report.worlds import SCENARIO, ScenarioKey, title
 
 COLUMNS = [
@@ -162,8 +163,12 @@ class _World:
     """The schedulers of one world and load, and what is told of each and of each pair."""
 
     def __init__(self, key: ScenarioKey, group: pd.DataFrame, table: DelayTable, remarks: dict[str, list[str]]) -> None:
-        needed = [name for name in INPUT_COLUMNS if name in group]  # rows of few columns are cut out faster
-        by_scheduler = {str(name): rows for name, rows in group[needed].groupby("scheduler")}
+        needed = [name for name in INPUT_COLUMNS if name in group]
+        columns = {name: group[name].to_numpy() for name in needed} | {"label": group.index.to_numpy()}
+        places = group.groupby("scheduler").indices
+        by_scheduler: dict[str, Rows] = {
+            str(name): {column: values[at] for column, values in columns.items()} for name, at in places.items()
+        }
         self.key, self.where, self.remarks = key, key.title(), remarks
         self.sums = {name: delay_sums(rows) for name, rows in by_scheduler.items()}
         self.about = {name: _scheduler_row(rows, self.sums[name], table) for name, rows in by_scheduler.items()}
@@ -225,25 +230,25 @@ def _adjust(pairs: dict[tuple[str, str], dict[str, float]]) -> None:
         of_pair["p_holm"] = adjusted[frozenset(pair)]
 
 
-def _scheduler_row(rows: pd.DataFrame, sums: DelaySums, table: DelayTable) -> Record:
+def _scheduler_row(rows: Rows, sums: DelaySums, table: DelayTable) -> Record:
     return {
         "realised_load": _realised(rows),
         "scheduler": sums.scheduler,
-        "info": "/".join(sorted(rows["info"].unique())),
+        "info": "/".join(sorted(set(rows["info"]))),
         "n_seeds": sums.n_seeds,
         "n_traces": sums.trace.size,
         **interval("mean_delay_s", mean_delay_s(sums)),
         **{column: task_mean(rows, column) for column in MEANS},
         **state_of(rows)._asdict(),
-        "n_tasks": int(rows.n_tasks.sum()),
+        "n_tasks": int(rows["n_tasks"].sum()),
         **_percentiles(rows, table),
         **interval("iqm_delay_s", interquartile_mean_s(sums)),
     }
 
 
-def _percentiles(rows: pd.DataFrame, table: DelayTable) -> dict[str, float]:
+def _percentiles(rows: Rows, table: DelayTable) -> dict[str, float]:
     """Of the pooled tasks, where there is a histogram of each row."""
-    found = table.of(rows.index.to_numpy())
+    found = table.of(rows["label"])
     columns: dict[str, float] = {}
     for name, q in PERCENTILES.items() if found else ():
         assert found
@@ -253,8 +258,8 @@ def _percentiles(rows: pd.DataFrame, table: DelayTable) -> dict[str, float]:
     return columns
 
 
-def _realised(rows: pd.DataFrame) -> float:
-    realised = dict(zip(zip(rows.cluster, rows.trace, strict=True), rows.realised_load, strict=True))
+def _realised(rows: Rows) -> float:
+    realised = dict(zip(zip(rows["cluster"], rows["trace"], strict=True), rows["realised_load"], strict=True))
     return float(np.mean(list(realised.values())))
 
 
@@ -264,7 +269,7 @@ def interval(column: str, estimate: Estimate) -> dict[str, float]:
     return {column: estimate.value, f"{stem}_lo_{unit}": estimate.lo, f"{stem}_hi_{unit}": estimate.hi}
 
 
-def _add_remarks(rows: pd.DataFrame, sums: DelaySums, where: str, remarks: dict[str, list[str]]) -> None:
+def _add_remarks(rows: Rows, sums: DelaySums, where: str, remarks: dict[str, list[str]]) -> None:
     n_clusters = len(set(sums.cluster.tolist()))
     for text in sums.notes:
         add_remark(remarks, text, where)
@@ -272,7 +277,7 @@ def _add_remarks(rows: pd.DataFrame, sums: DelaySums, where: str, remarks: dict[
         add_remark(remarks, "no interval, for all traces are of one cluster", where)
     elif n_clusters < 5:
         add_remark(remarks, f"rough intervals (only {n_clusters} clusters of traces)", where)
-    if "learned" in rows and rows.learned.any() and sums.n_seeds == 1:
+    if "learned" in rows and rows["learned"].any() and sums.n_seeds == 1:
         add_remark(remarks, "one training seed, whose luck is not in the interval", where)
 
 

@@ -32,7 +32,7 @@ def over_loads_tables(means: pd.DataFrame, rows: pd.DataFrame) -> Iterator[Table
     """A table per world of over_loads; `rows`: those of report_rows."""
     for world, group in means.groupby(WORLD, sort=False):
         of_world = rows[(rows[WORLD] == list(world)).all(axis=1)]
-        baselines = [name for name in dict.fromkeys(of_world.baseline) if name]
+        baselines = _baselines(of_world)
         every = ", ".join(load_text(float(load)) for load in group.loads.iloc[0].split(", "))
         title = "{}, workload {}, rule {}".format(*world) + f": means over the loads {every}"
         columns = (Column("scheduler", "scheduler", "text"), *map(_reduction_column, baselines))
@@ -46,7 +46,7 @@ def over_loads_tables(means: pd.DataFrame, rows: pd.DataFrame) -> Iterator[Table
 def _comparison(group: pd.DataFrame, title: str, about: Mapping[str, Value], trained: Sequence[str]) -> Table:
     """Reductions stand last, so that a narrow page has them in a table of their own."""
     scale, unit = unit_of(group.mean_delay_s.median())
-    baselines = [name for name in dict.fromkeys(group.baseline) if name]
+    baselines = _baselines(group)
     columns = (*_columns(scale, unit), *map(_reduction_column, baselines))
     records = group.to_dict("records")
     gains = {(record["scheduler"], record["baseline"]): record for record in records}
@@ -56,6 +56,11 @@ def _comparison(group: pd.DataFrame, title: str, about: Mapping[str, Value], tra
     notes = [*_verdict(records), *_legend(rows)]
     notes += [f"CPU time of training: {'; '.join(trained)}."] if trained else []
     return Table("comparison", title, columns, tuple(mark_best(rows, columns, BEST)), tuple(notes), about)
+
+
+def _baselines(rows: pd.DataFrame) -> list[str]:
+    """Those that were run; notes name the others."""
+    return [str(name) for name in dict.fromkeys(rows.baseline[rows.reduction_pct.notna()]) if name]
 
 
 def _verdict(records: Sequence[Mapping[str, Any]]) -> Iterator[str]:

@@ -16,7 +16,7 @@ from ddrl_sched.report.load import Loaded, load, why_nothing
 from ddrl_sched.report.published_study import published_rows, published_tables
 from ddrl_sched.report.returns import gain_rows, return_rows, return_tables
 from ddrl_sched.report.table import Report, ReportKind
-from ddrl_sched.run.metrics import VALIDATION_METRIC
+from ddrl_sched.run.metrics import CURVE_METRICS, VALIDATION_METRIC
 
 Paths = Sequence[Path | str]
 
@@ -30,10 +30,13 @@ def compute(paths: Paths, baselines: Sequence[str] = (), kind: ReportKind = "res
     return report_of(read(paths, kind), paths, baselines, kind)
 
 
-def read(paths: Paths, kind: ReportKind) -> Loaded:
-    """What a report of this kind needs of the run folders. InputError if a path is missing."""
+def read(paths: Paths, kind: ReportKind, *, figures: bool = False) -> Loaded:
+    """What a report of this kind needs of the run folders, and its figures too. InputError if a path is missing."""
+    metrics = CURVE_METRICS if figures else (VALIDATION_METRIC,)
     if kind == "training":
-        return load(paths, curves=(VALIDATION_METRIC,), evaluations=False)
+        return load(paths, curves=metrics, evaluations=False)
+    if figures and kind == "results":
+        return load(paths, curves=metrics, delays=True, timelines=True)
     return load(paths, delays=kind == "results")
 
 

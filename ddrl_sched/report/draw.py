@@ -24,13 +24,14 @@ from ddrl_sched.report.chart import Axis, BarPanel, Chart, DotPanel, Dots, GridP
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DASHES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)), (0, (8, 2)), (0, (3, 1, 1, 1, 1, 1)), (0, (2, 2)))
-HATCHES = ("", "////", "....", "xxxx")
+HATCHES = ("", "//", "..", "xx")
 PART_COLOURS = ("#0072B2", "#E69F00", "#F0F0F0", "#CC79A7")
 DARKEST = 5.0  # times the best of a column
 SETTINGS = {
     "svg.fonttype": "none",
     "pdf.fonttype": 42,
-    "font.family": ["DejaVu Sans", "Verdana", "Arial", "sans-serif"],
+    "font.family": ["DejaVu Sans", "sans-serif"],
+    "font.sans-serif": ["DejaVu Sans"],
     "font.size": 9,
     "axes.titlesize": 9,
     "axes.titlelocation": "left",
@@ -72,7 +73,7 @@ def picture(chart: Chart) -> Figure:
         n_columns = _legend_columns(handles, frame)
         top = LINE * math.ceil(len(handles) / n_columns) + 0.08 if handles else 0.0
         rows = math.ceil(len(chart.panels) / frame.columns)
-        bottom = 0.3
+        bottom = 0.24
         row_height = frame.above + frame.height + frame.below
         size = (
             frame.left + frame.columns * frame.width + (frame.columns - 1) * frame.between + 0.12,
@@ -88,7 +89,7 @@ def picture(chart: Chart) -> Figure:
             _draw(axes, panel, chart, first=column == 0)
         _share_ends(chart, figure.axes)
         centre = (frame.left + (size[0] - 0.12 - frame.left) / 2) / size[0]
-        figure.text(centre, 0.1 / size[1], chart.x.label, ha="center", va="bottom")
+        figure.text(centre, 0.06 / size[1], chart.x.label, ha="center", va="bottom")
         if chart.y.label:
             middle = (size[1] - top + bottom) / 2 / size[1]
             figure.text(0.06 / size[0], middle, chart.y.label, rotation=90, ha="left", va="center")
@@ -129,8 +130,16 @@ def _frame(chart: Chart) -> Frame:
         n_rows = len(names) // n
         width = max(1.7, {1: 6.4, 2: 7.8, 3: 7.8}[columns] - left) / columns - 0.1
         return Frame(columns, width, 0.2 * n_rows + 0.15, left, GAP, 0.34, 0.32)
-    width, height = {1: (6.4, 3.4), 2: (3.75, 2.6), 3: (2.4, 2.0)}[columns]
-    return Frame(columns, width, height, 0.78, GAP, 0.34 if any(p.title for p in chart.panels) else 0.1, 0.3)
+    width, height = {1: (4.5, 3.0), 2: (3.75, 2.6), 3: (2.4, 2.0)}[columns]
+    return Frame(
+        columns,
+        width,
+        height,
+        0.78,
+        GAP if chart.shared else 0.62,
+        0.34 if any(p.title for p in chart.panels) else 0.1,
+        0.3,
+    )
 
 
 def _grid_frame(panel: GridPanel) -> Frame:
@@ -138,7 +147,7 @@ def _grid_frame(panel: GridPanel) -> Frame:
     longest = max(map(len, panel.columns))
     tilted = longest > 9
     width = len(panel.columns) * 0.86
-    return Frame(1, width, 0.27 * len(panel.rows), left, 0, 0.1, 0.2 + (CHARACTER * longest * 0.6 if tilted else 0.15))
+    return Frame(1, width, 0.27 * len(panel.rows), left, 0, 0.1, 0.18 + (CHARACTER * longest * 0.6 if tilted else 0.1))
 
 
 def _draw(axes: Axes, panel: Panel, chart: Chart, *, first: bool) -> None:
@@ -180,13 +189,18 @@ def plain(value: float) -> str:
 
 def _share_ends(chart: Chart, every: Sequence[Axes]) -> None:
     """One scale for all panels, so that they can be compared; numbers stand at the outer ones only."""
-    if isinstance(chart.panels[0], GridPanel):
+    if not chart.shared:
+        for panel, axes in zip(chart.panels, every, strict=True):
+            _own_ends(axes, panel, chart.y)
+    if isinstance(chart.panels[0], GridPanel) or not chart.shared:
         return
     pairs = [("x", chart.x)] + ([("y", chart.y)] if isinstance(chart.panels[0], LinePanel) else [])
     for which, axis in pairs:
         ends = [getattr(axes, f"get_{which}lim")() for axes in every]
         low = min(end[0] for end in ends) if math.isnan(axis.low) else axis.low
         high = max(end[1] for end in ends) if math.isnan(axis.high) else axis.high
+        if math.isnan(axis.high) and not axis.log and not math.isnan(axis.low):
+            high += 0.04 * (high - low)
         for axes in every:
             getattr(axes, f"set_{which}lim")(low, high)
         _few_ticks(every, which, axis, low, high)
@@ -194,6 +208,17 @@ def _share_ends(chart: Chart, every: Sequence[Axes]) -> None:
     for number, axes in enumerate(every):
         if number % columns and isinstance(chart.panels[0], LinePanel):
             axes.tick_params(axis="y", labelleft=False, which="both")
+
+
+def _own_ends(axes: Axes, panel: Panel, y: Axis) -> None:
+    """Ends by the lines and at most half as much again by their bands."""
+    if not isinstance(panel, LinePanel):
+        return
+    values = np.concatenate([line.y for line in panel.lines])
+    low, high = axes.get_ylim()
+    low, high = max(low, float(values.min()) / 1.5), min(high, float(values.max()) * 1.5)
+    axes.set_ylim(low, high)
+    _few_ticks([axes], "y", y, low, high)
 
 
 def _few_ticks(every: Sequence[Axes], which: str, axis: Axis, low: float, high: float) -> None:
@@ -267,7 +292,7 @@ def _draw_bars(axes: Axes, panel: BarPanel, x: Axis) -> None:
         left = left + values
     for row in np.flatnonzero(left > x.high).tolist():
         axes.text(
-            0.985, row, f"{left[row]:,.4g} \u25ba", transform=axes.get_yaxis_transform(), ha="right", va="center",
+            0.985, row, f"{left[row]:,.0f} \u25ba", transform=axes.get_yaxis_transform(), ha="right", va="center",
             fontsize=8, bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.2},
         )  # fmt: skip
 
@@ -281,8 +306,11 @@ def _draw_grid(axes: Axes, panel: GridPanel) -> None:
     )  # fmt: skip
     axes.set_ylim(len(panel.rows) - 0.5, -0.5)
     tilted = max(map(len, panel.columns)) > 9
-    turned = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if tilted else {}
-    axes.set_xticks(range(len(panel.columns)), panel.columns, **turned)
+    axes.set_xticks(range(len(panel.columns)), panel.columns)
+    if tilted:
+        axes.tick_params(axis="x", labelrotation=35)
+        for text in axes.get_xticklabels():
+            text.set(ha="right", rotation_mode="anchor")
     axes.set_yticks(range(len(panel.rows)), panel.rows)
     axes.tick_params(length=0)
     for spine in axes.spines.values():
@@ -308,8 +336,8 @@ def _handles(panel: Panel) -> Iterator[tuple[str, Line2D | Patch]]:
             if not line.faint:
                 number = line.style
                 dash = DASHES[(number + number // len(DASHES)) % len(DASHES)]
-                look = {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)]}
-                yield line.name, Line2D([], [], linestyle=dash, label=_label(line.name), **look)
+                colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
+                yield line.name, Line2D([], [], linestyle=dash, label=_label(line.name), color=colour, marker=marker)
     elif isinstance(panel, DotPanel):
         for number, dots in enumerate(panel.dots):
             colour = COLOURS[dots.style % len(COLOURS)]

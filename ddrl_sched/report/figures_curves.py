@@ -9,10 +9,8 @@ from ddrl_sched.report.chart import MAX_LINES, Axis, Chart, Line, LinePanel, of_
 from ddrl_sched.report.material import Material, short
 from ddrl_sched.report.numbers import unit_of
 from ddrl_sched.report.statistics import Floats, t_975
-from ddrl_sched.run.metrics import VALIDATION_METRIC
+from ddrl_sched.run.metrics import ELAPSED_METRIC, VALIDATION_METRIC
 
-ELAPSED_METRIC = "elapsed_s"  # seconds since the training began, a row for each seed and look
-CURVE_METRICS = (VALIDATION_METRIC, ELAPSED_METRIC)
 MAX_WORLDS = 6
 LEAST_LOOKS = 2
 
@@ -27,12 +25,13 @@ def learning_curves(material: Material) -> Iterator[Chart]:
     yield from _chart(
         material, looks, "tasks_seen", "learning-by-tasks", "Learning over simulated tasks", "tasks seen per seed"
     )
-    timed = looks[looks.elapsed_s.notna()].assign(minutes=looks.elapsed_s / 60)
+    timed = looks[looks.elapsed_s.notna()]
+    timed = timed.assign(minutes=timed.elapsed_s / 60)
     yield from _chart(material, timed, "minutes", "learning-by-time", "Learning over wall time", "wall time, minutes")
 
 
 def _newest(curves: pd.DataFrame) -> pd.DataFrame:
-    """Looks of the newest training of each scheduler and world: value (s), tasks_seen, elapsed_s, a row for each seed."""
+    """Looks of the newest training of each scheduler and world: value (s), tasks_seen, elapsed_s by seed."""
     curves = curves[curves.value.notna()].sort_values(["created", "folder"], kind="stable")
     newest = curves.groupby(["trained_on", "scheduler"]).folder.transform("last")
     curves = curves[curves.folder == newest]
@@ -58,13 +57,19 @@ def _chart(material: Material, looks: pd.DataFrame, x: str, name: str, title: st
         panels.append(LinePanel(f"trained on {short(str(world), 60)}", tuple(lines)))
     caption = (
         "Mean delay without exploration on traces kept apart (validation), thin lines: seeds, thick: their geometric "
-        "mean, band: its 95 % interval over seeds."
+        "mean, band: its 95 % interval over seeds, which may leave the picture; every panel has axes of its own."
     )
     caption += of_most(len(names), len(every), "learners are drawn") + of_most(
         len(panels), len(worlds), "worlds are drawn"
     )
     yield Chart(
-        name, title, caption, Axis(label), Axis(f"validation delay, {unit}, log scale", log=True), tuple(panels)
+        name,
+        title,
+        caption,
+        Axis(label),
+        Axis(f"validation delay, {unit}, log scale", log=True),
+        tuple(panels),
+        shared=False,
     )
 
 

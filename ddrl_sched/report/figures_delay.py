@@ -17,18 +17,23 @@ from ddrl_sched.report.chart import (
     of_most,
     slug,
 )
-from ddrl_sched.report.material import Material, short
-from ddrl_sched.report.numbers import unit_of
+from ddrl_sched.report.material import NOT_REAL, Material, short
+from ddrl_sched.report.numbers import number, unit_of
+from ddrl_sched.report.robust import performance_profile
+from ddrl_sched.report.stability import OVERLOADED
 from ddrl_sched.report.statistics import Floats
 from ddrl_sched.report.worlds import ScenarioKey
 from ddrl_sched.run.histogram import upper_end_s
 
 WORLD = ["scenario", "workload", "rule"]
 MAX_BASELINES = 4  # that get a chart of reductions
+LEAST_WORLDS = 3  # of a performance profile
+WIDEST_FACTOR = 10.0  # of its axis
 MAX_COLUMNS = 12  # of the heat map
 LEAST_TASKS = 10  # that a point of a tail stands for
+LONGEST_TAIL = 10.0  # times the shortest that is drawn whole
 LOG_FROM = 8.0  # greatest through least delay from which on the axis is logarithmic
-WIDEST_PCT = 150.0  # a reduction below minus this is drawn at the edge
+WIDEST_PCT = 150.0  # a reduction below minus this, or minus twice the greatest, is drawn at the edge
 
 
 def delay_by_load(material: Material) -> Iterator[Chart]:
@@ -62,7 +67,7 @@ def _over_loads(rows: pd.DataFrame, name: str, style: int, scale: float) -> Line
     mean, lo, hi = (
         scale * rows[column].to_numpy(float) for column in ("mean_delay_s", "mean_delay_lo_s", "mean_delay_hi_s")
     )
-    hollow = tuple((rows.state == "overloaded").tolist()) if "state" in rows else ()
+    hollow = tuple((rows.state == OVERLOADED).tolist()) if "state" in rows else ()
     return Line(name, style, rows.load.to_numpy(float), mean, lo, hi, hollow)
 
 
@@ -90,16 +95,28 @@ def delay_tail(material: Material) -> Iterator[Chart]:
         names = [name for name in material.lines if name in of_world.index.get_level_values(0)]
         lines = [_tail(of_world.loc[name], name, material.style(name), scale) for name in names]
         panels.append(LinePanel(material.titles[key], tuple(line for line in lines if len(line.x))))
+    panels = [panel for panel in panels if panel.lines]
     if not panels:
         return
     caption = (
         f"Share of all counted tasks of all traces and seeds that took longer; lines end where {LEAST_TASKS} tasks "
-        "are left, so the last decade rests on few." + material.left_out(len(material.lines), worlds)
+        "are left, so the last decade rests on few."
     )
+    low, high, cut = _ends(panels)
+    caption += " Lines that leave at the right go on." * cut + material.left_out(len(material.lines), worlds)
     yield Chart(
-        "delay-tail", "How many tasks take longer", caption, Axis(f"delay, {unit}, log scale", log=True),
-        Axis("share of tasks with a longer delay, log scale", log=True), tuple(panels),
+        "delay-tail", "How many tasks take longer", caption, Axis(f"delay, {unit} (log)", log=True, low=low, high=high),
+        Axis("share of tasks beyond (log)", log=True), tuple(panels),
     )  # fmt: skip
+
+
+def _ends(panels: list[LinePanel]) -> tuple[float, float, bool]:
+    """Ends of the axis of delays, and whether lines go on beyond: far enough for the shortest tail of each panel."""
+    low = min(float(line.x[0]) for panel in panels for line in panel.lines)
+    shortest = max(min(float(line.x[-1]) for line in panel.lines) for panel in panels)
+    longest = max(float(line.x[-1]) for panel in panels for line in panel.lines)
+    high = min(longest, LONGEST_TAIL * shortest) * 1.1
+    return low, high, longest > high
 
 
 def _tail(counts: pd.Series, name: str, style: int, scale: float) -> Line:
@@ -124,8 +141,9 @@ def reductions(material: Material) -> Iterator[Chart]:
         for key in worlds:
             values, lo, hi = _by_name(against[against.scenario_hash == key.scenario_hash], names)
             panels.append(DotPanel(material.titles[key], tuple(names), (Dots("reduction", 0, values, lo, hi),), at=0.0))
-        least = min(float(np.nanmin(panel.dots[0].values)) for panel in panels)
-        low = -WIDEST_PCT if least < -WIDEST_PCT else math.nan
+        every = np.concatenate([panel.dots[0].values for panel in panels])
+        edge = -min(WIDEST_PCT, max(50.0, 2 * float(np.nanmax(every))))
+        low = edge if np.nanmin(every) < edge else math.nan
         caption = (
             f"Right of the line: less delay than {short(baseline)}; intervals (95 %, paired over the same traces) that "
             "touch the line leave open which of the two is better."
@@ -161,15 +179,56 @@ def at_a_glance(material: Material) -> Iterator[Chart]:
     texts = tuple(tuple(_delay_text(value) for value in row) for row in values)
     marks = tuple(tuple(bool(value == least) for value, least in zip(row, best, strict=True)) for row in values)
     columns = _columns(shown, material)
+    label = "load" if len({key[:3] for key in shown}) == 1 else "world and load"
     caption = (
         "Numbers: mean delay; shade: how many times that of the best in the same column (light: equal, dark: five "
-        "times or more); framed: the best, of which the intervals in the tables tell how sure it is."
-    )
+        "times or more); framed: the least, of which the intervals in the tables tell how sure it is."
+    ) + _unreal(material, names)
     yield Chart(
         "at-a-glance", "All worlds at a glance",
         caption + material.left_out(len(names)) + of_most(len(shown), len(worlds), "worlds are drawn"),
-        Axis("world and load"), Axis(""), (GridPanel("", tuple(names), columns, values / best, texts, marks),),
+        Axis(label), Axis(""), (GridPanel("", tuple(names), columns, values / best, texts, marks),),
     )  # fmt: skip
+
+
+def _unreal(material: Material, names: list[str]) -> str:
+    """A sentence on the schedulers that know what no real system does."""
+    of = material.means[material.means["info"].isin(NOT_REAL) & material.means.scheduler.isin(names)]
+    found = [name for name in names if name in set(of.scheduler)]
+    return f" No real system knows what {', '.join(map(short, found))} know{'s' * (len(found) == 1)}." if found else ""
+
+
+def profile(material: Material) -> Iterator[Chart]:
+    """Performance profile (Dolan and More 2002) over the worlds and loads that all its schedulers were run in."""
+    if "state" not in material.table or len(material.worlds) < LEAST_WORLDS:
+        return
+    found = performance_profile(material.table)
+    lines = [
+        _steps(found[found.scheduler == name], name, material.style(name))
+        for name in material.lines
+        if name in set(found.scheduler)
+    ]
+    if not lines:
+        return
+    caption = (
+        f"Share of the {len(material.worlds)} worlds and loads in which a scheduler has at most so many times the mean "
+        "delay of the best; the higher at the left, the more often best; overloaded counts as never."
+    )
+    caption += material.left_out(len(lines))
+    high = min(float(found.factor.max()), WIDEST_FACTOR) * 1.02
+    yield Chart(
+        "performance-profile", "How often a scheduler is near the best", caption,
+        Axis("mean delay / that of the best (log)", log=True, low=1.0, high=high),
+        Axis("share of worlds", low=0.0, high=1.03), (LinePanel("", tuple(lines)),),
+    )  # fmt: skip
+
+
+def _steps(rows: pd.DataFrame, name: str, style: int) -> Line:
+    """Corners of a step function, to the end of the axis."""
+    factor, share = rows.factor.to_numpy(float), rows.share.to_numpy(float)
+    x = np.concatenate([np.repeat(factor, 2), [WIDEST_FACTOR * 2]])
+    y = np.concatenate([[0.0], np.repeat(share, 2)])
+    return Line(name, style, x, y)
 
 
 def _columns(worlds: list[ScenarioKey], material: Material) -> tuple[str, ...]:
@@ -181,4 +240,4 @@ def _delay_text(value_s: float) -> str:
     if math.isnan(value_s):
         return ""
     scale, unit = unit_of(value_s)
-    return f"{value_s * scale:.3g} {unit}"
+    return f"{number(value_s * scale)} {unit}"

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from ddrl_sched.report.chart import Axis, BarPanel, Chart, DotPanel, Dots, Line, LinePanel
+from ddrl_sched.report.chart import Axis, BarPanel, Chart, DotPanel, Dots, Line, LinePanel, of_most
 from ddrl_sched.report.material import Material, short
 from ddrl_sched.report.numbers import unit_of
 from ddrl_sched.report.statistics import Floats
 from ddrl_sched.report.worlds import SCENARIO, ScenarioKey
 
 PARTS = {"wait_s": "waiting", "transfer_s": "transfer", "compute_s": "computing", "return_s": "return"}
-LONGEST_BAR = 4.0  # times the least delay of a panel: longer bars are cut at the edge
+LONGEST_BAR = 2.5  # times the least delay of a panel: longer bars are cut at the edge
 MAX_SERVERS = 7  # that are drawn as lines of their own
 
 
@@ -59,7 +59,7 @@ def servers_per_task(material: Material) -> Iterator[Chart]:
     caption = "Mean number of servers that work on a task, and of those whose queue was asked for before choosing."
     yield Chart(
         "servers-per-task", "Servers used and asked per task", caption + material.left_out(len(names), worlds),
-        Axis("servers per task", low=0.0), Axis(""), tuple(panels),
+        Axis("servers per task", low=-0.25), Axis(""), tuple(panels),
     )  # fmt: skip
 
 
@@ -70,22 +70,20 @@ def servers_over_time(material: Material) -> Iterator[Chart]:
     key, of_world = _busiest(material)
     names = [name for name in material.order if name in set(of_world.scheduler)][:6]
     means = of_world.groupby(["scheduler", "server", "begin_s", "end_s"])[["busy", "queue"]].mean().reset_index()
-    where = short(key.title(), 100)
-    rest = f" Drawn for {where}, the highest load below 1" + " of most schedulers." * (len(material.worlds) > 1)
-    rest = rest if rest.endswith(".") else rest + "."
-    n_of = len(set(of_world.scheduler))
-    rest += f" {len(names)} of {n_of} schedulers are drawn, the best." if len(names) < n_of else ""
-    for name, column, title, label, top in (
-        ("utilisation", "busy", "Utilisation of servers over time", "share of time that it serves", 1.05),
-        ("queues", "queue", "Queues of servers over time", "shares that wait or are served", math.nan),
-    ):
-        panels = tuple(_servers_panel(means[means.scheduler == one], one, column) for one in names)
-        caption = "Means over traces and seeds in bins of time since the start; growing lines are queues that build up."
-        if name == "utilisation":
-            caption = "Means over traces and seeds in bins of time since the start."
-        yield Chart(
-            name, title, caption + rest, Axis("time, s"), Axis(label, low=0.0, high=top), panels
-        )  # fmt: skip
+    said = f" Drawn for {short(key.title(), 100)}"
+    said += ", the highest load below 1 of most schedulers." if len(material.worlds) > 1 else "."
+    said += of_most(len(names), of_world.scheduler.nunique(), "schedulers are drawn, the best")
+    since = "Means over traces and seeds in bins of time since the start"
+    busy = tuple(_servers_panel(means[means.scheduler == one], one, "busy") for one in names)
+    yield Chart(
+        "utilisation", "Utilisation of servers over time", f"{since}.{said}", Axis("time, s"),
+        Axis("share of time that it serves", low=0.0, high=1.05), busy,
+    )  # fmt: skip
+    queues = tuple(_servers_panel(means[means.scheduler == one], one, "queue") for one in names)
+    yield Chart(
+        "queues", "Queues of servers over time", f"{since}; lines that go on growing are queues that build up.{said}",
+        Axis("time, s"), Axis("shares waiting or served (log)", log=True), queues,
+    )  # fmt: skip
 
 
 def _servers_panel(rows: pd.DataFrame, name: str, column: str) -> LinePanel:

@@ -20,6 +20,7 @@ from ddrl_sched.jobs.schemas import (
     EVAL_SCHEMA,
     RETURNS_SCHEMA,
     TIMELINE_SCHEMA,
+    JobRecord,
 )
 from ddrl_sched.report.read import Folder, Wanted, read_folder
 from ddrl_sched.report.settings_diff import diff_text
@@ -69,6 +70,7 @@ class Loaded:
     notes: list[str] = field(default_factory=list)
     n_read: int = 0  # folders
     n_learned: int = 0  # those of a scheduler that learns
+    jobs: dict[str, JobRecord] = field(default_factory=dict)  # by folder, of those whose rows or curves count
 
 
 def load(
@@ -114,7 +116,9 @@ def load(
     found.curves = _trainings(folders)
     used = {*found.rows.folder, *found.curves.folder}
     used |= {*found.returns.get("folder", ()), *found.capacities.get("folder", ())}
-    found.notes += _remarks([folder for folder in folders if folder.about["folder"] in used])
+    counted = [folder for folder in folders if folder.about["folder"] in used]
+    found.jobs = {str(folder.about["folder"]): folder.job for folder in counted}
+    found.notes += _remarks(counted)
     return found
 
 

@@ -12,6 +12,7 @@ from ddrl_sched.report.chart import MAX_LINES, MAX_PANELS, MAX_ROWS, of_most
 from ddrl_sched.report.load import Loaded
 from ddrl_sched.report.worlds import SCENARIO, ScenarioKey, load_text
 
+NOT_REAL = ("running", "clairvoyant")  # classes of information that no real system has
 LONGEST_NAME = 40  # characters of a name in a picture
 
 
@@ -43,6 +44,8 @@ class Material:
     @cached_property
     def order(self) -> list[str]:
         """All schedulers, the best first: those of most worlds, then by their delay relative to the best there."""
+        if self.table.empty:
+            return []
         best = self.means.groupby("scenario_hash").mean_delay_s.transform("min")
         relative = np.log(self.means.mean_delay_s / best)
         ranked = self.means.assign(relative=relative).groupby("scheduler").relative.agg(["count", "mean"])
@@ -52,7 +55,8 @@ class Material:
     @cached_property
     def baselines(self) -> list[str]:
         """Those of the table that were run."""
-        return [name for name in dict.fromkeys(self.table.baseline) if name and name in self.order]
+        known = dict.fromkeys(self.table.baseline) if len(self.table) else {}
+        return [str(name) for name in known if name and name in self.order]
 
     @cached_property
     def lines(self) -> list[str]:

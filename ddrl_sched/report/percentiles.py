@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ddrl_sched.report.statistics import DelaySums, Estimate, Floats, delay_sums, linearised, t_975
+from ddrl_sched.report.statistics import Table as Rows
 from ddrl_sched.run.histogram import GAMMA, quantile_s
 
 Ints = np.ndarray
@@ -80,7 +81,7 @@ class DelayTable:
         return Histograms(bins, counts)
 
 
-def pooled_percentile(rows: pd.DataFrame, found: Histograms, q: float) -> Percentile:
+def pooled_percentile(rows: Rows, found: Histograms, q: float) -> Percentile:
     """The percentile (q in 0 .. 1) of all tasks of the rows of one scheduler in one scenario."""
     value = found.quantile_s(q)
     n_tasks = int(found.counts.sum())
@@ -99,10 +100,10 @@ def tasks_needed(found: Histograms, q: float) -> float:
     return q * (1 - q) * (Z * width / (WITHIN * 2 * half)) ** 2
 
 
-def _tail_sums(rows: pd.DataFrame, found: Histograms, delay_s: float) -> DelaySums:
+def _tail_sums(rows: Rows, found: Histograms, delay_s: float) -> DelaySums:
     """DelaySums whose mean is the share of tasks beyond a delay."""
     n_tasks = found.counts.sum(axis=1)
-    columns = {name: rows[name].to_numpy() for name in ("seed", "cluster", "trace", "scenario_hash", "scheduler")}
+    columns = {name: np.asarray(rows[name]) for name in ("seed", "cluster", "trace", "scenario_hash", "scheduler")}
     return delay_sums(columns | {"n_tasks": n_tasks, "mean_delay_s": found.beyond(delay_s) / n_tasks})
 
 

@@ -53,6 +53,7 @@ class Folder:
     about: Mapping[str, Any]  # a value per column that all its rows share
     tables: Mapping[str, Columns]
     remarks: Sequence[str]  # of seeds that learnt nothing ("its training made 0 updates"), of how it was chosen
+    job: JobRecord
 
     @property
     def n_rows(self) -> int:
@@ -113,7 +114,7 @@ def read_folder(folder: Path, wanted: Wanted, most: int | None = None, most_bins
         _remark(folder, job, manifest) if "returns" not in tables else "",
         _choice(job) if wanted.evaluations else "",
     ]
-    return Folder(clean(job["scheduler"]), about, tables, [text for text in remarks if text])
+    return Folder(clean(job["scheduler"]), about, tables, [text for text in remarks if text], job)
 
 
 def _shared_columns(job: JobRecord, folder: Path) -> dict[str, Any]:

@@ -125,7 +125,7 @@ def _evaluations(one: Columns, other: Columns, width: int) -> Iterator[str]:
             mean_delay_s(delay_sums(_of(table, next(iter(each)))))
             for table, each in zip((one, other), hashes, strict=True)
         ]
-        yield from aligned([["mean delay", *map(_delay, means)]], width)
+        yield from aligned([["", "A", "B"], ["mean delay", *map(_delay, means)]], width)
 
 
 def _scenario(one: Columns, other: Columns, width: int) -> Iterator[str]:

@@ -4,7 +4,8 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
+
+from ddrl_sched.report.statistics import Table as Rows
 
 STABLE, BACKLOGGED, OVERLOADED = "stable", "backlogged", "overloaded"
 GROWTH = 1.5  # of queues: late over early. Queues that grow steadily have 7/3, those of a load of 1 sqrt(7/3) = 1.53
@@ -19,15 +20,17 @@ class State(NamedTuple):
     queue_growth: float  # mean queue of the last quarter over that of the second; NaN under published rules
 
 
-def state_of(rows: pd.DataFrame) -> State:
-    """Of the rows of one scheduler in one world.
+def state_of(rows: Rows) -> State:
+    """Of the rows of one scheduler in one world, columns of eval.parquet.
 
     Overloaded: it causes a load of 1 or more. Backlogged: queues of the last quarter of the horizon are longer than
     those of the second by more than GROWTH, and so over traces (one-sided paired t test at LEVEL). Stable: neither.
     """
-    load = float(rows.caused_load.mean())
-    queues = rows.groupby(["cluster", "trace"])[["queue_early", "queue_late"]].mean().to_numpy()
-    early, late = queues[~np.isnan(queues).any(axis=1)].T
+    load = float(np.mean(rows["caused_load"]))
+    units = np.stack([rows["cluster"], rows["trace"]], axis=1)
+    _, unit, n_rows = np.unique(units, axis=0, return_inverse=True, return_counts=True)
+    every = [np.bincount(unit.reshape(-1), rows[name]) / n_rows for name in ("queue_early", "queue_late")]
+    early, late = (queue[~np.isnan(every).any(axis=0)] for queue in every)
     growth = float(late.mean() / early.mean()) if early.sum() > 0 else math.nan
     if load >= 1:
         return State(OVERLOADED, load, growth)

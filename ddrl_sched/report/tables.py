@@ -8,6 +8,7 @@ from ddrl_sched.jobs import records
 from ddrl_sched.report import csv_form, json_form, latex, markdown, terminal
 from ddrl_sched.report.compute import read, report_of
 from ddrl_sched.report.load import print_notes
+from ddrl_sched.report.page import write_page
 from ddrl_sched.report.table import Report, ReportKind
 
 FILE_FORMS: dict[str, tuple[str, Callable[[Report], str]]] = {  # -> ending of the file, renderer
@@ -16,7 +17,8 @@ FILE_FORMS: dict[str, tuple[str, Callable[[Report], str]]] = {  # -> ending of t
     "latex": ("tex", latex.render),
     "json": ("json", json_form.render),
 }
-FORMATS = ("table", *FILE_FORMS)
+HTML = "html"  # a page with its figures, which is written and not printed
+FORMATS = ("table", *FILE_FORMS, HTML)
 # frames beside the main one that get a csv of their own
 OWN_CSV = ("published", "returns", "return_gains", "capacities", "capacity_loads")
 
@@ -33,13 +35,17 @@ def main(
 ) -> int:
     """Print the report of the run folders at or below `paths`; with `out`, write it there in every form too.
 
+    The form "html" is a page in `out`; where it is gets printed.
+
     Data goes to stdout, notes and skipped folders to stderr; tables of text are as wide as the terminal unless `wide`.
     Returns the exit code: 3 if `strict` and a folder was skipped, else 0. InputError if nothing can be read, a path is
     missing or a baseline unknown; RecordsError if `out` cannot be written.
     """
     if format not in FORMATS:
         raise InputError(f"--format: unknown form {clean(format)!r}{near(format, list(FORMATS))}")
-    found = read(paths, kind)
+    if format == HTML and out is None:
+        raise InputError("--out: --format html writes a page and its figures, so it needs a folder: --out DIR")
+    found = read(paths, kind, figures=format == HTML)
     try:
         report = report_of(found, paths, baselines, kind)
         if format == "csv" and len(found.rows) and len(found.returns):
@@ -48,7 +54,10 @@ def main(
             )
     finally:
         print_notes(found)
-    terminal.write_out(render(report, format, terminal.this_terminal(wide=wide)))
+    if format == HTML:
+        print(f"page: {clean(write_page(report, Path(str(out))))}")
+    else:
+        terminal.write_out(render(report, format, terminal.this_terminal(wide=wide)))
     for name, text in files(report) if out is not None else ():
         records.write_bytes(Path(str(out)) / name, text.encode())
     return 3 if strict and found.skipped else 0

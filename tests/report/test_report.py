@@ -505,10 +505,16 @@ def test_numbers_have_three_digits(value, text):
     assert f" {text} " in render(frame, "markdown")
 
 
-@pytest.mark.parametrize(("value", "text"), [(12.34, "12.3"), (-0.04, "0.0"), (-18477.2, "-18,477"), (math.nan, "-")])
+@pytest.mark.parametrize(("value", "text"), [(12.34, "12.3"), (-0.04, "0.0"), (-18477.2, "-18,477")])
 def test_percentages_have_one_decimal(value, text):
     frame = report_rows(rows("eft", [1.0]), ["eft"]).assign(reduction_pct=value, reduction_lo_pct=math.nan)
     assert render(frame, "markdown").splitlines()[-1].endswith(f"| {text} |")
+
+
+def test_a_baseline_that_was_run_nowhere_has_no_column():
+    frame = report_rows(rows("eft", [1.0]), ["eft"])
+    assert "reduction vs eft" in render(frame, "markdown")
+    assert "reduction vs" not in render(frame.assign(reduction_pct=math.nan), "markdown")
 
 
 # The published study

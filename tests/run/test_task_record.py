@@ -13,6 +13,7 @@ from ddrl_sched.jobs.reading import MAX_TABLE_BYTES, MAX_TASK_ROWS, check_table,
 from ddrl_sched.report.load import load
 from ddrl_sched.run.task_record import kept, record
 from tests.builders import given_shares, make_scenario, make_tasks
+from tests.conf_files import plain
 from tests.jobs.test_scheduling_job import NO_OPTIONS, learned, settings
 from tests.jobs_by_hand import ask, run_job
 
@@ -88,12 +89,13 @@ def tasks_of(folder):
 
 @pytest.mark.parametrize("name", ["priced_asking", "sed_tracked", "jsq2", "wrr_quota"])
 def test_a_job_keeps_its_tasks_and_the_same_results(tmp_path, name):
-    plain = settings(tmp_path, name)
-    plain["evaluate"] |= {"traces": 2, "policy_seeds": 1}
-    data = with_tasks(plain)
-    for each in (plain, data):
+    without = settings(tmp_path, name)
+    without["evaluate"] |= {"traces": 2, "policy_seeds": 1}
+    data = with_tasks(without)
+    for each in (without, data):
+        each["env"]["clock"]["horizon_s"] = 2.0
         assert run_job(each, "sweep", NO_OPTIONS) == "done"
-    bare, folder = ask(plain).folder, ask(data).folder
+    bare, folder = ask(without).folder, ask(data).folder
     assert bare != folder
     assert not (bare / "tasks.parquet").exists()
     tables = [pd.read_parquet(place / "eval.parquet").drop(columns="decide_us") for place in (bare, folder)]
@@ -103,7 +105,7 @@ def test_a_job_keeps_its_tasks_and_the_same_results(tmp_path, name):
     assert per_task.groupby("trace").size().ge(tables[0].n_tasks.to_numpy()).all()
     assert rows.groupby(["trace", "task"]).share.sum().to_numpy() == pytest.approx(1.0)
     assert rows.chosen[rows.share > 0].all()
-    warm_up_s = 0.1 * 6.0
+    warm_up_s = 0.1 * 2.0
     counted = rows[rows.arrive_s >= warm_up_s]
     asked = counted.groupby(["trace", "task"]).asked.sum().groupby("trace").mean()
     assert asked.tolist() == pytest.approx(tables[0].probes_per_task.tolist())
@@ -115,9 +117,10 @@ def test_a_job_keeps_its_tasks_and_the_same_results(tmp_path, name):
 
 
 def test_a_report_takes_a_run_with_and_without_tasks_for_one(tmp_path):
-    plain = settings(tmp_path)
-    plain["evaluate"] |= {"traces": 2, "policy_seeds": 1}
-    for each in (plain, with_tasks(plain)):
+    without = settings(tmp_path)
+    without["env"]["clock"]["horizon_s"] = 2.0
+    without["evaluate"] |= {"traces": 2, "policy_seeds": 1}
+    for each in (without, with_tasks(without)):
         run_job(each, "sweep", NO_OPTIONS)
     found = load([tmp_path])
     assert len(found.rows) == 2
@@ -129,6 +132,7 @@ def test_a_learner_is_not_trained_again_for_its_tasks(tmp_path, monkeypatch):
     data = settings(tmp_path) | {"scheduler": learned("tuned/smcoedge"), "label": "tuned/smcoedge"}
     data["scheduler"]["learning"] |= {"start_slots": 3, "every_slots": 1}
     data["evaluate"] |= {"traces": 1}
+    data["env"]["clock"]["horizon_s"] = 1.0
     assert run_job(data, "sweep", NO_OPTIONS) == "done"
     monkeypatch.setattr("ddrl_sched.jobs.training._train", lambda *_: pytest.fail("trained again"))
     again = {**data, "evaluate": {**data["evaluate"], "tasks": True}}
@@ -145,7 +149,7 @@ def test_too_many_tasks_are_refused_by_their_keys(tmp_path):
 
 def test_published_rules_keep_no_tasks(tmp_path):
     data = with_tasks(settings(tmp_path))
-    data["env"]["rule"] = "smcoedge"
+    data |= {"env": plain("env", "published_multi"), "workload": plain("workload", "published_multi")}
     with pytest.raises(InputError, match=r"^evaluate\.tasks: only of clean worlds \(env\.rule=clean\)"):
         run_job(data, "sweep", NO_OPTIONS)
 
