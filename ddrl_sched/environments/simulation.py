@@ -135,8 +135,11 @@ def _with_rows(records: T, replica: int, row: T) -> T:
 def _with_row(array: np.ndarray, replica: int, row: np.ndarray) -> np.ndarray:
     """The array [R, ...] with row [1, ...] in the place of a replica; it grows where the row is longer.
 
-    What stands behind a shorter trace is never placed; behind the pieces of a speed the last one goes on.
+    What stands behind a shorter trace is never placed; behind the pieces of a speed the last one goes on. An array
+    without replicas (moments that nobody asked for) stays as it is.
     """
+    if len(array) == 0:
+        return array
     short = [max(new - old, 0) for old, new in zip(array.shape[1:], row.shape[1:], strict=True)]
     if any(short):
         array = np.pad(array, [(0, 0), *((0, n) for n in short)], mode="edge" if array.ndim == 3 else "constant")

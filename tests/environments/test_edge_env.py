@@ -49,8 +49,13 @@ def play(env, seed, actions=None):
 def without_last(traces, station=None):
     """The traces without what comes after the decisions of an episode: from the agent's last task on."""
     mine = traces.tasks.valid[0] & (True if station is None else traces.tasks.origin[0] == station)
-    valid = np.arange(len(mine)) < np.flatnonzero(mine)[-1]
-    return replace(traces, tasks=traces.tasks._replace(valid=traces.tasks.valid & valid))
+    return without_round(traces, np.flatnonzero(mine)[-1])
+
+
+def without_round(traces, begin):
+    """The traces without task `begin` and what comes after it."""
+    valid = traces.tasks.valid & (np.arange(traces.tasks.shape[1]) < begin)
+    return replace(traces, tasks=traces.tasks._replace(valid=valid))
 
 
 @pytest.mark.parametrize(
