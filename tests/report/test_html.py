@@ -4,12 +4,10 @@ import base64
 import re
 import subprocess
 import sys
-import time
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
 
 import numpy as np
-import pandas as pd
 import pytest
 
 import ddrl_sched as ddrl
@@ -262,24 +260,3 @@ def test_settings_that_differ_are_listed(tmp_path):
     assert "train.episodes" in said
     assert "2 (3 runs), 9 (1 run)" in said
     assert "1 (1 run), 2 (1 run)" in said  # scheduler.k of eft
-
-
-def test_two_thousand_folders_in_ten_seconds(tmp_path):
-    """CPU seconds of this process, so that others on the machine do not count."""
-    first = runs(tmp_path / "first", names=[f"s{i}" for i in range(20)], loads=(0.3, 0.6))
-    template = sorted(first.iterdir())
-    frames = pd.concat([pd.read_parquet(folder / "eval.parquet") for folder in template])
-    assert len(frames) == 160
-    count = 0
-    for load in np.linspace(0.05, 1.3, 50):
-        for i in range(40):
-            frame = eval_frame(
-                3, scheduler=f"s{i}", load=load, scenario_hash=f"h{load}", scenario="edge5", workload="poisson",
-                rule="clean", info="own",
-            )  # fmt: skip
-            frame = frame.assign(mean_delay_s=[0.1 * (i + 1), 0.2 * (i + 1), 0.3], cluster=range(3))
-            write_run(tmp_path / "many" / f"{count}", rows=frame, baselines=["s1"])
-            count += 1
-    began = time.process_time()
-    page_of(tmp_path / "many", tmp_path / "out")
-    assert time.process_time() - began < 60
