@@ -199,9 +199,10 @@ def _concatenate(folders: Sequence[Folder], name: str) -> pd.DataFrame:
     of_row = np.repeat(np.arange(len(some)), n_of)
     if name == "eval":
         columns["eval_row"] = np.concatenate([np.arange(n) for n in n_of])  # position in its own table
-    for column in some[0].about:
+    abouts = [{**folder.about, **folder.of_training} if name == "curves" else folder.about for folder in some]
+    for column in abouts[0]:
         values = np.empty(len(some), dtype=object)
-        values[:] = [folder.about[column] for folder in some]
+        values[:] = [about[column] for about in abouts]
         columns[column] = values[of_row]
     return pd.DataFrame(columns).astype({"created": float, "learned": bool})
 

@@ -51,6 +51,7 @@ class Folder:
 
     scheduler: str
     about: Mapping[str, Any]  # a value per column that all its rows share
+    of_training: Mapping[str, object]  # further ones of its curves
     tables: Mapping[str, Columns]
     remarks: Sequence[str]  # of seeds that learnt nothing ("its training made 0 updates"), of how it was chosen
     job: JobRecord
@@ -92,6 +93,7 @@ def read_folder(folder: Path, wanted: Wanted, most: int | None = None, most_bins
     """
     job, manifest = records.read_finished(folder)
     about = _shared_columns(job, folder)
+    of_training: dict[str, object] = {}
     tables: dict[str, Columns] = {}
     for name, schema in wanted.schemas().items():
         file = f"{name}.parquet"
@@ -102,7 +104,7 @@ def read_folder(folder: Path, wanted: Wanted, most: int | None = None, most_bins
         if name == "curves":
             training = _curve_hash(table)
             table = _of_metrics(table, wanted.curves, most)
-            about |= _training_columns(job, about["settings"], training)
+            of_training = _training_columns(job, about["settings"], training)
         else:
             check_table(name, table, clean(job["scheduler"]))
         if name == "delays":
@@ -114,7 +116,7 @@ def read_folder(folder: Path, wanted: Wanted, most: int | None = None, most_bins
         _remark(folder, job, manifest) if "returns" not in tables else "",
         _choice(job) if wanted.evaluations else "",
     ]
-    return Folder(clean(job["scheduler"]), about, tables, [text for text in remarks if text], job)
+    return Folder(clean(job["scheduler"]), about, of_training, tables, [text for text in remarks if text], job)
 
 
 def _shared_columns(job: JobRecord, folder: Path) -> dict[str, Any]:

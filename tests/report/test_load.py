@@ -367,3 +367,17 @@ def test_histograms_that_cannot_be_are_refused(tmp_path, change, reason):
 def test_timelines_that_cannot_be_are_refused(tmp_path, column, value):
     ((_, found),) = rewritten(golden(tmp_path), "timeline", TIMELINE_SCHEMA, lambda df: df.assign(**{column: value}))
     assert "timeline.parquet: row 0 is out of range" in found
+
+
+def test_runs_with_and_without_curves_are_read_together(tmp_path):
+    """Whichever is the newer."""
+    for name, created in (("smcoedge", "2020-01-01T00:00:00+00:00"), ("eft", "2021-01-01T00:00:00+00:00")):
+        folder = golden(tmp_path, name)
+        record = json.loads((folder / "job.json").read_text())
+        (folder / "job.json").write_text(json.dumps(record | {"created": created}))
+        records.write_manifest(folder)
+    found = load([tmp_path], ("delay_s",))
+    assert found.skipped == []
+    assert set(found.rows.scheduler) == {"smcoedge", "eft"}
+    assert set(found.curves.scheduler) == {"smcoedge"}
+    assert not {"world", "budget", "training"} & set(found.rows.columns)
