@@ -1,10 +1,10 @@
 """Stable-Baselines3 trains in the environments, and what it trained stands in tables beside our schedulers."""
 
 import hashlib
-import io
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 
 import gymnasium
 import numpy as np
@@ -99,11 +99,11 @@ def test_wrong_files_are_named(trained, tmp_path):
     with pytest.raises(InputError, match=r"scheduler.sha256: 00 expected, .*PPO.zip has "):
         scheduler(file, "PPO", sha256="00")
     with pytest.raises(InputError, match=r"scheduler.file: .*none.zip: No such file"):
-        scheduler(file, "PPO", file=str(tmp_path / "none.zip"))
+        replace(scheduler(file, "PPO"), file=str(tmp_path / "none.zip"))
     with pytest.raises(InputError, match=r"scheduler.file: .*PPO.zip: "):
         shares_of(scheduler(file, "DQN"), traces)
     junk = tmp_path / "junk.zip"
-    junk.write_bytes(io.BytesIO(b"junk").getvalue())
+    junk.write_bytes(b"junk")
     with pytest.raises(InputError, match=r"scheduler.file: .*junk.zip: "):
         shares_of(scheduler(junk, "PPO"), traces)
 
