@@ -45,7 +45,7 @@ def over_loads_tables(means: pd.DataFrame, rows: pd.DataFrame) -> Iterator[Table
 
 def _comparison(group: pd.DataFrame, title: str, about: Mapping[str, Value], trained: Sequence[str]) -> Table:
     """Reductions stand last, so that a narrow page has them in a table of their own."""
-    scale, unit = unit_of(group.mean_delay_s.median())
+    scale, unit = _unit(group)
     baselines = _baselines(group)
     columns = (*_columns(scale, unit), *map(_reduction_column, baselines))
     records = group.to_dict("records")
@@ -56,6 +56,12 @@ def _comparison(group: pd.DataFrame, title: str, about: Mapping[str, Value], tra
     notes = [*_verdict(records), *_legend(rows)]
     notes += [f"CPU time of training: {'; '.join(trained)}."] if trained else []
     return Table("comparison", title, columns, tuple(mark_best(rows, columns, BEST)), tuple(notes), about)
+
+
+def _unit(group: pd.DataFrame) -> tuple[int, str]:
+    """That of the schedulers which are not overloaded, if there are any."""
+    able = group.mean_delay_s[group.state != OVERLOADED]
+    return unit_of((able if len(able) else group.mean_delay_s).median())
 
 
 def _baselines(rows: pd.DataFrame) -> list[str]:
@@ -91,7 +97,7 @@ def _legend(rows: Sequence[Row]) -> Iterator[str]:
 
 def _details(group: pd.DataFrame, title: str, about: Mapping[str, Value]) -> Table:
     """Percentiles with intervals, interquartile means, loads and queues."""
-    scale, unit = unit_of(group.mean_delay_s.median())
+    scale, unit = _unit(group)
     columns = (
         Column("scheduler", "scheduler", "text"),
         Column("state", "state", "text"),

@@ -210,6 +210,13 @@ def test_overloaded_rows_stand_last_and_are_no_rivals():
     assert "**800 [" in render(table, "markdown")
 
 
+def test_the_unit_is_that_of_schedulers_that_keep_up():
+    slow = (rows(name, [30.0, 31.0, 30.0], caused_load=1.2) for name in ("x", "y", "z"))
+    table = report_rows(together(rows("fast", [0.1, 0.11, 0.1]), *slow), [])
+    assert "mean delay, ms" in render(table, "markdown")
+    assert "mean delay, s" in render(table[table.scheduler != "fast"], "markdown")
+
+
 def test_a_sentence_says_whether_the_ranking_is_decisive():
     noise = 1 + 0.05 * np.random.default_rng(1).standard_normal((4, 9))
     means = dict(zip("abcd", (1, 1.002, 1.5, 2), strict=True))
