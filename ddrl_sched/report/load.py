@@ -200,6 +200,8 @@ def _concatenate(folders: Sequence[Folder], name: str) -> pd.DataFrame:
     if name == "eval":
         columns["eval_row"] = np.concatenate([np.arange(n) for n in n_of])  # position in its own table
     for column in some[0].about:
+        if not all(column in folder.about for folder in some):
+            continue  # of curves, which only trainings have
         values = np.empty(len(some), dtype=object)
         values[:] = [folder.about[column] for folder in some]
         columns[column] = values[of_row]
