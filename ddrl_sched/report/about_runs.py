@@ -36,6 +36,10 @@ def _commands(found: Loaded) -> Table:
     for scenario, group in found.returns.groupby("scenario") if len(found.returns) else ():
         jobs = [found.jobs[folder] for folder in dict.fromkeys(group.folder)]
         rows += [Row((Cell(str(scenario)), Cell(line))) for line in commands(jobs)]
+    capacities = found.capacities
+    for (scenario, workload), group in capacities.groupby(["scenario", "workload"]) if len(capacities) else ():
+        jobs = [found.jobs[folder] for folder in dict.fromkeys(group.folder)]
+        rows += [Row((Cell(f"{scenario}, workload {workload}: highest load"), Cell(line))) for line in commands(jobs)]
     notes = ["Run them where the code version is the one below, then `ddrl report` on the folder that they wrote."]
     if len(rows) > MAX_COMMANDS:
         notes.append(f"{len(rows) - MAX_COMMANDS} more are left out; every job.json holds its own words.")

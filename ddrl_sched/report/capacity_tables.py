@@ -20,7 +20,8 @@ def capacity_tables(rows: pd.DataFrame) -> Iterator[Table]:
         records = group.to_dict("records")
         gains = {(record["scheduler"], record["baseline"]): record for record in records}
         firsts = {record["scheduler"]: record for record in reversed(records)}
-        best = max((r["capacity"] for r in records if not r["outside"]), default=math.nan)
+        open_ = any(record["outside"] == "at least" for record in records)  # and perhaps better than all others
+        best = math.nan if open_ else max((r["capacity"] for r in records if not r["outside"]), default=math.nan)
         table_rows = [
             _row(firsts[name], [gains[name, baseline] for baseline in baselines], best)
             for name in dict.fromkeys(record["scheduler"] for record in records)

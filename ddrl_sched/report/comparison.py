@@ -9,7 +9,7 @@ import pandas as pd
 from ddrl_sched.config import InputError, clean, near
 from ddrl_sched.report.percentiles import DelayTable, pooled_percentile
 from ddrl_sched.report.robust import holm, improvement_probability, interquartile_mean_s
-from ddrl_sched.report.stability import OVERLOADED, STABLE, state_of
+from ddrl_sched.report.stability import GROWTH, OVERLOADED, STABLE, state_of
 from ddrl_sched.report.statistics import (
     NO_ESTIMATE,
     DelaySums,
@@ -97,6 +97,8 @@ def over_loads(rows: pd.DataFrame, notes: list[str] | None = None) -> pd.DataFra
         compared = everywhere[everywhere.scheduler.isin(able)]
         unstable = compared[compared.state != STABLE]
         stable = [load for load in loads if load not in set(unstable.load)] if able else []
+        if compared.reduction_pct.isna().all() and able:
+            continue  # no baseline was run
         world = dict(zip(WORLD, key, strict=True))
         if notes is not None:
             notes += _left_out(unstable, sorted({*everywhere.scheduler} - able), ", ".join(map(str, key)))
@@ -174,6 +176,8 @@ class _World:
         self.about = {name: _scheduler_row(rows, self.sums[name], table) for name, rows in by_scheduler.items()}
         for name, rows in by_scheduler.items():
             _add_remarks(rows, self.sums[name], f"{name} in {self.where}", remarks)
+            if _may_grow(self.about[name]):
+                add_remark(remarks, "queues grow, but one trace cannot tell (stable)", f"{name} in {self.where}")
 
     def rows(self, baselines: list[str]) -> list[Record]:
         """One for each scheduler and baseline, the best first."""
@@ -244,6 +248,12 @@ def _scheduler_row(rows: Rows, sums: DelaySums, table: DelayTable) -> Record:
         **_percentiles(rows, table),
         **interval("iqm_delay_s", interquartile_mean_s(sums)),
     }
+
+
+def _may_grow(about: Record) -> bool:
+    """Whether a scheduler counts as stable only because nothing can be tested on a single trace."""
+    growth = about["queue_growth"]
+    return about["n_traces"] == 1 and about["state"] == STABLE and isinstance(growth, float) and growth > GROWTH
 
 
 def _percentiles(rows: Rows, table: DelayTable) -> dict[str, float]:

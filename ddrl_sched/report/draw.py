@@ -27,6 +27,7 @@ DASHES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)), (0, (8, 2)), (0, (
 HATCHES = ("", "//", "..", "xx")
 PART_COLOURS = ("#0072B2", "#E69F00", "#F0F0F0", "#CC79A7")
 DARKEST = 5.0  # times the best of a column
+WHITE_FROM = 3.8  # likewise: from here on white reads better than black, both at a contrast of 4.5 or so
 SETTINGS = {
     "svg.fonttype": "none",
     "pdf.fonttype": 42,
@@ -316,7 +317,7 @@ def _draw_grid(axes: Axes, panel: GridPanel) -> None:
     for spine in axes.spines.values():
         spine.set_visible(False)
     for i, j in np.ndindex(panel.values.shape):
-        dark = bool(panel.values[i, j] > 2.4)
+        dark = bool(panel.values[i, j] > WHITE_FROM)
         axes.text(j, i, panel.texts[i][j], ha="center", va="center", color="white" if dark else "black", fontsize=8.5)
         if panel.best[i][j]:
             axes.add_patch(Rectangle((j - 0.47, i - 0.45), 0.94, 0.9, fill=False, edgecolor="black", linewidth=1.5))

@@ -175,20 +175,26 @@ def at_a_glance(material: Material) -> Iterator[Chart]:
     shown = [key for key in worlds if key in shown]
     names = material.bars
     values = np.array([[material.value(key, name, "mean_delay_s") for key in shown] for name in names])
-    best = np.array([float(material.worlds[key].mean_delay_s.min()) for key in shown])
+    best = np.array([_least_s(material.worlds[key]) for key in shown])
     texts = tuple(tuple(_delay_text(value) for value in row) for row in values)
     marks = tuple(tuple(bool(value == least) for value, least in zip(row, best, strict=True)) for row in values)
     columns = _columns(shown, material)
     label = "load" if len({key[:3] for key in shown}) == 1 else "world and load"
     caption = (
         "Numbers: mean delay; shade: how many times that of the best in the same column (light: equal, dark: five "
-        "times or more); framed: the least, of which the intervals in the tables tell how sure it is."
+        "times or more); framed: the least of those not overloaded; intervals in the tables tell how sure it is."
     ) + _unreal(material, names)
     yield Chart(
         "at-a-glance", "All worlds at a glance",
         caption + material.left_out(len(names)) + of_most(len(shown), len(worlds), "worlds are drawn"),
         Axis(label), Axis(""), (GridPanel("", tuple(names), columns, values / best, texts, marks),),
     )  # fmt: skip
+
+
+def _least_s(means: pd.DataFrame) -> float:
+    """The least mean delay of a world, of schedulers that are not overloaded where there are any."""
+    able = means[means.state != OVERLOADED]
+    return float((able if len(able) else means).mean_delay_s.min())
 
 
 def _unreal(material: Material, names: list[str]) -> str:

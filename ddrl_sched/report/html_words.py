@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from html import escape
 
-from ddrl_sched.report.material import short_titles
+from ddrl_sched.report.material import NOT_REAL, short_titles
 from ddrl_sched.report.numbers import number, percentage, unit_of, with_interval
 from ddrl_sched.report.statistics import Estimate
 from ddrl_sched.report.verdict import Rival, Verdict
@@ -14,7 +14,7 @@ KNOWS = {
     "announced": "knows queues as last announced",
     "own": "knows its own queue and what it has placed",
     "tracked": "knows announced queues and what its station has sent since",
-    "probed": "asks servers for their queues before it sends",
+    "probed": "may ask servers for their queues before it sends",
     "running": "knows the exact state of all servers at every moment, as no real system does",
     "clairvoyant": "knows the future",
 }
@@ -50,6 +50,11 @@ def _overall(found: Sequence[Verdict]) -> str:
     n_best = sum(always[0] == verdict.best for verdict in able) if always else 0
     one_world = len({verdict.world[:3] for verdict in found}) == 1
     everywhere = f"at all {len(able)} loads" if one_world else f"in all {len(able)} worlds and loads"
+    everywhere += " at which any keeps up" if len(able) < len(found) else ""
+    if not any(verdict.rivals for verdict in able) and len({verdict.best for verdict in able}) == 1:
+        return f"{_bold(able[0].best)} keeps up; there is no other to compare it with."
+    if all(verdict.info in NOT_REAL for verdict in able):
+        return "Nothing to take: no real system knows what those that keep up know."
     if len(able) == 1:
         return f"Take {_bold(able[0].best)}{'' if able[0].decisive else ', or another that cannot be told from it'}."
     if not always:
@@ -61,7 +66,7 @@ def _overall(found: Sequence[Verdict]) -> str:
 
 
 def _not_certain(found: Sequence[Verdict]) -> str:
-    n = sum(not verdict.decisive for verdict in found)
+    n = sum(bool(verdict.alike) for verdict in found)
     return f", though in {n} of them another may be as good" if n else ""
 
 
@@ -107,6 +112,8 @@ def _against(rival: Rival) -> str:
 
 def _small(verdict: Verdict) -> str:
     parts = [_counts(verdict)]
+    if verdict.one_training:
+        parts.append(f"Trained only once, with luck that is not counted: {_names(verdict.one_training)}.")
     if verdict.best and verdict.info in KNOWS:
         parts.append(f"It {KNOWS[verdict.info]}.")
     if verdict.unreal:
@@ -120,7 +127,7 @@ def _small(verdict: Verdict) -> str:
 
 
 def _counts(verdict: Verdict) -> str:
-    seeds = f", {verdict.n_seeds} training seeds" if verdict.n_seeds > 1 else ""
+    seeds = f", {verdict.n_seeds} seeds" if verdict.n_seeds > 1 else ""
     return f"{verdict.n_traces} trace{'s' * (verdict.n_traces != 1)}{seeds}."
 
 

@@ -64,7 +64,7 @@ def _content(report: Report, material: Material, drawn: list[html.Drawn]) -> htm
     )
     return html.Content(
         title=TITLES[report.kind],
-        lead=f"{WHAT} {read}.",
+        lead=f"{read}." if found.rows.empty and found.capacities.empty and len(found.returns) else f"{WHAT} {read}.",
         verdicts=list(verdicts(material)) if len(material.table) else [],
         tables=report.tables,
         drawn=drawn,

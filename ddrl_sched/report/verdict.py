@@ -42,6 +42,7 @@ class Verdict:
     behind: tuple[str, ...]  # overloaded, or with queues that still grow at the end
     n_traces: int
     n_seeds: int
+    one_training: tuple[str, ...] = ()  # learners among them that were trained once, whose luck no interval holds
 
     @property
     def alike(self) -> list[str]:
@@ -81,7 +82,16 @@ def _verdict(material: Material, world: ScenarioKey, means: pd.DataFrame) -> Ver
         behind=tuple(str(name) for name in means.scheduler[behind]),
         n_traces=int(first.n_traces),
         n_seeds=int(first.n_seeds),
+        one_training=_trained_once(material.rows, world, names),
     )
+
+
+def _trained_once(rows: pd.DataFrame, world: ScenarioKey, names: Sequence[str]) -> tuple[str, ...]:
+    if "learned" not in rows:
+        return ()
+    of_world = rows[(rows.scenario_hash == world.scenario_hash) & rows.learned.astype(bool)]
+    seeds = of_world.groupby("scheduler").seed.nunique()
+    return tuple(name for name in names if seeds.get(name, 0) == 1)
 
 
 def _rivals(rows: pd.DataFrame, world: ScenarioKey, names: Sequence[str]) -> list[Rival]:

@@ -127,7 +127,9 @@ def test_rows_stand_in_descending_order_with_words_at_the_ends():
     column = drawn.column("capacity")
     texts = [cell_text(column, cell) for cell in drawn.cells("capacity")]
     assert (texts[0], texts[-1]) == ("at least 0.8", "below 0.4")
-    assert [cell.best for cell in drawn.cells("capacity")] == [False, True, False, False]
+    assert not any(cell.best for cell in drawn.cells("capacity"))  # how much "at least" is nobody knows
+    (known,) = capacity_tables(table[table.scheduler != "always"])
+    assert [cell.best for cell in known.cells("capacity")] == [True, False, False]
     assert list(load_rows(df)[lambda t: t.scheduler == "middle"].late_rate) == pytest.approx([0.001, 0.011, 0.1])
 
 

@@ -3,13 +3,15 @@
 import math
 import xml.etree.ElementTree as ET
 
+import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import LogNorm
 
 from ddrl_sched.report.chart import MAX_LINES, MAX_ROWS, bounds, slug
 from ddrl_sched.report.comparison import report_rows
-from ddrl_sched.report.draw import as_pdf, as_svg, picture
+from ddrl_sched.report.draw import DARKEST, WHITE_FROM, as_pdf, as_svg, picture
 from ddrl_sched.report.figures import charts
 from ddrl_sched.report.material import Material, short, short_titles
 from ddrl_sched.report.worlds import ScenarioKey
@@ -121,6 +123,27 @@ def test_servers_used_and_asked(three_loads):
     assert (used.name, asked.name) == ("used", "asked before")
     expected = three_loads.rows.mean_servers.iloc[0]
     np.testing.assert_allclose(used.values, [expected] * 3)
+
+
+def test_numbers_of_the_heat_map_can_be_read_on_every_shade():
+    assert all(contrast_of_text(1 + step / 50) > 4.4 for step in range(200))
+
+
+def contrast_of_text(times_the_best):
+    """Contrast ratio (WCAG 2) of the number in a cell."""
+    light = np.array(matplotlib.colormaps["Blues"](LogNorm(1.0, DARKEST * 1.3)(times_the_best)))[:3]
+    linear = np.where(light <= 0.03928, light / 12.92, ((light + 0.055) / 1.055) ** 2.4)
+    behind = 0.05 + linear @ [0.2126, 0.7152, 0.0722]
+    return 1.05 / behind if times_the_best > WHITE_FROM else behind / 0.05
+
+
+def test_at_a_glance_nobody_overloaded_is_framed():
+    made = material(
+        *(at(load, "fast", [0.5, 0.6], caused_load=1.2) for load in (0.3, 0.6)),
+        *(at(load, "slow", [1.0, 1.1]) for load in (0.3, 0.6)),
+    )
+    (panel,) = by_name(made)["at-a-glance"].panels
+    assert dict(zip(panel.rows, panel.best, strict=True)) == {"fast": (False, False), "slow": (True, True)}
 
 
 def test_all_worlds_at_a_glance_are_relative_to_the_best_of_each(three_loads):

@@ -8,10 +8,12 @@ import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import ddrl_sched as ddrl
 from ddrl_sched.config import InputError
+from ddrl_sched.jobs import records, schemas
 from ddrl_sched.report.about_runs import commands
 from ddrl_sched.report.html_words import verdict_section
 from ddrl_sched.report.tables import main
@@ -19,6 +21,7 @@ from ddrl_sched.report.verdict import verdicts
 from tests.hostile_folders import write_run
 from tests.jobs.test_records import eval_frame, job
 from tests.paths import REPOSITORY
+from tests.report.test_capacity import rows as capacity_rows
 from tests.report.test_figures import at, material
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
@@ -206,6 +209,13 @@ def test_what_no_real_system_knows_is_not_recommended():
     assert re.search(r"83\.\d % \[[\d., ]+\] more delay than exact", text)
 
 
+def test_what_no_real_system_knows_is_not_recommended_even_where_there_is_nothing_else():
+    found = found_of(at(0.6, "exact", [0.5, 0.6], info="running"), at(0.6, "seer", [1.0, 1.1], info="clairvoyant"))
+    text = words(found)
+    assert "Nothing to take: no real system knows what those that keep up know." in text
+    assert "Take exact" not in text
+
+
 def test_who_does_not_keep_up_is_not_recommended_even_with_the_least_mean():
     made = material(
         at(0.6, "fast", [0.5, 0.6, 0.7], info="own", caused_load=1.2), at(0.6, "slow", [1.0, 1.1, 1.2], info="own")
@@ -232,6 +242,33 @@ def test_over_several_loads_one_name_stands_first():
     assert "choose by the load" in words(found_of(*turned))
 
 
+def test_who_stands_alone_is_compared_with_nobody():
+    alone = [at(load, "a", [1.0, 1.1, 1.2], info="own") for load in (0.3, 0.6)]
+    for some in (alone[:1], alone):
+        text = words(found_of(*some))
+        assert "a keeps up; there is no other to compare it with." in text
+        assert "cannot be told" not in text
+        assert "another may be as good" not in text
+    full = at(0.9, "a", [1.0, 1.1, 1.2], info="own", caused_load=1.1)
+    others = [at(load, "b", [2.0, 2.1, 2.2], info="own") for load in (0.3, 0.6)]
+    assert "least mean delay at all 2 loads at which any keeps up." in words(found_of(*alone, *others, full))
+
+
+def test_a_card_says_no_more_than_is_known():
+    (one,) = found_of(at(0.6, "jsq", [1.0, 1.1], info="probed", n_seeds=3))
+    text = words([one])
+    assert "2 traces, 3 seeds. It may ask servers for their queues" in text  # repetitions of a rule, not trainings
+
+
+def test_a_single_training_is_named_beside_what_is_certain():
+    frames = [at(0.6, "drl", [1.0, 1.1, 1.2], info="own", learned=True), at(0.6, "eft", [2.0, 2.2, 2.4], info="own")]
+    (one,) = found_of(*frames)
+    assert one.decisive
+    assert "Trained only once, with luck that is not counted: drl." in words([one])
+    frames[0] = at(0.6, "drl", [1.0, 1.1, 1.2], info="own", learned=True, n_seeds=2)
+    assert "Trained only once" not in words(found_of(*frames))
+
+
 def test_one_trace_tells_nothing_about_luck():
     (one,) = found_of(at(0.6, "a", [1.0], info="own"), at(0.6, "b", [2.0], info="own"))
     assert not one.decisive
@@ -250,6 +287,28 @@ def test_commands_join_schedulers_and_quote_words():
         "ddrl sweep scheduler=eft 'baselines=[a,b]' workload.load=0.6",
         "ddrl sweep 'scheduler=x; rm -rf /' workload.load=0.7",
     ]
+
+
+def test_a_page_of_capacities_says_how_to_repeat_them(tmp_path):
+    for name in ("a", "b"):
+        late = capacity_rows([[10, 10], [1000, 1000], [5000, 5000]], scheduler=name)
+        alone(tmp_path / "runs" / name, late, "capacity", overrides=[f"scheduler={name}", "capacity=p99"])
+    text = page_of(tmp_path / "runs", tmp_path / "out")
+    assert "<code>ddrl sweep scheduler=a,b capacity=p99</code>" in text
+
+
+def test_a_page_of_returns_tells_nothing_of_edge_servers(tmp_path):
+    row = dict.fromkeys(schemas.RETURNS_SCHEMA.names, 1) | {"scheduler": "ppo", "scenario_hash": "c"}
+    alone(tmp_path / "runs" / "a", pd.DataFrame([row]), "returns")
+    assert "edge stations" not in page_of(tmp_path / "runs", tmp_path / "out")
+
+
+def alone(folder, rows, table, **changes):
+    """A run folder that holds one table only."""
+    records.write_job(folder, job(**{"job_id": folder.name, "scheduler": rows.scheduler.iloc[0], **changes}))
+    schema = {"capacity": schemas.CAPACITY_SCHEMA, "returns": schemas.RETURNS_SCHEMA}[table]
+    records.write_table(folder / f"{table}.parquet", rows, schema)
+    records.write_manifest(folder)
 
 
 def test_settings_that_differ_are_listed(tmp_path):

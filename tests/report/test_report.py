@@ -174,6 +174,16 @@ def test_notes_say_what_the_numbers_do_not():
     assert "base in" not in text  # five traces, no training: nothing to say
 
 
+def test_a_note_says_that_one_trace_cannot_tell_whether_queues_grow():
+    for late, said in ((9.0, True), (0.5, False), (math.nan, False)):
+        notes = []
+        report_rows(rows("eft", [1.0], queue_early=1.0, queue_late=late), [], notes)
+        assert any("queues grow, but one trace cannot tell (stable): eft in" in note for note in notes) == said
+    notes = []
+    report_rows(rows("eft", [1.0, 1.0], queue_early=1.0, queue_late=9.0), [], notes)
+    assert not any("queues grow" in note for note in notes)  # said by the state
+
+
 def test_long_lists_of_places_are_cut():
     frame = together(*(rows("one", [1.0], load=i / 10, scenario_hash=str(i)) for i in range(1, 8)))
     notes = []
@@ -345,6 +355,15 @@ def test_only_loads_at_which_all_compared_are_stable_count():
         "means over loads (edge5, x, clean) are without load 0.9, where not stable: good; "
         "without bad: stable at no load"
     ]
+
+
+def test_no_note_tells_of_means_over_loads_that_are_not_there():
+    frames = [rows("eft", [1.0, 1.1], scenario_hash=str(x), load=x, caused_load=x) for x in (0.5, 1.0)]
+    other = [rows("local", [2.0, 2.1], scenario_hash=str(x), load=x, caused_load=0.4) for x in (0.5, 1.0)]
+    here = rows("base", [1.0, 1.2], scenario_hash="elsewhere", scenario="elsewhere", load=0.5)
+    notes = []
+    assert over_loads(report_rows(together(*frames, *other, here), ["base"]), notes).empty
+    assert notes == []
 
 
 def test_the_best_is_bold_only_where_the_page_can_show_it():
