@@ -94,7 +94,8 @@ def shown(value: object) -> str:
 
 def clean(text: object) -> str:
     """Text that is safe to print on one line: control, format and other invisible characters become "?"."""
-    return "".join(c if c.isprintable() else "?" for c in str(text))
+    word = str(text)
+    return word if word.isprintable() else "".join(c if c.isprintable() else "?" for c in word)
 
 
 def near(word: object, known: Iterable[str], above: str = "") -> str:

@@ -66,7 +66,8 @@ def report_rows(
     remarks: dict[str, list[str]] = {}
     table = DelayTable(pd.DataFrame(columns=["row", "bin", "count"]) if delays is None else delays)
     rows: list[Record] = []
-    for key, group in by_load(df):
+    needed = [*SCENARIO, *(name for name in (*INPUT_COLUMNS, "baselines") if name in df and name not in SCENARIO)]
+    for key, group in by_load(df[needed]):
         names = list(dict.fromkeys(baselines)) or _baselines_of_jobs(group)
         rows += _World(key, group, table, remarks).rows(names)
     if notes is not None:
@@ -111,15 +112,21 @@ def over_loads(rows: pd.DataFrame, notes: list[str] | None = None) -> pd.DataFra
 def _means(world: Record, rows: pd.DataFrame, n_loads: int) -> list[Record]:
     """Rows of a world, the best first."""
     ends = ["reduction_pct", "reduction_lo_pct", "reduction_hi_pct"]
-    means = [
-        world | {"scheduler": name, "baseline": baseline, **of_pair[ends].mean()}
-        for (name, baseline), of_pair in rows.groupby(["scheduler", "baseline"])
-        if len(of_pair) == n_loads and of_pair[ends].notna().all(axis=None)
-    ]
+    values = rows[ends].to_numpy(float)
+    means: list[Record] = []
     best: dict[str, float] = {}
-    for row in means:
-        best[row["scheduler"]] = max(best.get(row["scheduler"], -math.inf), row["reduction_pct"])
+    for (name, baseline), at in rows.groupby(["scheduler", "baseline"]).indices.items():
+        if len(at) == n_loads and not np.isnan(values[at]).any():
+            of_pair = _mean_of(values[at])
+            means.append(world | {"scheduler": name, "baseline": baseline, **dict(zip(ends, of_pair, strict=True))})
+            best[str(name)] = max(best.get(str(name), -math.inf), of_pair[0])
     return sorted(means, key=lambda row: -best[str(row["scheduler"])])
+
+
+def _mean_of(values: np.ndarray) -> list[float]:
+    """Of each column."""
+    means: list[float] = [float(column.sum() / len(column)) for column in values.T]
+    return means
 
 
 def _left_out(unstable: pd.DataFrame, never: Sequence[str], world: str) -> list[str]:
@@ -136,7 +143,8 @@ def _names(schedulers: Iterable[str]) -> str:
 def captions(df: pd.DataFrame) -> dict[str, str]:
     """{scenario_hash: caption} of a table; real arrivals are named with the factor by which they were stretched."""
     texts = {}
-    for (scenario, workload, rule, scenario_hash, load_), group in df.groupby(SCENARIO):
+    needed = df[[*SCENARIO, "cluster", "trace", "realised_load", "time_scale"]]
+    for (scenario, workload, rule, scenario_hash, load_), group in needed.groupby(SCENARIO):
         text = f"{title(scenario, workload, rule, load_)} (realised {_realised(group):.3g})"
         low, high = group.time_scale.min(), group.time_scale.max()
         if (low, high) != (1, 1):

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from ddrl_sched.report.comparison import PERCENTILES, WORLD, first_places
@@ -14,59 +15,77 @@ from ddrl_sched.report.worlds import SCENARIO, ScenarioKey, load_text
 
 BEST = ("mean_delay_s", "p95_delay_s", "p99_delay_s", "late_rate")  # columns whose least value is the best
 LEVEL = 0.05  # of significance
+Record = Mapping[str, Any]  # a row of report_rows or over_loads, by column
 
 
 def comparison_tables(rows: pd.DataFrame, captions: Mapping[str, str], budgets: Mapping[str, str]) -> Iterator[Table]:
     """A table per world and load of report_rows, under its caption; `budgets` says what trainings took."""
-    for key, group in rows.groupby(SCENARIO, sort=False):
-        scenario = ScenarioKey(*key)
+    worlds: dict[ScenarioKey, list[Record]] = {}
+    for record in records_of(rows):
+        worlds.setdefault(ScenarioKey(*(record[name] for name in SCENARIO)), []).append(record)
+    for scenario, records in worlds.items():
         title = captions.get(scenario.scenario_hash) or scenario.title()
-        trained = [budgets[name] for name in dict.fromkeys(group.scheduler) if name in budgets]
-        yield _comparison(group, title, scenario._asdict(), trained)
-        yield _details(group, title, scenario._asdict())
-        if (group.baseline != "").any():
-            yield _pairs(group, title, scenario._asdict())
+        trained = [budgets[name] for name in _first_of_each(records) if name in budgets]
+        yield _comparison(records, title, scenario._asdict(), trained)
+        yield _details(records, title, scenario._asdict())
+        if any(record["baseline"] != "" for record in records):
+            yield _pairs(records, title, scenario._asdict())
+
+
+def records_of(frame: pd.DataFrame) -> list[Record]:
+    """The rows of a frame by column, as to_dict("records") has them, but much faster where texts are."""
+    columns = [frame[name].to_numpy().tolist() for name in frame]
+    return [dict(zip(frame.columns, values, strict=True)) for values in zip(*columns, strict=True)]
 
 
 def over_loads_tables(means: pd.DataFrame, rows: pd.DataFrame) -> Iterator[Table]:
     """A table per world of over_loads; `rows`: those of report_rows."""
     for world, group in means.groupby(WORLD, sort=False):
         of_world = rows[(rows[WORLD] == list(world)).all(axis=1)]
-        baselines = _baselines(of_world)
+        baselines = _baselines(records_of(of_world[["baseline", "reduction_pct"]]))
         every = ", ".join(load_text(float(load)) for load in group.loads.iloc[0].split(", "))
         title = "{}, workload {}, rule {}".format(*world) + f": means over the loads {every}"
         columns = (Column("scheduler", "scheduler", "text"), *map(_reduction_column, baselines))
         table_rows = []
-        for name, of_one in group.groupby("scheduler", sort=False):
-            gains = {record["baseline"]: record for record in of_one.to_dict("records")}
+        by_name: dict[str, dict[str, Record]] = {}
+        for record in records_of(group):
+            by_name.setdefault(record["scheduler"], {})[record["baseline"]] = record
+        for name, gains in by_name.items():
             table_rows.append(Row((Cell(name), *(_reduction(gains.get(baseline)) for baseline in baselines))))
         yield Table("over_loads", title, columns, tuple(table_rows), about=dict(zip(WORLD, world, strict=True)))
 
 
-def _comparison(group: pd.DataFrame, title: str, about: Mapping[str, Value], trained: Sequence[str]) -> Table:
+def _first_of_each(records: Sequence[Record]) -> dict[str, Record]:
+    """{scheduler: its first row}."""
+    firsts: dict[str, Record] = {}
+    for record in records:
+        firsts.setdefault(record["scheduler"], record)
+    return firsts
+
+
+def _comparison(records: Sequence[Record], title: str, about: Mapping[str, Value], trained: Sequence[str]) -> Table:
     """Reductions stand last, so that a narrow page has them in a table of their own."""
-    scale, unit = _unit(group)
-    baselines = _baselines(group)
+    scale, unit = _unit(records)
+    baselines = _baselines(records)
     columns = (*_columns(scale, unit), *map(_reduction_column, baselines))
-    records = group.to_dict("records")
     gains = {(record["scheduler"], record["baseline"]): record for record in records}
-    firsts = {record["scheduler"]: record for record in reversed(records)}
-    names = dict.fromkeys(record["scheduler"] for record in records)
-    rows = [_row(firsts[name], [gains[name, baseline] for baseline in baselines]) for name in names]
+    firsts = _first_of_each(records).items()
+    rows = [_row(first, [gains[name, baseline] for baseline in baselines]) for name, first in firsts]
     notes = [*_verdict(records), *_legend(rows)]
     notes += [f"CPU time of training: {'; '.join(trained)}."] if trained else []
     return Table("comparison", title, columns, tuple(mark_best(rows, columns, BEST)), tuple(notes), about)
 
 
-def _unit(group: pd.DataFrame) -> tuple[int, str]:
-    """That of the schedulers which are not overloaded, if there are any."""
-    able = group.mean_delay_s[group.state != OVERLOADED]
-    return unit_of((able if len(able) else group.mean_delay_s).median())
+def _unit(records: Sequence[Record]) -> tuple[float, str]:
+    """The unit of delays of a table: that of the schedulers which are not overloaded, if there are any."""
+    able = [record for record in records if record["state"] != OVERLOADED]
+    return unit_of(float(np.nanmedian([record["mean_delay_s"] for record in able or records])))
 
 
-def _baselines(rows: pd.DataFrame) -> list[str]:
+def _baselines(records: Sequence[Record]) -> list[str]:
     """Those that were run; notes name the others."""
-    return [str(name) for name in dict.fromkeys(rows.baseline[rows.reduction_pct.notna()]) if name]
+    run = dict.fromkeys(record["baseline"] for record in records if not math.isnan(record["reduction_pct"]))
+    return [str(name) for name in run if name]
 
 
 def _verdict(records: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -95,9 +114,9 @@ def _legend(rows: Sequence[Row]) -> Iterator[str]:
         yield ROUGH_NOTE
 
 
-def _details(group: pd.DataFrame, title: str, about: Mapping[str, Value]) -> Table:
+def _details(records: Sequence[Record], title: str, about: Mapping[str, Value]) -> Table:
     """Percentiles with intervals, interquartile means, loads and queues."""
-    scale, unit = _unit(group)
+    scale, unit = _unit(records)
     columns = (
         Column("scheduler", "scheduler", "text"),
         Column("state", "state", "text"),
@@ -109,7 +128,7 @@ def _details(group: pd.DataFrame, title: str, about: Mapping[str, Value]) -> Tab
         Column("iqm_delay_s", "interquartile mean of seeds", unit=unit, scale=scale, interval=True),
     )
     rows = []
-    for record in group.drop_duplicates("scheduler").to_dict("records"):
+    for record in _first_of_each(records).values():
         counts = [Cell(record[name]) for name in ("scheduler", "state", "caused_load", "queue_growth", "n_tasks")]
         needed = [Cell(record[f"{name}_tasks_needed"]) for name in PERCENTILES]
         tails = [_percentile(record, name) for name in PERCENTILES]
@@ -117,7 +136,7 @@ def _details(group: pd.DataFrame, title: str, about: Mapping[str, Value]) -> Tab
     return Table("details", f"{title}: tails, loads, seeds", columns, tuple(rows), tuple(_legend(rows)), about, True)
 
 
-def _pairs(group: pd.DataFrame, title: str, about: Mapping[str, Value]) -> Table:
+def _pairs(records: Sequence[Record], title: str, about: Mapping[str, Value]) -> Table:
     """Every scheduler against every baseline."""
     columns = (
         Column("pair", "scheduler", "text"),
@@ -127,7 +146,9 @@ def _pairs(group: pd.DataFrame, title: str, about: Mapping[str, Value]) -> Table
         Column("better_pct", "probability of improvement", "percent", "%", interval=True),
     )
     rows = []
-    for record in group[(group.scheduler != group.baseline) & group.reduction_pct.notna()].to_dict("records"):
+    for record in records:
+        if record["scheduler"] == record["baseline"] or math.isnan(record["reduction_pct"]):
+            continue
         reduction = _reduction(record)._replace(differs=record["p_holm"] < LEVEL)
         cells = (reduction, Cell(record["p_holm"]), Cell(record["detectable_pct"]), _estimate(record, "better_pct"))
         rows.append(Row((Cell(f"{record['scheduler']} vs {record['baseline']}"), *cells), record["state"]))

@@ -80,14 +80,13 @@ def delay_tail(material: Material) -> Iterator[Chart]:
     """The share of tasks that take longer than a delay, a panel for each world and load."""
     if material.delays.empty:
         return
-    of_row = material.rows.loc[material.delays["row"], ["scenario_hash", "scheduler"]]
-    counted = material.delays.assign(
-        scenario_hash=of_row.scenario_hash.to_numpy(), scheduler=of_row.scheduler.to_numpy()
-    )
-    counted = counted[counted.scheduler.isin(material.lines)]
-    sums = counted.groupby(["scenario_hash", "scheduler", "bin"], sort=True)["count"].sum()
-    found = set(sums.index.get_level_values(0))
-    worlds = material.some_worlds(found)
+    of_lines = material.rows.loc[material.rows.scheduler.isin(material.lines), ["scenario_hash", "scheduler"]]
+    of_lines = of_lines[of_lines.index.isin(material.delays["row"].unique())]
+    worlds = material.some_worlds(set(of_lines.scenario_hash))
+    of_lines = of_lines[of_lines.scenario_hash.isin([key.scenario_hash for key in worlds])]
+    counted = material.delays[material.delays["row"].isin(of_lines.index)]
+    named = {name: of_lines[name].loc[counted["row"]].to_numpy() for name in of_lines}
+    sums = counted.assign(**named).groupby(["scenario_hash", "scheduler", "bin"], sort=True)["count"].sum()
     scale, unit = unit_of(float(material.means.mean_delay_s.median()))
     panels = []
     for key in worlds:

@@ -209,32 +209,37 @@ def _concatenate(folders: Sequence[Folder], name: str) -> pd.DataFrame:
 
 def _delays(folders: Sequence[Folder], rows: pd.DataFrame) -> pd.DataFrame:
     """Histograms of the rows that count: `row` is their index."""
-    parts = []
-    by_folder = rows.groupby("folder").eval_row
+    parts: list[Columns] = []
+    labels, eval_row = rows.index.to_numpy(), rows.eval_row.to_numpy()
+    places = rows.groupby("folder").indices
     for folder in folders:
-        if "delays" not in folder.tables or folder.about["folder"] not in by_folder.groups:
+        at = places.get(folder.about["folder"])
+        if at is None or "delays" not in folder.tables:
             continue
-        of_folder = by_folder.get_group(folder.about["folder"])
         index = np.full(n_rows(folder.tables["eval"]), -1)
-        index[of_folder.to_numpy()] = of_folder.index
+        index[eval_row[at]] = labels[at]
         table = folder.tables["delays"] | {"row": index[folder.tables["delays"]["row"]]}
-        parts.append(pd.DataFrame(table)[table["row"] >= 0])
+        kept = table["row"] >= 0
+        parts.append(table if kept.all() else {name: column[kept] for name, column in table.items()})
     return _concatenated(parts, DELAYS_SCHEMA.names)
 
 
 def _timelines(folders: Sequence[Folder], rows: pd.DataFrame) -> pd.DataFrame:
     """Timelines of the folders of which rows count, under the names of their scenario."""
-    names = rows.drop_duplicates("folder").set_index("folder")[["scheduler", *SCENARIO]]
-    parts = [
-        pd.DataFrame(folder.tables["timeline"]).assign(**names.loc[place].to_dict(), folder=place)
-        for folder in folders
-        if "timeline" in folder.tables and (place := folder.about["folder"]) in names.index
-    ]
-    return _concatenated(parts, TIMELINE_COLUMNS)
+    shared = ["scheduler", *SCENARIO, "folder"]
+    firsts = rows[shared].drop_duplicates("folder")
+    place = {name: number for number, name in enumerate(firsts.folder)}
+    used = [folder for folder in folders if "timeline" in folder.tables and folder.about["folder"] in place]
+    found = _concatenated([folder.tables["timeline"] for folder in used], TIMELINE_SCHEMA.names)
+    lengths = [n_rows(folder.tables["timeline"]) for folder in used]
+    of_row = np.repeat([place[folder.about["folder"]] for folder in used], lengths).astype(np.int64)
+    return found.assign(**{name: firsts[name].array[of_row] for name in shared})[TIMELINE_COLUMNS]
 
 
-def _concatenated(parts: Sequence[pd.DataFrame], columns: Sequence[str]) -> pd.DataFrame:
-    return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
+def _concatenated(parts: Sequence[Columns], columns: Sequence[str]) -> pd.DataFrame:
+    if not parts:
+        return pd.DataFrame(columns=columns)
+    return pd.DataFrame({name: np.concatenate([part[name] for part in parts]) for name in columns})
 
 
 def _newest_returns(folders: Sequence[Folder], notes: list[str]) -> pd.DataFrame:
@@ -327,7 +332,9 @@ def _newest_evaluations(folders: Sequence[Folder], notes: list[str]) -> pd.DataF
         notes.append(f"{folder}: {len(some)} rows of {scheduler} left out, {why}: the newer {winner} counts")
     if rows[kept].code_version.nunique() > 1:
         notes.append("results of different versions of the code stand side by side")
-    for (scheduler, *world), some in rows[kept].groupby(["scheduler", "scenario", "workload", "rule"]):
+    of_name = ["scheduler", "scenario", "workload", "rule"]
+    n_trainings = rows[kept].groupby(of_name).trained_by.transform("nunique")
+    for (scheduler, *world), some in rows[kept][n_trainings > 1].groupby(of_name):
         trainings = some.drop_duplicates("trained_by").settings
         if len(trainings) > 1:
             what = diff_text(list(trainings), "train.") or "train"

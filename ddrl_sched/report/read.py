@@ -5,12 +5,14 @@ schema of `jobs.records` and fit the manifest; links, pipes and devices are not 
 """
 
 import hashlib
+import json
 import math
 import os
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -123,7 +125,7 @@ def _shared_columns(job: JobRecord, folder: Path) -> dict[str, Any]:
     """Columns that all rows of a job share. `settings`: flattened; `changes`: those in the name of its world."""
     created = datetime.fromisoformat(job["created"])
     settings = by_content(without_claims(job["settings"]), NOT_IDENTITY)
-    counted = [by_content(settings), job["scenario_hash"]]  # which knows the content of files
+    counted = by_content(settings) | {"": job["scenario_hash"]}  # which knows the content of files
     learns_by = canonical_hash([_training_identity(settings.get("train"))])[:16] if job["learned"] else ""
     return {
         "job_id": clean(job["job_id"]),
@@ -133,7 +135,7 @@ def _shared_columns(job: JobRecord, folder: Path) -> dict[str, Any]:
         "code_version": clean(job["code_version"]),
         "created": created.replace(tzinfo=created.tzinfo or UTC).timestamp(),
         "folder": clean(folder),
-        "variant": f"{canonical_hash(counted)[:16]} {clean(job['code_version'])}",
+        "variant": f"{_hash_of_groups(counted)[:16]} {clean(job['code_version'])}",
         "trained_by": learns_by,
         "settings": flatten(settings),
         "inputs": _own_inputs(job),
@@ -141,6 +143,16 @@ def _shared_columns(job: JobRecord, folder: Path) -> dict[str, Any]:
         **budget_of(job),
         "changes": override_changes(job, ("env.",), ("env.rule",)) | input_files(job["settings"]),
     }
+
+
+def _hash_of_groups(settings: Mapping[str, object]) -> str:
+    """canonical_hash of the hashes of all groups, of which most are the same in the jobs of a sweep."""
+    return canonical_hash({key: _hash_of_json(json.dumps(value)) for key, value in settings.items()})
+
+
+@lru_cache(maxsize=1024)
+def _hash_of_json(text: str) -> str:
+    return canonical_hash(json.loads(text))
 
 
 def _provenance(job: JobRecord) -> dict[str, object]:

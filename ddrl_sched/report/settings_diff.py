@@ -7,8 +7,9 @@ import hashlib
 import json
 import re
 import unicodedata
-from collections.abc import Collection, Iterator, Mapping
-from itertools import islice
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from functools import lru_cache
+from itertools import chain, islice
 
 from ddrl_sched.config import MAX_SHOWN, clean
 from ddrl_sched.run.settings import MAX_NAME
@@ -16,13 +17,27 @@ from ddrl_sched.run.settings import MAX_NAME
 MAX_KEYS = 1000  # of one job that are compared; real jobs have some hundred
 MAX_NAMED_KEYS = 4  # named in a note
 MAX_LIST_ITEMS = 3  # shown of a long list
+MAX_REMEMBERED = 20_000  # characters of a group of settings; jobs of one sweep have most groups in common
 
 FlatSettings = Mapping[str, str]  # dotted key -> text of its value, equal for equal values; a list is one value
 
 
 def flatten(settings: object) -> FlatSettings:
     """Flatten the settings of a job (parsed JSON) to dotted keys and comparable texts."""
-    return dict(islice(_flat_items(settings, ""), MAX_KEYS))
+    if not isinstance(settings, dict) or not settings:
+        return dict(_flat_items(settings, ""))
+    groups = (_flat_group(json.dumps({key: settings[key]})) for key in sorted(settings))
+    return dict(islice(chain.from_iterable(groups), MAX_KEYS))
+
+
+def _flat_group(text: str) -> Iterable[tuple[str, str]]:
+    """Keys and texts of a group of settings, {key: group} as JSON."""
+    return _remembered(text) if len(text) <= MAX_REMEMBERED else _flat_items(json.loads(text), "")
+
+
+@lru_cache(maxsize=1024)
+def _remembered(text: str) -> tuple[tuple[str, str], ...]:
+    return tuple(_flat_items(json.loads(text), ""))
 
 
 def _flat_items(value: object, above: str) -> Iterator[tuple[str, str]]:

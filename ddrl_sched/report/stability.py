@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ddrl_sched.report.statistics import Table as Rows
+from ddrl_sched.report.statistics import units_of
 
 STABLE, BACKLOGGED, OVERLOADED = "stable", "backlogged", "overloaded"
 GROWTH = 1.5  # of queues: late over early. Queues that grow steadily have 7/3, those of a load of 1 sqrt(7/3) = 1.53
@@ -27,9 +28,8 @@ def state_of(rows: Rows) -> State:
     those of the second by more than GROWTH, and so over traces (one-sided paired t test at LEVEL). Stable: neither.
     """
     load = float(np.mean(rows["caused_load"]))
-    units = np.stack([rows["cluster"], rows["trace"]], axis=1)
-    _, unit, n_rows = np.unique(units, axis=0, return_inverse=True, return_counts=True)
-    every = [np.bincount(unit.reshape(-1), rows[name]) / n_rows for name in ("queue_early", "queue_late")]
+    _, unit, n_rows = units_of(np.asarray(rows["cluster"]), np.asarray(rows["trace"]))
+    every = [np.bincount(unit, rows[name]) / n_rows for name in ("queue_early", "queue_late")]
     early, late = (queue[~np.isnan(every).any(axis=0)] for queue in every)
     growth = float(late.mean() / early.mean()) if early.sum() > 0 else math.nan
     if load >= 1:

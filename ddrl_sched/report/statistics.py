@@ -29,16 +29,19 @@ import numpy.typing as npt
 from ddrl_sched.seeding import stream
 
 Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 Table = Mapping[str, Any]  # column -> [rows]
 
 N_RESAMPLES = 10_000
 MAX_CLUSTERS = 2_000  # neighbours are resampled together beyond that
 MAX_SEEDS = 1_000  # likewise
 NORMAL_DOF = 1e9  # degrees of freedom beyond which t is normal
+REMEMBERED = 256  # schedulers of a world, of which each is met once for every baseline
 CHUNK_CELLS = 4_000_000  # resamples x clusters that are held as float64 at a time
 
 # 97.5 % quantiles of Student's t; in between linear in 1 / degrees of freedom, which errs to the wide side
 _T_DOF = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15, 20, 30, 60, 120, math.inf)
+_T_BY = np.array([1 / dof for dof in reversed(_T_DOF)])
 _T_975 = (12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281, 2.1788, 2.1314, 2.0860,
           2.0423, 2.0003, 1.9799, 1.9600)  # fmt: skip
 
@@ -121,8 +124,7 @@ def delay_sums(rows: Table) -> DelaySums:
     n_tasks = np.asarray(rows["n_tasks"], np.float64)
     delay_s = np.asarray(rows["mean_delay_s"], np.float64) * n_tasks
     n_seeds = len(np.unique(seed))
-    units, unit, n_rows = np.unique(np.stack([cluster, trace], 1), axis=0, return_inverse=True, return_counts=True)
-    unit = unit.reshape(-1)
+    units, unit, n_rows = units_of(cluster, trace)
     whole = n_rows == n_seeds  # [U]
     notes: tuple[str, ...] = ()
     if whole.any():
@@ -144,6 +146,17 @@ def delay_sums(rows: Table) -> DelaySums:
         n_seeds=n_seeds,
         notes=notes,
     )
+
+
+def units_of(cluster: Ints, trace: Ints) -> tuple[Ints, Ints, Ints]:
+    """Pairs (cluster, trace) [U, 2] in ascending order, the pair of each row [rows], rows of each pair [U]."""
+    order = np.lexsort((trace, cluster))
+    pairs = np.stack([cluster, trace], 1)[order]
+    first = np.ones(len(pairs), dtype=np.bool_)
+    first[1:] = (pairs[1:] != pairs[:-1]).any(axis=1)
+    unit = np.empty(len(pairs), np.int64)
+    unit[order] = np.cumsum(first) - 1
+    return pairs[first], unit, np.bincount(unit, minlength=int(first.sum()))
 
 
 def common_traces(one: DelaySums, other: DelaySums) -> tuple[DelaySums, DelaySums]:
@@ -199,7 +212,7 @@ def task_mean(rows: Table, column: str) -> float:
 
 def t_975(dof: float) -> float:
     """97.5 % quantile of Student's t at `dof` >= 1 degrees of freedom (at most 5 % too large between table entries)."""
-    return float(np.interp(1 / dof, [1 / d for d in reversed(_T_DOF)], _T_975[::-1]))
+    return float(np.interp(1 / dof, _T_BY, _T_975[::-1]))
 
 
 def _cut(sums: DelaySums, units: set[tuple[int, int]]) -> DelaySums:
@@ -260,10 +273,13 @@ def _by_cluster(values: Floats, cluster: npt.NDArray[np.int64]) -> Floats:
 
 def group_starts(cluster: npt.NDArray[np.int64], most: int) -> npt.NDArray[np.int64]:
     """Where groups of traces begin, sorted by cluster [U]: a cluster each, or several where there are too many."""
-    starts = np.flatnonzero(np.r_[True, cluster[1:] != cluster[:-1]])
+    new = np.ones(len(cluster), dtype=np.bool_)
+    new[1:] = cluster[1:] != cluster[:-1]
+    starts = np.flatnonzero(new)
     return starts[:: math.ceil(len(starts) / most)]
 
 
+@lru_cache(maxsize=REMEMBERED)
 def _cluster_effects(sums: DelaySums) -> Floats:
     """[C] first-order effect of each cluster on the log of the mean delay (linearised ratio; their mean is 0)."""
     delay, tasks = (_by_cluster(x, sums.cluster) for x in (sums.delay_s, sums.n_tasks))  # [S, C]
@@ -272,13 +288,14 @@ def _cluster_effects(sums: DelaySums) -> Floats:
     return effects
 
 
+@lru_cache(maxsize=REMEMBERED)
 def _seed_effects(sums: DelaySums) -> Floats:
     """[S] effect of each seed on the log of the mean delay."""
     ratio: Floats = sums.delay_s.sum(axis=1) / sums.n_tasks.sum(axis=1)
     return ratio / ratio.mean()
 
 
-@lru_cache(maxsize=16)  # a baseline is met once for each scheduler
+@lru_cache(maxsize=REMEMBERED)
 def _resampled_log_means(sums: DelaySums) -> Floats:
     """[resamples] log of the mean delay; row i has the same clusters for every scheduler of a scenario."""
     delay, tasks = _grouped(sums)  # [S, C]

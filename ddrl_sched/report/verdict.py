@@ -8,7 +8,7 @@ import pandas as pd
 from ddrl_sched.report.material import NOT_REAL, Material
 from ddrl_sched.report.robust import holm
 from ddrl_sched.report.stability import STABLE
-from ddrl_sched.report.statistics import Estimate, delay_sums, log_ratio, reduction_pct
+from ddrl_sched.report.statistics import Estimate, delay_sums, log_ratio
 from ddrl_sched.report.worlds import ScenarioKey
 
 LEVEL = 0.05
@@ -96,8 +96,11 @@ def _trained_once(rows: pd.DataFrame, world: ScenarioKey, names: Sequence[str]) 
 
 def _rivals(rows: pd.DataFrame, world: ScenarioKey, names: Sequence[str]) -> list[Rival]:
     """All names but the first, compared with that."""
-    of_world = rows[(rows.scenario_hash == world.scenario_hash) & (rows.load == world.load)]
+    needed = ["scheduler", "stream", "scenario_hash", "seed", "cluster", "trace", "n_tasks", "mean_delay_s"]
+    some_rows = rows[[name for name in needed if name in rows]]
+    of_world = some_rows[(rows.scenario_hash == world.scenario_hash) & (rows.load == world.load)]
     sums = {str(name): delay_sums(some) for name, some in of_world.groupby("scheduler") if name in names}
     best, others = sums[names[0]], [sums[name] for name in names[1:]]
-    p_values = holm([log_ratio(best, other).p_value() for other in others])
-    return [Rival(other.scheduler, reduction_pct(best, other), p) for other, p in zip(others, p_values, strict=True)]
+    spreads = [log_ratio(best, other) for other in others]
+    parts = zip(others, spreads, holm([spread.p_value() for spread in spreads]), strict=True)
+    return [Rival(other.scheduler, spread.reduction_pct(), p) for other, spread, p in parts]
