@@ -1,6 +1,7 @@
 """The command line `ddrl`. Imports typer alone; each command imports what it needs when it runs."""
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -328,6 +329,9 @@ def _plain_errors(debug: bool) -> Iterator[None]:
             yield
     except typer.Exit:
         raise
+    except BrokenPipeError:  # whoever reads the output, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python fails again when it ends
+        sys.exit(128 + signal.SIGPIPE)
     except (Exception, KeyboardInterrupt) as error:
         import traceback
 

@@ -341,3 +341,15 @@ def test_the_wheel_carries_conf_and_data(tmp_path):
         [sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True, check=True
     )
     assert Path(found.stdout.strip()) == tmp_path / "installed" / "ddrl_sched" / "conf"
+
+
+@pytest.mark.parametrize("words", [["list"], ["report", "tests/data/runs_v2", "--wide"]])
+def test_a_reader_that_has_seen_enough_is_no_error(words):
+    """As of `ddrl list | head`: the pipe is closed before anything is read."""
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "ddrl_sched", *words]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, cwd=REPOSITORY, check=False)
+    os.close(write)
+    assert done.returncode == 141
+    assert b"rror" not in done.stderr
