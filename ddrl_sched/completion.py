@@ -10,7 +10,8 @@ import typer
 
 from ddrl_sched.conf_folder import GROUPS, choices, conf_dir
 
-OF_COMMANDS = ("scheduler", "env", "workload", "train", "launcher", "experiment")  # groups chosen by GROUP=NAME
+# groups chosen by GROUP=NAME
+OF_COMMANDS = ("scheduler", "env", "workload", "train", "launcher", "experiment", "capacity")
 OF_SWEEPS = (*OF_COMMANDS, "study")
 
 

@@ -75,7 +75,7 @@ class Step(Settings):
     def trained_folders(self, runs_dir: Path) -> list[Path]:
         """The run folders that it evaluates. InputError if there is none."""
         if self.shipped is not None:
-            return trained(conf_dir().parent / "runs" / "published" / self.shipped)
+            return _shipped(self.shipped)
         return trained(runs_dir / str(self.trained_in))
 
 
@@ -227,6 +227,15 @@ def trained(results: Path) -> list[Path]:
             f"`ddrl sweep study={clean(results.name)} runs_dir={clean(results.parent)}` first"
         )
     return list(first.values())
+
+
+def _shipped(name: str) -> list[Path]:
+    """Run folders of the trained schedulers that come with the repository. InputError in an installation without."""
+    published = conf_dir().parent / "runs" / "published"
+    if not published.is_dir():
+        text = f"{clean(published)}: there is no such folder; results such as {clean(name)} come with the repository"
+        raise InputError(f"shipped: {text}: run the study in a checkout of it")
+    return trained(published / name)
 
 
 def _run(command: Command, hydra_flags: Sequence[str], flags: Flags, *, dry_run: bool) -> int:

@@ -77,6 +77,7 @@ def test_tables_are_rewritten_and_then_found_right(packed, page):
         (["", MARK.format(" | load 7"), "<!-- end -->"], "line 2: no table with 'load 7' in its title"),
         ([MARK.format(" --out x"), "<!-- end -->"], "`ddrl report FOLDER... --format markdown` expected"),
         (["<!-- ddrl sweep a=1 -->", "<!-- end -->"], "`ddrl report FOLDER... --format markdown` expected"),
+        (['<!-- ddrl report "x -->', "<!-- end -->"], "README.md, line 1: No closing quotation"),
         ([MARK.format("").replace("one", "two"), "<!-- end -->"], "runs/published/two: there is no such folder"),
     ],
 )
@@ -164,6 +165,7 @@ def test_a_claim_is_run_from_nothing_and_judged(claims, tmp_path):
         ),
         (("claims", "fast", "cells", []), "claims.fast.cells: must have at least 1 entries"),
         (("claims", "fast", "commands", ["rm -r x"]), "rm -r x: `ddrl sweep ...`, train or eval expected"),
+        (("claims", "fast", "commands", ["rm -r 'x"]), "rm -r 'x: No closing quotation"),
         (("claims", "fast", "commands", ["ddrl sweep scheduler=no"]), "scheduler: there is no 'no'"),
     ],
 )

@@ -208,6 +208,13 @@ def test_a_study_that_cannot_be_meant(words, message):
     assert message in done.stderr
 
 
+def test_an_installation_without_published_results_says_that_they_come_with_the_repository(tmp_path, monkeypatch):
+    study = read_study("quickstart", [CONF])
+    monkeypatch.setattr(module, "conf_dir", lambda: tmp_path / "conf")
+    with pytest.raises(InputError, match="come with the repository"):
+        study.steps[1].trained_folders(tmp_path / "runs")
+
+
 def test_only_a_sweep_runs_a_study():
     done = ddrl("eval", "study=amsa")
     assert done.exit_code == 2

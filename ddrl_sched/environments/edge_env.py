@@ -82,6 +82,7 @@ class EdgeEnv(gymnasium.Env[np.ndarray, np.ndarray | int]):
         super().reset(seed=seed)
         if seed is not None or self._episodes.seeds[0] < 0:
             self._episodes.restart(0, int(self.np_random.integers(2**31)) if seed is None else seed)
+            self._replicas.restart_rule(self._episodes.seeds[0])
         self._replicas.start(0)
         return self._replicas.look()[0], {}
 

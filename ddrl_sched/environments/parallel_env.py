@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from ddrl_sched.api import Value
+from ddrl_sched.config import InputError
 from ddrl_sched.edge.session import Traces
 from ddrl_sched.edge.types import Floats, Ints
 from ddrl_sched.environments.edge_env import Episodes
 from ddrl_sched.environments.faces import face_of, sight_of
+from ddrl_sched.environments.replicas import MOST_TRIES
 from ddrl_sched.environments.settings import edge_settings
 from ddrl_sched.environments.simulation import Simulation
 from ddrl_sched.extras import require
@@ -95,8 +97,8 @@ class EdgeParallelEnv(ParallelEnv):
         """The next episode, or the first one of a seed. `options` are not used."""
         if seed is not None or self._episodes.seeds[0] < 0:
             self._episodes.restart(0, int(np.random.default_rng().integers(2**31)) if seed is None else seed)
-        while not self._begin(self._episodes.draw(0)):
-            pass
+        if not any(self._begin(self._episodes.draw(0)) for _ in range(MOST_TRIES)):
+            raise InputError(f"load, train.episode_slots: {MOST_TRIES} traces in turn have fewer than two rounds")
         self.agents = list(self.possible_agents)
         return self._look()
 

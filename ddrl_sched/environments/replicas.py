@@ -19,7 +19,7 @@ from ddrl_sched.environments.simulation import Simulation
 from ddrl_sched.run.rollout import decide
 
 FEWEST = 3  # tasks of the agent in an episode; traces with fewer are passed over
-_MOST_TRIES = 1000
+MOST_TRIES = 1000
 
 
 class Steps(NamedTuple):
@@ -69,19 +69,23 @@ class Replicas:
 
     def start(self, replica: int) -> None:
         """Begin the next trace of a replica; `look` then sees its first task. Traces with few tasks are passed over."""
-        for _ in range(_MOST_TRIES):
+        for _ in range(MOST_TRIES):
             traces = self._draw(replica)
             valid, origin = traces.tasks.valid[0], traces.tasks.origin[0]
             mine = valid if self._station is None else valid & (origin == self._station)
             if mine.sum() >= FEWEST:
                 break
         else:
-            text = f"{_MOST_TRIES} traces in turn have fewer than {FEWEST} tasks of the agent"
+            text = f"{MOST_TRIES} traces in turn have fewer than {FEWEST} tasks of the agent"
             raise InputError(f"load, train.episode_slots: {text}")
         self.simulation.begin(replica, traces, np.where(mine, 0, -1))
         self._tasks_of[replica] = np.flatnonzero(mine)
         self._turn[replica], self._next[replica] = 0, self._tasks_of[replica][0]
         self._window[replica] = -1
+
+    def restart_rule(self, seed: int) -> None:
+        """Begin the random numbers of a rule that draws anew, so that a seed gives the same episodes each time."""
+        self._rng = np.random.default_rng(seed)
 
     def look(self) -> np.ndarray:
         """[R, O] what is seen of the next task of every replica; a new array."""

@@ -73,6 +73,8 @@ class EdgeVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         for i in range(self.num_envs):
             if seed is not None:
                 self._episodes.restart(i, seed + i if isinstance(seed, int) else int(seed[i]))
+            if seed is not None and i == 0:
+                self._replicas.restart_rule(self._episodes.seeds[0])
             self._replicas.start(i)
         self._ended = np.zeros(self.num_envs, np.bool_)
         return self._replicas.look(), {}

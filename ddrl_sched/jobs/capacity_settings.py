@@ -77,6 +77,8 @@ def resolve(request: Request) -> JobSpec[CapacityJobSettings]:
     asked = validate(CapacitySettings, cast(Mapping[str, object], request.data[GROUP]), GROUP)
     check_plain({GROUP: asked.model_dump()}, request.overrides)
     inner = scheduling_settings.resolve(_without_group(request))
+    if inner.settings.evaluate.tasks:
+        raise InputError("evaluate.tasks: not with capacity, which looks at several loads and keeps no tasks")
     settings = CapacityJobSettings(**{**dict(inner.settings), GROUP: asked})
     _check_world(settings)
     identity = {**inner.identity, "settings": _counting(inner), GROUP: asked.model_dump()}

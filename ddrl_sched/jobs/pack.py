@@ -120,7 +120,8 @@ def _runs(sources: Sequence[Path], weights_below: int) -> dict[str, Run]:
         names = [name for name in KEPT if name in manifest]
         if WEIGHTS in manifest and (folder / WEIGHTS).stat().st_size < weights_below:
             names.append(WEIGHTS)
-        same = found.setdefault(folder.name, Run(folder, job, manifest, names))
+        name = folder.resolve().name  # that of "." and ".." too
+        same = found.setdefault(name, Run(folder, job, manifest, names))
         if same.manifest != manifest:
             raise InputError(f"{clean(same.folder)} and {clean(folder)} have one name and differ: pack them apart")
         if len(found) > MAX_RUNS:

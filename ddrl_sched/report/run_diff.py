@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ddrl_sched.config import clean
-from ddrl_sched.display import width_of
+from ddrl_sched.display import count, width_of
 from ddrl_sched.jobs import records
 from ddrl_sched.jobs.reading import MAX_TABLE_BYTES, SCHEMAS, Columns, check_table, n_rows, parse_table
 from ddrl_sched.report.plain_text import PAGE, aligned, print_lines, seconds, wrapped
@@ -114,11 +114,13 @@ def _same(one: np.ndarray, other: np.ndarray) -> bool:
 def _evaluations(one: Columns, other: Columns, width: int) -> Iterator[str]:
     """For each scenario that both have, means side by side and the paired reduction; then what only one has."""
     hashes = [dict.fromkeys(table["scenario_hash"].tolist()) for table in (one, other)]
-    for scenario in hashes[0]:
-        if scenario in hashes[1]:
-            yield from _scenario(_of(one, scenario), _of(other, scenario), width)
-    apart = [each for each in hashes[0] if each not in hashes[1]]
-    if apart:
+    common = [scenario for scenario in hashes[0] if scenario in hashes[1]]
+    for scenario in common:
+        yield from _scenario(_of(one, scenario), _of(other, scenario), width)
+    for name, own in zip("AB", hashes, strict=True):
+        if common and len(own) > len(common):
+            yield f"{name} alone has {count(len(own) - len(common), 'more scenario')}"
+    if not common:
         text = "the scenarios differ (hash), so the delays below are of different tasks or servers: no reduction"
         yield from wrapped(text, width, "  ")
         means = [

@@ -13,6 +13,7 @@ from ddrl_sched.run.inputs import input_files, value_at
 
 FILE = "tasks.parquet"
 WANTED = ("evaluate.tasks=true", "evaluate.traces=1")  # what a command that makes it says beside its own words
+REPLACED = ("evaluate.traces", "capacity")  # words of a command that it does not repeat; a search keeps no tasks
 
 
 def read_trace(run: Run, seed: int | None, trace: int | None) -> Columns:
@@ -62,5 +63,5 @@ def _how_to_make(run: Run) -> str:
         files = [f"+{key}={path}" for key, path in input_files(settings).items()]
         words = ["ddrl", "eval", "--run", str(run.folder), *files]
     else:
-        words = ["ddrl", "eval", *(word for word in run.job["overrides"] if not word.startswith("evaluate.traces"))]
+        words = ["ddrl", "eval", *(word for word in run.job["overrides"] if not word.startswith(REPLACED))]
     return f"this makes one: {clean(shlex.join([*words, *WANTED]))}"

@@ -122,6 +122,13 @@ def test_one_station_is_paid_for_its_tasks_while_a_rule_decides_the_others(rewar
     assert rewards.sum() == pytest.approx(paid[0, mine].sum(), rel=1e-12)
 
 
+def test_a_seed_brings_the_same_episode_again_beside_a_rule_that_draws():
+    env = edge(station=1, others="random")
+    once, again = (play(env, 5) for _ in range(2))
+    np.testing.assert_array_equal(once[0], again[0])
+    np.testing.assert_array_equal(once[1], again[1])
+
+
 def test_prices_of_zero_are_the_rule_that_a_price_policy_starts_from():
     env = edge(actions="continuous")
     _, _, infos = play(env, 1, np.zeros(env.action_space.shape, np.float32))

@@ -182,6 +182,7 @@ def test_a_plan_counts_an_evaluation_for_each_load(tmp_path):
         ({"env": plain("env", "published_multi")}, r"capacity: is sought in worlds with env\.rule clean, got "),
         ({"env": {"kind": "gym"}}, "capacity: CartPole-v1 has no load"),
         ({"tune": {"n_trials": 1}}, "capacity: not with tune"),
+        ({"evaluate": {"tasks": True}}, r"evaluate\.tasks: not with capacity"),
     ],
 )
 def test_what_is_asked_wrongly_is_named(tmp_path, change, words):

@@ -64,6 +64,21 @@ def test_a_second_time_changes_nothing_and_a_third_repairs(runs, tmp_path):
     assert files(tmp_path / "kept") == before
 
 
+@pytest.mark.parametrize(("inside", "source"), [(".", "."), ("sub", "..")])
+def test_a_run_given_as_dots_is_copied_under_its_name_and_nothing_beside_is_touched(
+    runs, tmp_path, monkeypatch, inside, source
+):
+    run = next(folder for folder in sorted(runs.iterdir()) if (folder / "job.json").exists())
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "notes.txt").write_text("mine")
+    (run / inside).mkdir(exist_ok=True)
+    monkeypatch.chdir(run / inside)
+    done = ddrl("pack", source, tmp_path / "kept" / "copies")
+    assert done.exit_code == 0
+    assert [file.name for file in (tmp_path / "kept" / "copies").iterdir()] == [run.name]
+    assert sorted(file.name for file in (tmp_path / "kept").iterdir()) == ["copies", "notes.txt"]
+
+
 def test_weights_are_kept_where_they_are_small(runs, tmp_path, monkeypatch):
     learned = next(file.parent.name for file in runs.glob("*/weights.safetensors"))
     assert "left out (" in ddrl("pack", "runs/two", "kept", "--weights-below", "1kB").stderr

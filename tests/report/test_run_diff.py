@@ -82,6 +82,18 @@ def test_across_scenarios_there_is_no_reduction(tmp_path):
     assert "B against A" not in said
 
 
+def test_a_scenario_that_one_run_has_beside_the_common_one_is_not_compared(tmp_path):
+    rows = frames(0.1, 0.2, 0.3)
+    replayed = rows.assign(scenario_hash="replayed", mean_delay_s=9.0)
+    one = write_run(tmp_path / "a", rows=pd.concat([rows, replayed]))
+    other = write_run(tmp_path / "b", rows=rows.assign(mean_delay_s=rows["mean_delay_s"] / 2))
+    for words, alone in (((one, other), "A alone has 1 more scenario"), ((other, one), "B alone has 1 more scenario")):
+        said = diff(*words)[1]
+        assert alone in said
+        assert "the scenarios differ" not in said
+        assert said.count("mean delay  ") == 1
+
+
 def test_runs_without_results_are_told(tmp_path):
     one = write_run(tmp_path / "a")
     records.write_job(tmp_path / "b", job(status="failed", error="out of \x1b luck"))
