@@ -44,6 +44,14 @@ def test_rows_come_back_with_their_job(tmp_path):
     assert found.curves[["metric", "value", "job_id"]].values.tolist() == [["loss", 0.25, "a1"]]
 
 
+def test_a_training_that_was_made_first_keeps_no_rule_out(tmp_path):
+    write_run(tmp_path / "a", rows=eval_frame(2, scheduler="a"), curves=True, created="2026-07-01T00:00:00+00:00")
+    write_run(tmp_path / "b", rows=eval_frame(2, scheduler="b"), created="2026-07-02T00:00:00+00:00")
+    found = load([tmp_path], curves=("loss",))
+    assert found.rows.scheduler.tolist() == ["a", "a", "b", "b"]
+    assert len(found.curves) == 1
+
+
 def test_a_path_may_be_the_root_an_experiment_or_one_folder_and_counts_once(tmp_path):
     for name in ("a", "b"):
         write_run(tmp_path / "exp é" / name, rows=eval_frame(2, scheduler=name))
