@@ -76,7 +76,8 @@ def _results(found: Loaded, where: str, baselines: Sequence[str]) -> Report:
 def _trainings(found: Loaded, where: str) -> Report:
     from ddrl_sched.report.training import training_rows, training_tables, why_no_training  # loads scipy
 
-    rows = training_rows(found.curves, found.notes) if len(found.curves) else pd.DataFrame()
+    curves = found.curves[found.curves.metric == VALIDATION_METRIC] if len(found.curves) else found.curves
+    rows = training_rows(curves, found.notes) if len(curves) else pd.DataFrame()
     if rows.empty:
         raise InputError(f"--training: nothing to show {where}: {why_no_training(found)}")
     return Report("training", tuple(training_tables(rows)), {"training": rows}, found)

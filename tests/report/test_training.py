@@ -119,6 +119,15 @@ def test_the_report_has_one_line_for_jobs_that_share_a_training(tmp_path, capsys
     assert json.loads((tmp_path / "out" / "training.json").read_text())["training"][0]["settled"] == "yes"
 
 
+def test_trainings_have_a_page_of_their_own(tmp_path):
+    write_training(tmp_path / "runs", np.full((16, 2), 0.9), elapsed_s=60.0)
+    out = tmp_path / "out"
+    assert main([tmp_path / "runs"], "html", out) == 0
+    assert "How trainings ended" in (out / "index.html").read_text()
+    assert (out / "learning-by-tasks.svg").exists()
+    assert (out / "learning-by-time.svg").exists()
+
+
 def test_the_newer_training_of_a_scheduler_counts(tmp_path, capsys):
     write_training(tmp_path / "old", np.full((16, 2), 0.9), created="2030-01-01T00:00:00+00:00")
     write_training(tmp_path / "new", np.full((16, 2), 0.1), created="2030-01-02T00:00:00+00:00")
