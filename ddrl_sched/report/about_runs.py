@@ -5,8 +5,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
 from ddrl_sched.config import clean
-from ddrl_sched.jobs.schemas import JobRecord
+from ddrl_sched.jobs.schemas import JobRecord, TrainingRecord
 from ddrl_sched.key_value import key_value
+from ddrl_sched.report.budgets import training_command
 from ddrl_sched.report.load import Loaded
 from ddrl_sched.report.settings_diff import FlatSettings, diff_keys, flatten, truncate
 from ddrl_sched.report.table import Cell, Column, Row, Table
@@ -28,8 +29,8 @@ def about_runs(found: Loaded) -> list[Table]:
 
 
 def _commands(found: Loaded) -> Table:
-    """A command line for each world and load, that runs all its schedulers again."""
-    rows = []
+    """A command line for each world and load, that runs all its schedulers again, and where its weights come from."""
+    rows: list[Row] = []
     for key, group in found.rows.groupby(SCENARIO, sort=False) if len(found.rows) else ():
         jobs = [found.jobs[folder] for folder in dict.fromkeys(group.folder)]
         rows += [Row((Cell(ScenarioKey(*key).title()), Cell(line))) for line in commands(jobs)]
@@ -41,6 +42,7 @@ def _commands(found: Loaded) -> Table:
         jobs = [found.jobs[folder] for folder in dict.fromkeys(group.folder)]
         rows += [Row((Cell(f"{scenario}, workload {workload}: highest load"), Cell(line))) for line in commands(jobs)]
     notes = ["Run them where the code version is the one below, then `ddrl report` on the folder that they wrote."]
+    notes += trained_folders(list(found.jobs.values()))
     if len(rows) > MAX_COMMANDS:
         notes.append(f"{len(rows) - MAX_COMMANDS} more are left out; every job.json holds its own words.")
     columns = Column("table", "table", "text"), Column("command", "command", "text")
@@ -48,26 +50,42 @@ def _commands(found: Loaded) -> Table:
 
 
 def commands(jobs: Sequence[JobRecord]) -> list[str]:
-    """Command lines that run these jobs again: one for all schedulers whose other words are the same."""
+    """Command lines that run these jobs again: one for all schedulers whose other words are the same.
+
+    Jobs that evaluated weights of an earlier training name its folder, which trained_folders explains.
+    """
     found: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for job in jobs:
-        words = [truncate(clean(word), MAX_WORD) for word in job["overrides"]]
-        of_scheduler = [word for word in words if _key(word) == "scheduler"]
-        rest = tuple(sorted(word for word in words if _key(word) not in ("scheduler", "runs_dir")))
-        names = found[rest]
-        names += [name for word in of_scheduler if (name := word.partition("=")[2]) not in names]
+        words = [truncate(clean(word), MAX_WORD) for word in job["overrides"] if _key(clean(word)) != "runs_dir"]
+        if job["training"] is not None:
+            found["ddrl", "eval", "--run", _trained_in(job["training"]), *sorted(words)] = []
+            continue
+        rest = tuple(sorted(word for word in words if _key(word) != "scheduler"))
+        names = found["ddrl", "sweep", *rest]
+        names += [word.partition("=")[2] for word in words if _key(word) == "scheduler"]
+    return [shlex.join([*line[:2], *_of_schedulers(names), *line[2:]]) for line, names in found.items()]
+
+
+def _of_schedulers(names: Sequence[str]) -> list[str]:
+    return [f"scheduler={','.join(dict.fromkeys(names))}"] if names else []
+
+
+def trained_folders(jobs: Sequence[JobRecord]) -> list[str]:
+    """A sentence for each earlier training whose weights were evaluated: which folder commands mean, what makes it."""
+    trainings = {of["job_id"]: of for job in jobs if (of := job["training"]) is not None}
     return [
-        " ".join(["ddrl sweep", *([_quoted(f"scheduler={','.join(names)}")] if names else []), *map(_quoted, rest)])
-        for rest, names in found.items()
+        f"{_trained_in(of)}: put the folder {truncate(clean(name), MAX_WORD)}, one of those that "
+        f"`{training_command(of['overrides'])}` makes."
+        for name, of in sorted(trainings.items())
     ]
+
+
+def _trained_in(training: TrainingRecord) -> str:
+    return f"RUN_{truncate(clean(training['job_id']), MAX_WORD)}"
 
 
 def _key(word: str) -> str:
     return key_value(word).key
-
-
-def _quoted(word: str) -> str:
-    return shlex.quote(word)
 
 
 def _differences(jobs: Jobs) -> Iterator[Table]:

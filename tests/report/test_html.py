@@ -14,7 +14,7 @@ import pytest
 import ddrl_sched as ddrl
 from ddrl_sched.config import InputError
 from ddrl_sched.jobs import records, schemas
-from ddrl_sched.report.about_runs import commands
+from ddrl_sched.report.about_runs import commands, trained_folders
 from ddrl_sched.report.html_words import verdict_section
 from ddrl_sched.report.tables import main
 from ddrl_sched.report.verdict import verdicts
@@ -286,6 +286,19 @@ def test_commands_join_schedulers_and_quote_words():
         "ddrl sweep scheduler=eft,local workload.load=0.6",
         "ddrl sweep scheduler=eft 'baselines=[a,b]' workload.load=0.6",
         "ddrl sweep 'scheduler=x; rm -rf /' workload.load=0.7",
+    ]
+
+
+def test_commands_of_earlier_trainings_name_their_folder_and_what_makes_it():
+    training = {"job_id": "04cf", "overrides": ["scheduler=ppo", "experiment=x y"], "cpu_s": 1.0}
+    words = ["workload.load=0.6", "name=a", "runs_dir=/tmp/x", "baselines=[a,b]"]
+    jobs = [job(overrides=words, training=training), job(overrides=["scheduler=eft"])]
+    assert commands(jobs) == [
+        "ddrl eval --run RUN_04cf 'baselines=[a,b]' name=a workload.load=0.6",
+        "ddrl sweep scheduler=eft",
+    ]
+    assert trained_folders(jobs) == [
+        "RUN_04cf: put the folder 04cf, one of those that `ddrl sweep 'experiment=x y'` makes."
     ]
 
 
