@@ -110,12 +110,18 @@ def test_tasks_that_are_not_there_are_named(folder, words, text):
     ("changes", "text"),
     [
         (
-            {"overrides": ["scheduler=eft", "evaluate.traces=9"]},
-            "this makes one: ddrl eval scheduler=eft evaluate.tasks=true evaluate.traces=1",
+            {"overrides": ["scheduler=eft", "evaluate.traces=9", "name=study"]},
+            "this makes one: ddrl eval scheduler=eft evaluate.tasks=true evaluate.traces=1 name=tasks",
         ),
-        ({"learned": True}, "this makes one: ddrl eval --run {folder} evaluate.tasks=true evaluate.traces=1"),
+        (
+            {"learned": True},
+            "this makes one: ddrl eval --run {folder} evaluate.tasks=true evaluate.traces=1 name=tasks",
+        ),
         ({"settings": {"env": {"rule": "sm\x1bcoedge"}}}, "only clean worlds have one (env.rule here: sm?coedge)"),
-        ({"overrides": ["a=$(rm -rf ~)"]}, "ddrl eval 'a=$(rm -rf ~)' evaluate.tasks=true evaluate.traces=1"),
+        (
+            {"overrides": ["a=$(rm -rf ~)"]},
+            "ddrl eval 'a=$(rm -rf ~)' evaluate.tasks=true evaluate.traces=1 name=tasks",
+        ),
     ],
     ids=["rule", "learned", "published", "hostile"],
 )

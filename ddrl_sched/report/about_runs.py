@@ -134,13 +134,15 @@ def _scenarios(found: Loaded) -> Table:
 
 
 def _software(jobs: Jobs) -> Table:
-    """Versions of the code and of packages, with the number of runs where they differ."""
+    """Versions of the code and of packages, with the number of runs where they differ; those without one are not."""
     columns = Column("name", "name", "text"), Column("version", "version", "text")
     of_each: dict[str, Counter[str]] = defaultdict(Counter)
     for job in jobs.values():
         of_each["code (hash)"][clean(job["code_version"])[:16]] += 1
-        for name, version in [*job["packages"].items(), *job["numerics"].items()]:
-            of_each[truncate(clean(name), 60)][truncate(clean(version), 60)] += 1
+        versions = {*job["packages"].items(), *job["numerics"].items()}  # both may tell of the same package
+        for name, version in sorted(versions, key=str):
+            if version is not None:
+                of_each[truncate(clean(name), 60)][truncate(clean(version), 60)] += 1
     rows = []
     for name, counts in of_each.items():
         told = [value if len(counts) == 1 else f"{value} ({_runs(n)})" for value, n in counts.most_common(MAX_VALUES)]

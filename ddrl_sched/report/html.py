@@ -11,6 +11,7 @@ from html import escape
 from pathlib import Path
 
 from ddrl_sched.report.chart import Chart
+from ddrl_sched.report.glossary import glossary
 from ddrl_sched.report.html_words import verdict_section
 from ddrl_sched.report.numbers import cell_text
 from ddrl_sched.report.table import APART_WHY, Cell, Column, Row, Table
@@ -95,6 +96,8 @@ def _sections(content: Content) -> Iterator[Section]:
         yield Section("verdict", "Which scheduler to take, and how sure that is", verdict_section(content.verdicts))
     main = [table for table in content.tables if not table.detail]
     yield _tables_section("results", "Results", main, legend=True)
+    if content.verdicts:
+        yield Section("words", "Words", glossary())
     figures = [(f"figure-{one.chart.name}", one.chart.title) for one in content.drawn]
     yield Section("figures", "Figures", "\n".join(map(_figure, content.drawn)), figures)
     detail = [table for table in content.tables if table.detail]

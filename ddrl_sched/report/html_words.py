@@ -34,7 +34,9 @@ def verdict_section(found: Sequence[Verdict]) -> str:
         '<p class="note">The scheduler with the least mean delay among those that keep up with the tasks and that a '
         "real system could run. In brackets: 95 % intervals. Not distinguishable: the measured difference may be luck "
         "of these traces and seeds (paired test over the same traces, 5 % level, Holm's correction for all rivals of "
-        "a world). A solid bar at the left: the first place is certain; a dashed one: it is open.</p>"
+        "a world). Stars in the tables correct for all pairs of a table, which is stricter: a pair may lack a star "
+        "there and be significant here. A solid bar at the left: the first place is significant; a dashed one: it is "
+        "open.</p>"
     )
     return "\n".join(parts)
 
@@ -93,7 +95,7 @@ def _sure(verdict: Verdict) -> str:
         fewer = percentage(nearest.less_pct.value)
         n = len(verdict.rivals)
         every = "its only rival" if n == 1 else "both rivals" if n == 2 else f"all {n} rivals"
-        return f"Certain: less delay than {every}; {fewer} % less than the next, {_name(nearest.name)}."
+        return f"Significant: less delay than {every}; {fewer} % less than the next, {_name(nearest.name)}."
     return f"Not distinguishable: {_names(verdict.alike)}."
 
 

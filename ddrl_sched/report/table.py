@@ -133,7 +133,7 @@ def of_estimate(estimate: Estimate | Sequence[float], *, best: bool = False, dif
 
 
 def mark_best(rows: Sequence[Row], columns: Sequence[Column], names: Sequence[str]) -> list[Row]:
-    """The rows with the least finite value of these columns marked, where several rows may be compared."""
+    """The rows with the least finite value of these columns marked, unless more than half of the rows share it."""
     places = [place for place, column in enumerate(columns) if column.name in names]
     least = {place: _least(rows, place) for place in places}
     return [Row(tuple(_marked(row, least)), row.state) for row in rows]
@@ -142,7 +142,7 @@ def mark_best(rows: Sequence[Row], columns: Sequence[Column], names: Sequence[st
 def _least(rows: Sequence[Row], place: int) -> Value | None:
     values = [row.cells[place].value for row in rows if not row.apart]
     finite = [value for value in values if not isinstance(value, str) and math.isfinite(value)]
-    return min(finite) if len(finite) > 1 and len(set(finite)) > 1 else None
+    return min(finite) if finite and 2 * finite.count(min(finite)) <= len(finite) else None
 
 
 def _marked(row: Row, least: Mapping[int, Value | None]) -> Iterator[Cell]:

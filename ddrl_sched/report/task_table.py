@@ -1,6 +1,7 @@
 """tasks.parquet of one run, and where to find a task in it."""
 
 import shlex
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -12,8 +13,9 @@ from ddrl_sched.report.show import Run
 from ddrl_sched.run.inputs import input_files, value_at
 
 FILE = "tasks.parquet"
-WANTED = ("evaluate.tasks=true", "evaluate.traces=1")  # what a command that makes it says beside its own words
-REPLACED = ("evaluate.traces", "capacity")  # words of a command that it does not repeat; a search keeps no tasks
+WANTED = {"evaluate.tasks": "true", "evaluate.traces": "1", "name": "tasks"}  # words of a command that makes it
+# A name of its own, for under the name of the run its one trace would count instead of all traces of the run.
+REPLACED = (*WANTED, "capacity")  # keys of a command that it does not repeat; a search keeps no tasks
 
 
 def read_trace(run: Run, seed: int | None, trace: int | None) -> Columns:
@@ -63,5 +65,10 @@ def _how_to_make(run: Run) -> str:
         files = [f"+{key}={path}" for key, path in input_files(settings).items()]
         words = ["ddrl", "eval", "--run", str(run.folder), *files]
     else:
-        words = ["ddrl", "eval", *(word for word in run.job["overrides"] if not word.startswith(REPLACED))]
-    return f"this makes one: {clean(shlex.join([*words, *WANTED]))}"
+        words = ["ddrl", "eval", *_others(run.job["overrides"])]
+    wanted = [f"{key}={value}" for key, value in WANTED.items()]
+    return f"this makes one: {clean(shlex.join([*words, *wanted]))}"
+
+
+def _others(words: Iterable[str]) -> list[str]:
+    return [word for word in words if not word.lstrip("+").startswith(REPLACED)]

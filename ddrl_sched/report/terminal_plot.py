@@ -25,7 +25,10 @@ class Curve(NamedTuple):
 
 
 def draw(curve: Curve, title: str, unit: str, width: int) -> list[str]:
-    """Lines of at most `width` characters: the mean over seeds, the span of the seeds behind it; [] without a value."""
+    """Lines of at most `width` characters: the mean over seeds, the span of the seeds behind it.
+
+    A line with the number where there is only one moment; [] without a value.
+    """
     mean_sign, band_sign, upright, corner, level = FINE if shows("".join(FINE)) else COARSE
     kept = ~np.isnan(curve.value).all(0)
     x, value = curve.x[kept], curve.value[:, kept]
@@ -34,6 +37,8 @@ def draw(curve: Curve, title: str, unit: str, width: int) -> list[str]:
     low, high = float(np.nanmin(value)), float(np.nanmax(value))
     if not math.isfinite(low) or not math.isfinite(high):
         return []
+    if len(x) == 1:
+        return [_single(float(np.nanmean(value)), low, high, title, unit)]
     labels = [_number(high), _number((low + high) / 2), _number(low)]
     margin = max(map(len, labels))
     n_columns = max(8, width - margin - 2)
@@ -48,6 +53,12 @@ def draw(curve: Curve, title: str, unit: str, width: int) -> list[str]:
     lines += [f"{beside.get(i, ''):>{margin}} {upright}{''.join(row)}".rstrip() for i, row in enumerate(cells)]
     lines.append(" " * (margin + 1) + corner + level * n_columns)
     return [*lines, " " * (margin + 2) + _ends(x, n_columns)]
+
+
+def _single(mean: float, low: float, high: float, title: str, unit: str) -> str:
+    """ "validation delay: 0.021 s (0.02 - 0.022)"."""
+    span = f" ({_number(low)} - {_number(high)})" if low != high else ""
+    return f"{title}: {_number(mean)}{f' {unit}' if unit else ''}{span}"
 
 
 def _in_columns(x: Floats, value: Floats, n_columns: int) -> Sequence[Floats]:

@@ -92,6 +92,13 @@ def test_a_page_holds_verdicts_tables_figures_and_what_repeats_them(tmp_path, ca
     assert f"{tmp_path}/out/index.html" in capsys.readouterr().out
 
 
+def test_a_page_explains_the_words_of_its_tables(tmp_path):
+    text = page_of(runs(tmp_path / "runs", loads=(0.3,)), tmp_path / "out")
+    assert '<a href="#words">Words</a>' in text
+    for word in ("info", "probed", "clairvoyant", "rule clean", "realised", "overloaded", "decide", "optimal"):
+        assert f"<dt><code>{word}</code></dt>" in text
+
+
 def test_nothing_comes_from_outside_and_nothing_runs(tmp_path):
     text = page_of(runs(tmp_path / "runs"), tmp_path / "out")
     page = Page(text)
@@ -184,7 +191,8 @@ def test_a_clear_winner_is_certain():
     text = words([one])
     assert "Take good." in text
     assert "good: 1.10 s [" in text
-    assert "Certain: less delay than its only rival" in text
+    assert "Significant: less delay than its only rival" in text
+    assert "Stars in the tables correct for all pairs of a table, which is stricter" in text
     assert re.search(r"50\.0 % \[\d+\.\d, \d+\.\d\] less delay than bad\.", text)
 
 
@@ -322,6 +330,15 @@ def alone(folder, rows, table, **changes):
     schema = {"capacity": schemas.CAPACITY_SCHEMA, "returns": schemas.RETURNS_SCHEMA}[table]
     records.write_table(folder / f"{table}.parquet", rows, schema)
     records.write_manifest(folder)
+
+
+def test_versions_count_the_runs_that_have_the_package(tmp_path):
+    folder = runs(tmp_path / "runs", names=("eft",), loads=(0.3,), packages={"torch": "2"}, numerics={"torch": None})
+    runs(tmp_path / "runs", names=("eft",), loads=(0.6,), packages={"torch": "2"}, numerics={"torch": "2"})
+    runs(tmp_path / "runs", names=("eft",), loads=(0.9,), packages={"torch": "3"}, numerics={"torch": "3"})
+    said = " ".join(Page(page_of(folder, tmp_path / "out")).text)
+    assert "2 (2 runs), 3 (1 run)" in said
+    assert "None" not in said
 
 
 def test_settings_that_differ_are_listed(tmp_path):

@@ -152,6 +152,11 @@ def test_a_falling_line_falls_over_the_whole_width():
     assert lines[-1].split() == ["0", "1,000"]
 
 
+def test_a_single_moment_is_a_number():
+    assert draw(Curve(np.array([7.0]), np.array([[0.5], [1.5]])), "delay", "s", 40) == ["delay: 1 s (0.5 - 1.5)"]
+    assert draw(Curve(np.array([7.0]), np.array([[0.5]])), "delay", "", 40) == ["delay: 0.5"]
+
+
 def test_a_terminal_without_block_characters_gets_ascii(monkeypatch):
     monkeypatch.setattr("ddrl_sched.report.terminal_plot.shows", lambda characters: False)
     lines = draw(Curve(np.arange(5.0), np.array([[1.0, 2, 3, 4, 5], [2, 3, 4, 5, 6]])), "delay", "s", 60)
