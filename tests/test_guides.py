@@ -27,12 +27,13 @@ def guides() -> list[Path]:
 
 
 def outside_code(text: str) -> Iterator[tuple[int, str]]:
-    """Lines with their numbers, but for blocks of code."""
-    code = False
+    """Lines with their numbers, but for blocks of code and for tables that `scripts/tables` quotes."""
+    code = quoted = False
     for number, line in enumerate(text.splitlines(), 1):
+        quoted = (quoted or line.startswith("<!-- ddrl ")) and line != "<!-- end -->"
         if line.lstrip().startswith("```"):
             code = not code
-        elif not code:
+        elif not code and not quoted:
             yield number, line
 
 

@@ -71,7 +71,7 @@ def settings_of_run(source: Path, composed: Mapping[str, object], overrides: Seq
 def _weights(source: Path, job: JobRecord, manifest: Mapping[str, str]) -> Weights:
     training: TrainingRecord = {
         "job_id": clean(job["job_id"]),
-        "overrides": [clean(word) for word in job["overrides"] if len(word) <= MAX_NAME],
+        "overrides": [clean(word) for word in job["overrides"] if len(word) <= MAX_NAME][:MAX_KEPT],
         "created": job["created"],
         "cpu_s": job["cpu_s"],
         "code_version": clean(job["code_version"]),

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from ddrl_sched.report.statistics import (
+    MAX_SEEDS,
     N_RESAMPLES,
     NO_ESTIMATE,
     DelaySums,
@@ -36,14 +37,14 @@ def interquartile_mean_s(sums: DelaySums) -> Estimate:
     """Mean delay (s) of the middle half of the training seeds (Agarwal et al. 2021, section 4.3); NaN below MIN_SEEDS.
 
     Interval: value * exp(-+ t se) at n - 1 degrees of freedom of n seeds; se of the log by resampling traces jointly
-    and seeds with replacement, times sqrt(n / (n - 1)).
+    and seeds with replacement, times sqrt(n / (n - 1)). None beyond MAX_SEEDS.
     """
     means = sums.delay_s.sum(axis=1) / sums.n_tasks.sum(axis=1)
     n = len(means)
     if n < MIN_SEEDS:
         return NO_ESTIMATE
     value = float(trimmed_mean(means))
-    if len(np.unique(sums.cluster)) < 2:
+    if len(np.unique(sums.cluster)) < 2 or n > MAX_SEEDS:
         return Estimate(value, math.nan, math.nan)
     resampled = resampled_seed_means(sums)
     drawn = stream(0, "report", "interquartile", str(n)).integers(0, resampled.shape[1], (N_RESAMPLES, n))
@@ -56,10 +57,10 @@ def improvement_probability(sums: DelaySums, baseline: DelaySums) -> Estimate:
     """Probability that a seed has less delay than one of the baseline on a trace (Agarwal et al. 2021, section 4.3).
 
     Mean over common traces and pairs of seeds, ties count half. Interval: Wilson's score (1927) with as many trials as
-    have the variance found over clusters and seeds; NaN for one cluster.
+    have the variance found over clusters and seeds; NaN for one cluster, all NaN beyond MAX_SEEDS.
     """
     sums, baseline = common_traces(sums, baseline)
-    if not sums.trace.size:
+    if not sums.trace.size or max(len(sums.delay_s), len(baseline.delay_s)) > MAX_SEEDS:
         return NO_ESTIMATE
     ours, theirs = (x.delay_s / x.n_tasks for x in (sums, baseline))
     wins = np.array([(_share(ours[s], theirs)) for s in range(len(ours))])  # [S, U]

@@ -73,6 +73,8 @@ def test_the_best_settings_are_a_choice_of_the_scheduler_group(tmp_path):
     text = file.read_text(encoding="utf-8")
     assert f"mean delay {float(best['mean_delay_s']):.5g} s on the traces of the search" in text
     data = yaml.safe_load(text)
+    chosen = {"world": "edge5", "seed": 9, "workload": "poisson", "loads": [0.3], "traces": 1}
+    assert data.pop("chosen_on") == [chosen]
     assert data == merged(
         study(tmp_path)["scheduler"],
         {
