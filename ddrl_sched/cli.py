@@ -330,7 +330,6 @@ def _plain_errors(debug: bool) -> Iterator[None]:
     except typer.Exit:
         raise
     except BrokenPipeError:  # whoever reads the output, such as head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python fails again when it ends
         sys.exit(128 + signal.SIGPIPE)
     except (Exception, KeyboardInterrupt) as error:
         import traceback
